@@ -1,0 +1,85 @@
+/* Vectors and start-up for a Cortex-M under QEMU. A fault prints its status registers and ends the run with exit code 99. */
+#include <stdint.h>
+
+#include "semihosting.h"
+
+extern uint32_t mbx_stack_top[];
+extern uint32_t mbx_data_load[];
+extern uint32_t mbx_data_start[];
+extern uint32_t mbx_data_end[];
+extern uint32_t mbx_bss_start[];
+extern uint32_t mbx_bss_end[];
+
+int main(void);
+void mbx_reset(void);
+void mbx_fault(void);
+
+/* Armv7-M Architecture Reference Manual, B3.2: system control block. */
+#define CPACR (*(volatile uint32_t *)0xE000ED88u)
+#define CFSR (*(volatile uint32_t *)0xE000ED28u)
+#define HFSR (*(volatile uint32_t *)0xE000ED2Cu)
+
+#define FAULT_EXIT_CODE 99u
+
+static void write_hex(uint32_t value)
+{
+    char text[10];
+    for (int i = 7; i >= 0; i--) {
+        text[i] = "0123456789abcdef"[value & 15u];
+        value >>= 4;
+    }
+    text[8] = ' ';
+    text[9] = '\0';
+    semihosting_write_text(text);
+}
+
+void mbx_fault(void)
+{
+    semihosting_write_text("mbx: fault, CFSR HFSR: ");
+    write_hex(CFSR);
+    write_hex(HFSR);
+    semihosting_write_text("\n");
+    semihosting_exit(FAULT_EXIT_CODE);
+}
+
+void mbx_reset(void)
+{
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+    CPACR |= 0xFu << 20; /* before the first floating-point instruction, which gcc may use to move words */
+    __asm volatile("dsb\n isb" ::: "memory");
+#endif
+    const uint32_t *from = mbx_data_load;
+    for (uint32_t *to = mbx_data_start; to != mbx_data_end; to++) {
+        *to = *from++;
+    }
+    for (uint32_t *to = mbx_bss_start; to != mbx_bss_end; to++) {
+        *to = 0;
+    }
+    semihosting_exit((uint32_t)main());
+}
+
+typedef union {
+    void *stack;
+    void (*handler)(void);
+} mbx_vector;
+
+extern const mbx_vector mbx_vectors[16];
+
+__attribute__((section(".vectors"), used)) const mbx_vector mbx_vectors[16] = {
+    {.stack = mbx_stack_top},
+    {.handler = mbx_reset},
+    {.handler = mbx_fault}, /* NMI */
+    {.handler = mbx_fault}, /* HardFault */
+    {.handler = mbx_fault}, /* MemManage */
+    {.handler = mbx_fault}, /* BusFault */
+    {.handler = mbx_fault}, /* UsageFault */
+    {.handler = mbx_fault}, /* SecureFault */
+    {.stack = 0},
+    {.stack = 0},
+    {.stack = 0},
+    {.handler = mbx_fault}, /* SVCall */
+    {.handler = mbx_fault}, /* DebugMonitor */
+    {.stack = 0},
+    {.handler = mbx_fault}, /* PendSV */
+    {.handler = mbx_fault}, /* SysTick */
+};

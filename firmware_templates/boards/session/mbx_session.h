@@ -1,0 +1,38 @@
+/* Recordings in, results out, over any pair of byte streams: what runs a firmware on test data.
+ *
+ * Request, little-endian: MBX_SESSION_MAGIC, trace level, number of items; then per item its kind, the samples of a
+ * block, the number of values, and the values (int16 samples, or int8 features padded to 4 bytes).
+ * Response: records of kind, number of bytes, data. Twin: mbx_deploy/session.py.
+ */
+#ifndef MBX_SESSION_H
+#define MBX_SESSION_H
+
+#include "mbx_recognizer.h"
+
+#define MBX_SESSION_MAGIC UINT32_C(0x3151424D) /* "MBQ1" */
+
+enum { /* kinds of items */
+    MBX_ITEM_CLIP = 0,     /* samples of a clip that stands alone */
+    MBX_ITEM_STREAM = 1,   /* samples of continuous audio: a result for each window */
+    MBX_ITEM_FEATURES = 2  /* the network's input */
+};
+
+enum { /* kinds of records; below them the observer's stages */
+    MBX_RECORD_RESULT = 256, /* label u16, score u16, logits int8 [classes], posteriors u16 [classes] */
+    MBX_RECORD_END = 257     /* the status u32 that ended the item */
+};
+
+enum { /* trace levels */
+    MBX_TRACE_RESULTS = 0,
+    MBX_TRACE_LAYERS = 1, /* and features, and the output of every layer */
+    MBX_TRACE_STAGES = 2  /* and every stage of the front end */
+};
+
+/* The two streams, given by the board. Each moves exactly bytes, or returns 0. */
+int mbx_session_read(void *data, uint32_t bytes);
+int mbx_session_write(const void *data, uint32_t bytes);
+
+/* Serves one request. Returns 0, or 1 where a stream broke or the request makes no sense. */
+int mbx_session_serve(mbx_recognizer *recognizer);
+
+#endif

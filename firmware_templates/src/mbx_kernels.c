@@ -1,0 +1,230 @@
+/* Twin: mbx_deploy/sim/kernels.py. */
+#include "mbx_kernels.h"
+
+#include "mbx_fixed_point.h"
+
+/* Twin: requantize(). accumulator: with the bias. */
+static inline int8_t mbx_requantize(const mbx_requantization *r, uint32_t channel, int32_t accumulator)
+{
+    const int32_t scaled =
+        mbx_multiply_by_quantized_multiplier(accumulator, r->multiplier[channel], r->shift[channel]);
+    return (int8_t)mbx_clamp(scaled + r->zero_point, r->low, r->high);
+}
+
+/* Four output channels share one pass over the input. */
+static inline void mbx_dot_4(const int8_t *input, const int8_t *weights, uint32_t count, int32_t accumulators[4])
+{
+    const int8_t *w0 = weights;
+    const int8_t *w1 = w0 + count;
+    const int8_t *w2 = w1 + count;
+    const int8_t *w3 = w2 + count;
+    int32_t a0 = 0;
+    int32_t a1 = 0;
+    int32_t a2 = 0;
+    int32_t a3 = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t x = input[i];
+        a0 += x * w0[i];
+        a1 += x * w1[i];
+        a2 += x * w2[i];
+        a3 += x * w3[i];
+    }
+    accumulators[0] += a0;
+    accumulators[1] += a1;
+    accumulators[2] += a2;
+    accumulators[3] += a3;
+}
+
+static inline int32_t mbx_dot(const int8_t *input, const int8_t *weights, uint32_t count)
+{
+    int32_t accumulator = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        accumulator += input[i] * weights[i];
+    }
+    return accumulator;
+}
+
+/* Twin: pointwise(). */
+void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output)
+{
+    const mbx_requantization *r = &call->requantization;
+    const uint32_t in_channels = call->in_channels;
+    const uint32_t fours = call->out_channels & ~3u;
+    for (uint32_t position = 0; position < call->positions; position++) {
+        for (uint32_t channel = 0; channel < fours; channel += 4u) {
+            int32_t accumulators[4] = {r->bias[channel], r->bias[channel + 1u], r->bias[channel + 2u],
+                                       r->bias[channel + 3u]};
+            mbx_dot_4(input, &call->weights[channel * in_channels], in_channels, accumulators);
+            for (uint32_t i = 0; i < 4u; i++) {
+                output[channel + i] = mbx_requantize(r, channel + i, accumulators[i]);
+            }
+        }
+        for (uint32_t channel = fours; channel < call->out_channels; channel++) {
+            const int32_t dot = mbx_dot(input, &call->weights[channel * in_channels], in_channels);
+            output[channel] = mbx_requantize(r, channel, r->bias[channel] + dot);
+        }
+        input += in_channels;
+        output += call->out_channels;
+    }
+}
+
+/* The taps of a kernel that fall inside the input, along one axis: [first, end). */
+typedef struct {
+    uint32_t first;
+    uint32_t end;
+} mbx_taps;
+
+static mbx_taps mbx_taps_inside(int32_t start, uint32_t size, uint32_t kernel, uint32_t dilation)
+{
+    mbx_taps taps = {0, 0};
+    while (taps.first < kernel && start + (int32_t)(taps.first * dilation) < 0) {
+        taps.first++;
+    }
+    taps.end = taps.first;
+    while (taps.end < kernel && start + (int32_t)(taps.end * dilation) < (int32_t)size) {
+        taps.end++;
+    }
+    return taps;
+}
+
+/* Where an output's first tap lies in the input; negative in the padding. */
+static inline int32_t mbx_start(uint32_t output, uint32_t stride, uint32_t pad)
+{
+    return (int32_t)(output * stride) - (int32_t)pad;
+}
+
+static int32_t mbx_conv_2d_output(const mbx_conv_call *c, const int8_t *input, uint32_t out_y, uint32_t out_x,
+                                  uint32_t channel)
+{
+    const int32_t top = mbx_start(out_y, c->stride_height, c->pad_top);
+    const int32_t left = mbx_start(out_x, c->stride_width, c->pad_left);
+    const mbx_taps rows = mbx_taps_inside(top, c->in_height, c->kernel_height, c->dilation_height);
+    const mbx_taps columns = mbx_taps_inside(left, c->in_width, c->kernel_width, c->dilation_width);
+    int32_t accumulator = c->requantization.bias[channel];
+    for (uint32_t y = rows.first; y < rows.end; y++) {
+        const uint32_t in_y = (uint32_t)(top + (int32_t)(y * c->dilation_height));
+        for (uint32_t x = columns.first; x < columns.end; x++) {
+            const uint32_t in_x = (uint32_t)(left + (int32_t)(x * c->dilation_width));
+            const int8_t *values = &input[(in_y * c->in_width + in_x) * c->in_channels];
+            const uint32_t tap = (channel * c->kernel_height + y) * c->kernel_width + x;
+            const int8_t *weights = &c->weights[tap * c->in_channels];
+            for (uint32_t i = 0; i < c->in_channels; i++) {
+                accumulator += (values[i] - c->input_zero_point) * weights[i];
+            }
+        }
+    }
+    return accumulator;
+}
+
+/* Twin: conv_2d(). */
+void mbx_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output)
+{
+    for (uint32_t y = 0; y < call->out_height; y++) {
+        for (uint32_t x = 0; x < call->out_width; x++) {
+            for (uint32_t channel = 0; channel < call->out_channels; channel++) {
+                const int32_t accumulator = mbx_conv_2d_output(call, input, y, x, channel);
+                *output++ = mbx_requantize(&call->requantization, channel, accumulator);
+            }
+        }
+    }
+}
+
+#define MBX_DEPTHWISE_BLOCK 16u
+
+/* Accumulates up to MBX_DEPTHWISE_BLOCK neighbouring channels of one output position. The usual case, an output
+ * channel for each input channel, has a loop of its own that compilers vectorise. */
+static void mbx_depthwise_block(const mbx_conv_call *c, const int8_t *input, mbx_taps rows, mbx_taps columns,
+                                int32_t top, int32_t left, uint32_t channel, uint32_t count, int32_t *accumulators)
+{
+    const uint32_t multiplier = (uint32_t)c->out_channels / c->in_channels;
+    for (uint32_t i = 0; i < count; i++) {
+        accumulators[i] = c->requantization.bias[channel + i];
+    }
+    for (uint32_t y = rows.first; y < rows.end; y++) {
+        const uint32_t in_y = (uint32_t)(top + (int32_t)(y * c->dilation_height));
+        for (uint32_t x = columns.first; x < columns.end; x++) {
+            const uint32_t in_x = (uint32_t)(left + (int32_t)(x * c->dilation_width));
+            const int8_t *values = &input[(in_y * c->in_width + in_x) * c->in_channels];
+            const int8_t *weights = &c->weights[(y * c->kernel_width + x) * c->out_channels + channel];
+            if (multiplier == 1u) {
+                for (uint32_t i = 0; i < count; i++) {
+                    accumulators[i] += (values[channel + i] - c->input_zero_point) * weights[i];
+                }
+            } else {
+                for (uint32_t i = 0; i < count; i++) {
+                    accumulators[i] += (values[(channel + i) / multiplier] - c->input_zero_point) * weights[i];
+                }
+            }
+        }
+    }
+}
+
+/* Twin: depthwise_conv_2d(). */
+void mbx_depthwise_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output)
+{
+    int32_t accumulators[MBX_DEPTHWISE_BLOCK];
+    for (uint32_t y = 0; y < call->out_height; y++) {
+        const int32_t top = mbx_start(y, call->stride_height, call->pad_top);
+        const mbx_taps rows = mbx_taps_inside(top, call->in_height, call->kernel_height, call->dilation_height);
+        for (uint32_t x = 0; x < call->out_width; x++) {
+            const int32_t left = mbx_start(x, call->stride_width, call->pad_left);
+            const mbx_taps columns = mbx_taps_inside(left, call->in_width, call->kernel_width, call->dilation_width);
+            for (uint32_t channel = 0; channel < call->out_channels; channel += MBX_DEPTHWISE_BLOCK) {
+                const uint32_t rest = call->out_channels - channel;
+                const uint32_t count = rest < MBX_DEPTHWISE_BLOCK ? rest : MBX_DEPTHWISE_BLOCK;
+                mbx_depthwise_block(call, input, rows, columns, top, left, channel, count, accumulators);
+                for (uint32_t i = 0; i < count; i++) {
+                    *output++ = mbx_requantize(&call->requantization, channel + i, accumulators[i]);
+                }
+            }
+        }
+    }
+}
+
+#define MBX_ADD_LEFT_SHIFT 20
+
+static inline int32_t mbx_add_scaled(const mbx_add_call *call, int which, int8_t value)
+{
+    const int32_t shifted = (value - call->zero_point[which]) * (INT32_C(1) << MBX_ADD_LEFT_SHIFT);
+    return mbx_multiply_by_quantized_multiplier(shifted, call->multiplier[which], call->shift[which]);
+}
+
+/* Twin: add(). */
+void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other, int8_t *output)
+{
+    for (uint32_t i = 0; i < call->count; i++) {
+        const int32_t sum = mbx_add_scaled(call, 0, input[i]) + mbx_add_scaled(call, 1, other[i]);
+        const int32_t scaled = mbx_multiply_by_quantized_multiplier(sum, call->multiplier[2], call->shift[2]);
+        output[i] = (int8_t)mbx_clamp(scaled + call->zero_point[2], call->low, call->high);
+    }
+}
+
+/* Twin: mean(). */
+void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output)
+{
+    for (uint32_t channel = 0; channel < call->channels; channel++) {
+        int32_t accumulator = 0;
+        for (uint32_t position = 0; position < call->positions; position++) {
+            accumulator += input[position * call->channels + channel] - call->input_zero_point;
+        }
+        const int32_t scaled = mbx_multiply_by_quantized_multiplier(accumulator, call->multiplier, call->shift);
+        output[channel] = (int8_t)mbx_clamp(scaled + call->output_zero_point, -128, 127);
+    }
+}
+
+/* Twin: posteriors(). */
+void mbx_posteriors(const int8_t *logits, const uint16_t *exponentials_q15, uint16_t *posteriors_q15, uint32_t count)
+{
+    int32_t largest = -128;
+    for (uint32_t i = 0; i < count; i++) {
+        largest = logits[i] > largest ? logits[i] : largest;
+    }
+    uint32_t total = 0; /* count < 2^16, so below 2^31 */
+    for (uint32_t i = 0; i < count; i++) {
+        total += exponentials_q15[largest - logits[i]];
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t weight = exponentials_q15[largest - logits[i]]; /* at most 2^15 */
+        posteriors_q15[i] = (uint16_t)(((weight << 15) + (total >> 1)) / total);
+    }
+}

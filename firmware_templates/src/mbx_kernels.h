@@ -1,0 +1,77 @@
+/* The kernels of the network. Activations are int8 (height, width, channels), channels innermost.
+ *
+ * Twin: mbx_deploy/sim/kernels.py, the same functions in the same order. No sum can overflow: the compiler has proven
+ * it for each call from its weights.
+ */
+#ifndef MBX_KERNELS_H
+#define MBX_KERNELS_H
+
+#include <stdint.h>
+
+/* From an accumulator to int8, a row a channel. */
+typedef struct {
+    const int32_t *bias;       /* [channels] */
+    const int32_t *multiplier; /* [channels] Q31 */
+    const int8_t *shift;       /* [channels] positive: to the left */
+    int16_t zero_point;
+    int16_t low;
+    int16_t high;
+} mbx_requantization;
+
+/* The input's zero point is folded into the bias. */
+typedef struct {
+    uint16_t positions;
+    uint16_t in_channels;
+    uint16_t out_channels;
+    const int8_t *weights; /* [out_channels][in_channels] */
+    mbx_requantization requantization;
+} mbx_pointwise_call;
+
+typedef struct {
+    uint16_t in_height, in_width, in_channels;
+    uint16_t out_height, out_width, out_channels;
+    uint16_t kernel_height, kernel_width;
+    uint8_t stride_height, stride_width;
+    uint8_t dilation_height, dilation_width;
+    uint16_t pad_top, pad_left;
+    int16_t input_zero_point;
+    const int8_t *weights; /* [out][kernel_height][kernel_width][in]; depthwise: [kernel_height][kernel_width][out] */
+    mbx_requantization requantization;
+} mbx_conv_call;
+
+typedef struct {
+    uint32_t count;
+    int16_t zero_point[3]; /* of the first input, the second, the output */
+    int32_t multiplier[3]; /* likewise */
+    int8_t shift[3];       /* likewise; 0 or negative: to the right */
+    int16_t low;
+    int16_t high;
+} mbx_add_call;
+
+typedef struct {
+    uint16_t positions;
+    uint16_t channels;
+    int16_t input_zero_point;
+    int16_t output_zero_point;
+    int32_t multiplier;
+    int8_t shift;
+} mbx_mean_call;
+
+/* A 1x1 convolution, or a fully connected layer (one position). input [positions][in], output [positions][out]. */
+void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output);
+
+void mbx_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output);
+
+/* Output channel c sees input channel c / (out_channels / in_channels). */
+void mbx_depthwise_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output);
+
+/* output may be one of the inputs. */
+void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other, int8_t *output);
+
+/* input [positions][channels], output [channels]. */
+void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output);
+
+/* Softmax: Q15 posteriors [count]. exponentials_q15 [256]: exp(-d * scale) for a logit d below the largest. */
+void mbx_posteriors(const int8_t *logits, const uint16_t *exponentials_q15, uint16_t *posteriors_q15, uint32_t count);
+
+#endif

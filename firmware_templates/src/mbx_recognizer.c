@@ -1,0 +1,204 @@
+/* Framing, the ring of features, and the call of the network. Twin: mbx_deploy/sim/model.py and clip_frames(),
+ * stream_frames() of mbx_deploy/sim/frontend.py. */
+#include "mbx_recognizer.h"
+
+#include <string.h>
+
+#include "mbx_kernels.h"
+
+/* history[0] is the sample before the frame that comes next: the reflection at a clip's end reaches back to it. */
+#define MBX_HISTORY_MARGIN 1u
+
+mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory)
+{
+    if (self == NULL || model == NULL || memory == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    const mbx_memory kept = *memory; /* memory may point into self */
+    memset(self, 0, sizeof *self);
+    self->model = model;
+    self->memory = kept;
+    self->history_count = model->frontend->lead;
+    self->clip_remaining = model->clip_samples;
+    self->frames_until_window = model->audio_frames;
+    self->started = model->frontend->lead == 0u;
+    return MBX_OK;
+}
+
+/* Computes the frame at the beginning of the history into the ring, and drops hop_length samples. */
+static void mbx_take_frame(mbx_recognizer *self)
+{
+    const mbx_model *model = self->model;
+    const mbx_frontend *frontend = model->frontend;
+    int16_t *frame = self->memory.history + MBX_HISTORY_MARGIN;
+
+    mbx_frame_coefficients(frontend, frame, self->memory.coefficients, self->memory.arena, self->observe,
+                           self->context);
+    mbx_quantize_features(self->memory.coefficients, self->memory.ring + self->ring_head * model->coefficients,
+                          model->coefficients, model->feature_multiplier, model->feature_shift,
+                          model->feature_zero_point);
+    self->ring_head = self->ring_head + 1u == model->audio_frames ? 0u : self->ring_head + 1u;
+    self->history_count -= frontend->hop_length;
+    memmove(self->memory.history, self->memory.history + frontend->hop_length,
+            (self->history_count + MBX_HISTORY_MARGIN) * sizeof(int16_t));
+    self->frames_until_window--;
+    if (self->frames_until_window == 0u) {
+        self->frames_until_window = model->stride_frames;
+        self->window_ready = 1;
+    }
+}
+
+/* Writes the mirror image of a stream's first samples in front of them; the first sample itself is not repeated. */
+static void mbx_reflect_beginning(mbx_recognizer *self)
+{
+    const uint32_t lead = self->model->frontend->lead;
+    int16_t *first = self->memory.history + MBX_HISTORY_MARGIN + lead;
+    for (uint32_t i = 1; i <= lead; i++) {
+        first[-(ptrdiff_t)i] = first[i];
+    }
+    self->started = 1;
+}
+
+/* Samples that the history needs before something can be computed from it. */
+static uint32_t mbx_history_needed(const mbx_recognizer *self)
+{
+    const mbx_frontend *frontend = self->model->frontend;
+    return self->started ? frontend->window_length : frontend->window_length + 1u;
+}
+
+/* Appends count samples, fewer than the history lacks; where none are missing then, takes the frame. */
+static void mbx_append(mbx_recognizer *self, const int16_t *samples, uint32_t count)
+{
+    memcpy(self->memory.history + MBX_HISTORY_MARGIN + self->history_count, samples, count * sizeof(int16_t));
+    self->history_count += count;
+    if (self->history_count < mbx_history_needed(self)) {
+        return;
+    }
+    if (!self->started) {
+        mbx_reflect_beginning(self);
+    }
+    mbx_take_frame(self);
+}
+
+mbx_status mbx_feed(mbx_recognizer *self, const int16_t *samples, size_t count, size_t *consumed)
+{
+    if (self == NULL || self->model == NULL || consumed == NULL || (samples == NULL && count != 0u)) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    *consumed = 0;
+    if (self->finished) {
+        return MBX_ERROR_STATE;
+    }
+    while (*consumed < count && !self->window_ready) {
+        const uint32_t missing = mbx_history_needed(self) - self->history_count;
+        const size_t rest = count - *consumed;
+        const uint32_t taken = rest < missing ? (uint32_t)rest : missing;
+        mbx_append(self, samples + *consumed, taken);
+        *consumed += taken;
+        self->overlong |= taken > self->clip_remaining;
+        self->clip_remaining -= taken < self->clip_remaining ? taken : self->clip_remaining;
+    }
+    return self->window_ready ? MBX_WINDOW_READY : MBX_OK;
+}
+
+mbx_status mbx_finish_clip(mbx_recognizer *self)
+{
+    static const int16_t zero = 0;
+    if (self == NULL || self->model == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    if (self->overlong || self->finished) {
+        return MBX_ERROR_STATE;
+    }
+    while (self->clip_remaining != 0u && !self->window_ready) {
+        size_t consumed = 0;
+        if (mbx_feed(self, &zero, 1, &consumed) == MBX_ERROR_STATE) {
+            return MBX_ERROR_STATE;
+        }
+    }
+    /* Sample N - 2 - i follows as sample N + i; it lies 2 i + 1 before the newest one. */
+    for (uint32_t back = 1; !self->window_ready; back += 2u) {
+        if (back >= 2u * self->model->frontend->lead) {
+            return MBX_ERROR_STATE; /* the clip's window was run before its end */
+        }
+        const int16_t mirrored = self->memory.history[MBX_HISTORY_MARGIN + self->history_count - 1u - back];
+        mbx_append(self, &mirrored, 1);
+    }
+    self->finished = 1;
+    return MBX_WINDOW_READY;
+}
+
+/* The window in the network's input: padded frames hold zeros, which the zero point stands for. */
+static void mbx_fill_input(const mbx_recognizer *self, int8_t *input)
+{
+    const mbx_model *model = self->model;
+    const uint32_t frame_bytes = model->coefficients;
+    const uint32_t head_bytes = self->ring_head * frame_bytes;
+    const uint32_t ring_bytes = model->audio_frames * frame_bytes;
+    const uint32_t before_bytes = model->pad_frames_before * frame_bytes;
+
+    memset(input, model->feature_zero_point, before_bytes);
+    input += before_bytes;
+    memcpy(input, self->memory.ring + head_bytes, ring_bytes - head_bytes);
+    memcpy(input + (ring_bytes - head_bytes), self->memory.ring, head_bytes);
+    memset(input + ring_bytes, model->feature_zero_point, model->pad_frames_after * frame_bytes);
+}
+
+/* Runs the network on the input that lies in the arena. */
+static void mbx_invoke(mbx_recognizer *self, mbx_result *result)
+{
+    const mbx_model *model = self->model;
+    int8_t *arena = (int8_t *)self->memory.arena;
+    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
+
+    if (self->observe) {
+        self->observe(self->context, MBX_STAGE_FEATURES, arena + model->input_offset, frames * model->coefficients);
+    }
+    model->invoke(arena, self->observe, self->context);
+    memcpy(self->memory.logits, arena + model->output_offset, model->num_classes);
+    mbx_posteriors(self->memory.logits, model->exponentials_q15, self->memory.posteriors_q15, model->num_classes);
+    result->logits = self->memory.logits;
+    result->posteriors_q15 = self->memory.posteriors_q15;
+    result->label = 0;
+    for (uint16_t i = 1; i < model->num_classes; i++) {
+        if (result->logits[i] > result->logits[result->label]) {
+            result->label = i;
+        }
+    }
+    result->score_q15 = result->posteriors_q15[result->label];
+}
+
+mbx_status mbx_run(mbx_recognizer *self, mbx_result *result)
+{
+    if (self == NULL || self->model == NULL || result == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    if (!self->window_ready) {
+        return MBX_ERROR_STATE;
+    }
+    self->window_ready = 0;
+    mbx_fill_input(self, (int8_t *)self->memory.arena + self->model->input_offset);
+    mbx_invoke(self, result);
+    return MBX_OK;
+}
+
+mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_result *result)
+{
+    if (self == NULL || self->model == NULL || features == NULL || result == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    const mbx_model *model = self->model;
+    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
+    int8_t *input = (int8_t *)self->memory.arena + model->input_offset;
+    if (features != input) { /* they may have been written in place */
+        memcpy(input, features, frames * model->coefficients);
+    }
+    mbx_invoke(self, result);
+    return MBX_OK;
+}
+
+void mbx_observe(mbx_recognizer *self, mbx_observer observe, void *context)
+{
+    self->observe = observe;
+    self->context = context;
+}

@@ -1,0 +1,112 @@
+/* Audio in, words out: one instance of a model and its front end, for a clip or for continuous audio.
+ *
+ *     init -> feed any number of samples, any number of times -> MBX_WINDOW_READY -> run -> read the result
+ *
+ * The generated header <prefix>.h wraps these functions for one model, with an instance of static size.
+ * Twin: mbx_deploy/sim/model.py.
+ */
+#ifndef MBX_RECOGNIZER_H
+#define MBX_RECOGNIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mbx_frontend.h"
+
+#define MBX_RUNTIME_VERSION 1
+
+#if defined(__GNUC__)
+#define MBX_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define MBX_MUST_CHECK
+#endif
+
+typedef enum {
+    MBX_OK = 0,
+    MBX_WINDOW_READY,   /* a window of features is complete: call run */
+    MBX_ERROR_ARGUMENT, /* a null pointer */
+    MBX_ERROR_STATE     /* run without a window, feed after the end of a clip */
+} mbx_status;
+
+/* The network, its tables and sizes; const, in flash. */
+typedef struct {
+    const mbx_frontend *frontend;
+    uint32_t clip_samples;
+    uint16_t audio_frames;      /* frames of a window that come from audio */
+    uint16_t pad_frames_before; /* frames of zeros before and after them */
+    uint16_t pad_frames_after;
+    uint16_t coefficients; /* values in a frame */
+    uint16_t num_classes;
+    uint16_t stride_frames; /* frames between windows of continuous audio */
+    int32_t feature_multiplier;
+    int8_t feature_shift;
+    int8_t feature_zero_point;
+    uint32_t arena_bytes;
+    uint32_t input_offset;  /* of the network's input in the arena */
+    uint32_t output_offset; /* of its logits */
+    void (*invoke)(int8_t *arena, mbx_observer observe, void *context);
+    const uint16_t *exponentials_q15; /* [256] */
+} mbx_model;
+
+/* The memory of an instance; the generated header gives the sizes. */
+typedef struct {
+    int16_t *history;         /* [window_length + 2] samples that a frame to come still needs */
+    int32_t *coefficients;    /* [coefficients] of one frame, Q16 */
+    int8_t *ring;             /* [audio_frames][coefficients] features, the oldest one at ring_head */
+    uint64_t *arena;          /* arena_bytes of activations, and the front end's working memory between inferences */
+    uint16_t *posteriors_q15; /* [num_classes] */
+    int8_t *logits;           /* [num_classes] */
+} mbx_memory;
+
+typedef struct {
+    const int8_t *logits;           /* [num_classes], the network's output as it is */
+    const uint16_t *posteriors_q15; /* [num_classes], 32768 is 1 */
+    uint16_t label;                 /* the class with the largest logit, the first of equals */
+    uint16_t score_q15;             /* its posterior */
+} mbx_result;
+
+/* State of an instance. Its memory lies in the same struct of the generated header; don't copy it once it is set up. */
+typedef struct {
+    const mbx_model *model;
+    mbx_memory memory;
+    uint32_t history_count;   /* samples in history, from the margin on */
+    uint32_t clip_remaining;  /* samples until a clip would be full; 0 from then on */
+    uint32_t ring_head;       /* slot of the oldest frame, and of the next one to be written */
+    uint32_t frames_until_window;
+    uint8_t started;          /* the stream's beginning has been reflected */
+    uint8_t finished;         /* the clip's end has been reflected */
+    uint8_t window_ready;
+    uint8_t overlong;         /* more samples than a clip has were fed */
+    mbx_observer observe;
+    void *context;
+} mbx_recognizer;
+
+/* Sets up an instance, or sets it back to the beginning of a clip or stream. */
+MBX_MUST_CHECK mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory);
+
+/* Takes count samples (16-bit mono at the model's rate). Stops early where a window becomes ready:
+ * *consumed says how many samples were taken. Returns MBX_OK or MBX_WINDOW_READY. */
+MBX_MUST_CHECK mbx_status mbx_feed(mbx_recognizer *self, const int16_t *samples, size_t count, size_t *consumed);
+
+/* Ends a clip: pads it with zeros to clip_samples, then with its reflection. Returns MBX_WINDOW_READY.
+ * Only for a clip: MBX_ERROR_STATE once a stream has passed more samples than a clip has. */
+MBX_MUST_CHECK mbx_status mbx_finish_clip(mbx_recognizer *self);
+
+/* Runs the network on the window. *result points into the instance, valid until the next run. */
+MBX_MUST_CHECK mbx_status mbx_run(mbx_recognizer *self, mbx_result *result);
+
+/* Runs the network on features from elsewhere: [frames][coefficients], padded frames included. */
+MBX_MUST_CHECK mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_result *result);
+
+/* For verification: observe sees each stage's result. NULL ends it. */
+void mbx_observe(mbx_recognizer *self, mbx_observer observe, void *context);
+
+/* What the generated call list tells the observer behind a layer. */
+static inline void mbx_observe_layer(mbx_observer observe, void *context, int layer, const int8_t *data, uint32_t bytes)
+{
+    if (observe) {
+        observe(context, MBX_STAGE_LAYERS + layer, data, bytes);
+    }
+}
+
+#endif

@@ -1,0 +1,228 @@
+"""The artifact: one .tflite file that carries, beside the int8 network, JSON with everything else
+about the model.
+
+The JSON is the buffer of a metadata entry named METADATA_NAME:
+
+    {"format": 1, "labels": [...], "frontend": FrontendConfig.to_dict(), "frontend_digest": hex,
+     "training": {...}, "accuracy": {...}, "export": {...}}
+
+Reading needs the light packages `flatbuffers` and `tflite` only. Writing takes the file apart and
+packs it anew, with the object API that comes with ai-edge-litert.
+"""
+
+import json
+import struct
+from typing import Any, NoReturn
+
+import flatbuffers  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+import tflite
+
+from mbx_deploy.errors import InputError, ToolMissing
+
+METADATA_NAME = "mbx_deploy"
+METADATA_FORMAT = 1
+FILE_IDENTIFIER = b"TFL3"
+
+_ALIGNMENT_BYTES = 16  # Buffer.data is force_align: 16 in TFLite's schema
+_MOST_ENTRIES = 100  # of metadata; converters write two
+_REQUIRED = {"labels": list, "frontend": dict, "frontend_digest": str}
+_OPTIONAL = {"training": dict, "accuracy": dict, "export": dict}
+
+# What the flatbuffers package and numpy raise when offsets lead outside the file.
+_CORRUPT = (struct.error, IndexError, TypeError, ValueError, OverflowError)
+
+
+def read_metadata(data: bytes) -> dict[str, Any] | None:
+    """Return the metadata of an artifact, or None if the .tflite has none.
+
+    data: the bytes of a .tflite file.
+
+    Raises InputError: these are not the bytes of a whole .tflite file, or its metadata are of
+    another format.
+    """
+    model = _parse(data)
+    try:
+        index = _buffer_index(model)
+        text = None if index is None else _buffer(model, index)
+    except _CORRUPT as error:
+        raise _corrupt(error) from None
+    return None if text is None else _decode(text)
+
+
+def write_metadata(data: bytes, metadata: dict[str, Any]) -> bytes:
+    """Return a .tflite file of the same network with this metadata in the place of any that it had.
+
+    data: the bytes of a .tflite file.
+    metadata: values that JSON knows, "format": METADATA_FORMAT among them.
+    Every buffer stands at a multiple of 16 bytes, as the schema asks (TFLite's converter aligns to
+    4 only). The same input gives the same bytes, and what was replaced leaves no trace.
+
+    Raises InputError: as read_metadata(), for the file or for the metadata.
+    ToolMissing: ai-edge-litert is not installed.
+    """
+    try:
+        from ai_edge_litert import schema_py_generated as schema
+    except ImportError:
+        raise ToolMissing(
+            "writing a .tflite needs the package ai-edge-litert", "pip install mbx-deploy[export]"
+        ) from None
+    text = encode_metadata(metadata)
+    _parse(data)
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytes(data), 0))
+        _put_metadata(model, text, schema)
+        builder = _AlignedBuilder(len(data) + len(text) + 4096)
+        builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    except _CORRUPT as error:
+        raise _corrupt(error) from None
+    return bytes(builder.Output())
+
+
+def encode_metadata(metadata: dict[str, Any]) -> bytes:
+    """Return the metadata as compact UTF-8 JSON with sorted keys.
+
+    Raises InputError: a value that JSON does not know (NaN among them), a missing key or another
+    format.
+    """
+    _check(metadata)
+    try:
+        text = json.dumps(
+            metadata, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+        )
+        return text.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the metadata are no JSON: {error}") from None
+
+
+def _decode(text: bytes) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the metadata of the .tflite are no JSON: {error}") from None
+    if not isinstance(metadata, dict):
+        raise InputError(
+            "the metadata of the .tflite are of the wrong kind: "
+            f"got {type(metadata).__name__}, need an object"
+        )
+    _check(metadata)
+    return metadata
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check(metadata: dict[str, Any]) -> None:
+    version = metadata.get("format")
+    if type(version) is not int or version != METADATA_FORMAT:
+        raise InputError(
+            f"unknown format of the metadata: got {version!r:.60}, need {METADATA_FORMAT}",
+            "another version of mbx-deploy wrote it; install that one, or export the model again",
+        )
+    for key, kind in (_REQUIRED | _OPTIONAL).items():
+        if key in _OPTIONAL and key not in metadata:
+            continue
+        if not isinstance(metadata.get(key), kind):
+            got = type(metadata[key]).__name__ if key in metadata else "nothing"
+            raise InputError(f"wrong metadata ({key}): got {got}, need {kind.__name__}")
+    if not metadata["labels"] or not all(isinstance(x, str) and x for x in metadata["labels"]):
+        raise InputError("wrong metadata (labels): got something else, need a list of names")
+
+
+def _parse(data: bytes) -> tflite.Model:
+    """Return the root table, after a walk over the whole file.
+
+    The walk is what finds a file that was cut short: metadata stand near its beginning.
+    """
+    if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
+        raise InputError(
+            f"not a .tflite file (bytes 4 to 8): got {data[4:8]!r}, need {FILE_IDENTIFIER!r}"
+        )
+    try:
+        model = tflite.Model.GetRootAs(data, 0)
+        if not model.SubgraphsLength() or not model.BuffersLength():
+            raise ValueError("no subgraph or no buffer")
+        _walk(model)
+    except _CORRUPT as error:
+        raise _corrupt(error) from None
+    return model
+
+
+def _walk(model: tflite.Model) -> None:
+    """Touch every vector of the file, copying none: what leads outside raises one of _CORRUPT."""
+    for index in range(model.BuffersLength()):
+        _buffer_span(model, index)
+    for index in range(model.OperatorCodesLength()):
+        model.OperatorCodes(index).BuiltinCode()
+    for number in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(number)
+        for index in range(graph.TensorsLength()):
+            graph.Tensors(index).ShapeAsNumpy()
+        for index in range(graph.OperatorsLength()):
+            graph.Operators(index).InputsAsNumpy()
+            graph.Operators(index).OutputsAsNumpy()
+
+
+def _corrupt(error: Exception) -> InputError:
+    return InputError(
+        f"the .tflite file is damaged: {error}",
+        "copy or download it again, or export the model again",
+    )
+
+
+def _buffer_index(model: tflite.Model) -> int | None:
+    count = model.MetadataLength()
+    if count > _MOST_ENTRIES:
+        raise ValueError(f"{count} entries of metadata")
+    for i in range(count):
+        entry = model.Metadata(i)
+        if entry.Name() == METADATA_NAME.encode():
+            return int(entry.Buffer())
+    return None
+
+
+def _buffer(model: tflite.Model, index: int) -> bytes:
+    start, length = _buffer_span(model, index)
+    return bytes(model._tab.Bytes[start : start + length])
+
+
+def _buffer_span(model: tflite.Model, index: int) -> tuple[int, int]:
+    """Return where the data of one buffer start in the file, and how many bytes they are.
+
+    Copies nothing: in a hostile file many buffers may share the same megabytes.
+    """
+    if not 0 <= index < model.BuffersLength():
+        raise ValueError(f"buffer {index} of {model.BuffersLength()}")
+    buffer = model.Buffers(index)
+    file_bytes = len(model._tab.Bytes)
+    if buffer.Offset() > 1:  # written behind the flatbuffer, as files of more than 2 GB are
+        raise ValueError(f"buffer {index} is outside the flatbuffer")
+    field = buffer._tab.Offset(4)
+    if field == 0:
+        return 0, 0
+    start, length = buffer._tab.Vector(field), buffer._tab.VectorLen(field)
+    if start + length > file_bytes:
+        raise ValueError(f"buffer {index} ends at byte {start + length} of {file_bytes}")
+    return start, length
+
+
+class _AlignedBuilder(flatbuffers.Builder):
+    """A builder that heeds the schema's `force_align: 16`, which the generated code leaves out."""
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
+        if x.dtype == np.uint8:
+            self.Prep(_ALIGNMENT_BYTES, x.size)
+        return int(super().CreateNumpyVector(x))
+
+
+def _put_metadata(model: Any, text: bytes, schema: Any) -> None:
+    """Set the entry METADATA_NAME of a schema.ModelT; its buffer is used again if there was one."""
+    data = np.frombuffer(text, np.uint8)
+    model.metadata = model.metadata or []
+    for entry in model.metadata:
+        if entry.name == METADATA_NAME.encode():
+            model.buffers[entry.buffer].data = data
+            return
+    model.buffers.append(schema.BufferT(data=data))
+    model.metadata.append(schema.MetadataT(name=METADATA_NAME, buffer=len(model.buffers) - 1))

@@ -1,0 +1,252 @@
+"""A recogniser and a target -> the files of a C project. Pure: the same input gives the same text, on any machine.
+
+Templates hold data and the list of calls; arithmetic and loops live in firmware_templates/src, copied as it is.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from mbx_deploy import __version__
+from mbx_deploy.errors import InputError
+from mbx_deploy.frontend import feature_multiplier
+from mbx_deploy.program import Addition, Average, Call, Convolution, Pointwise
+from mbx_deploy.recognizer import Recognizer
+from mbx_deploy.resources import firmware_templates_folder
+from mbx_deploy.sim.model import exponential_table
+from mbx_deploy.target import Target
+
+RUNTIME_VERSION = 1
+PREFIX_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
+RUNTIME_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_recognizer.c")
+RUNTIME_HEADERS = ("mbx_fixed_point.h", "mbx_frontend.h", "mbx_kernels.h", "mbx_recognizer.h")
+
+
+@dataclass(frozen=True)
+class CArray:
+    """A constant array of the generated C."""
+
+    name: str
+    type: str
+    values: np.ndarray
+    comment: str
+
+    @property
+    def count(self) -> int:
+        """Number of elements; C has no empty arrays."""
+        return max(1, self.values.size)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in flash."""
+        return int(self.values.size * self.values.dtype.itemsize)
+
+    @property
+    def text(self) -> str:
+        """The initialiser, some 110 columns wide."""
+        words = [_literal(value, self.type) for value in self.values.ravel().tolist()] or ["0"]
+        width = max(len(word) for word in words) + 2
+        row = max(1, 112 // width)
+        return "\n".join(
+            "    " + ", ".join(words[start : start + row]) + "," for start in range(0, len(words), row)
+        )
+
+
+def _literal(value: int, kind: str) -> str:
+    if kind == "int32_t" and value == -(1 << 31):
+        return "INT32_MIN"
+    return f"{value}u" if kind.startswith("uint") else str(value)
+
+
+def generate_project(recognizer: Recognizer, target: Target, prefix: str = "kws", stride_frames: int = 25) -> dict[str, str | bytes]:
+    """Return {path: content} of a C project, without the reports that need a compiler.
+
+    prefix: begins every symbol of the model, so that several fit one image. stride_frames: between the windows of
+    continuous audio. Raises InputError for a prefix that is no C identifier or a stride out of range.
+    """
+    if not PREFIX_PATTERN.fullmatch(prefix) or prefix.startswith("mbx"):
+        raise InputError(f"bad prefix: got {prefix!r}, need a lower-case C identifier that does not begin with mbx")
+    if not 1 <= stride_frames <= recognizer.config.audio_frames:
+        need = f"1 to {recognizer.config.audio_frames} frames"
+        raise InputError(f"bad stride between windows: got {stride_frames}, need {need}")
+    context = _context(recognizer, target, prefix, stride_frames)
+    board = f"boards/{target.board}"
+    files: dict[str, str | bytes] = {f"src/{name}": _template_text(f"src/{name}") for name in RUNTIME_SOURCES + RUNTIME_HEADERS}
+    for folder in ("boards/session", board):
+        for path in sorted((firmware_templates_folder() / folder).iterdir()):
+            files[f"board/{path.name}"] = path.read_text()
+    rendered = {
+        f"include/{prefix}.h": "model.h.j2",
+        f"generated/{prefix}_data.h": "model_data.h.j2",
+        f"generated/{prefix}_data.c": "model_data.c.j2",
+        f"generated/{prefix}_frontend.c": "frontend_tables.c.j2",
+        f"generated/{prefix}.c": "model.c.j2",
+        "board/main.c": "main.c.j2",
+        "README.md": "README.md.j2",
+        "CMakeLists.txt": "CMakeLists.txt.j2",
+    }
+    if target.toolchain != "host":
+        rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
+    context["library_sources"] = [f"src/{name}" for name in RUNTIME_SOURCES]
+    context["library_sources"] += [f"generated/{prefix}{suffix}.c" for suffix in ("", "_data", "_frontend")]
+    context["board_sources"] = sorted({"board/main.c", *(path for path in files if path.startswith("board/") and path.endswith(".c"))})
+    environment = _environment()
+    for path, template in rendered.items():
+        files[path] = environment.get_template(template).render(context)
+    files["model.tflite"] = recognizer.data
+    return files
+
+
+def make_manifest(files: dict[str, str | bytes], recognizer: Recognizer, target: Target, prefix: str, stride_frames: int) -> str:
+    """Return manifest.json: what the project was made from, and the SHA-256 of every file in it."""
+    digests = {
+        name: hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+        for name, content in files.items()
+    }
+    manifest = {
+        "format": 1,
+        "generator": f"mbx-deploy {__version__}",
+        "target": target.name,
+        "prefix": prefix,
+        "stride_frames": stride_frames,
+        "labels": list(recognizer.labels),
+        "model_sha256": recognizer.digest,
+        "frontend_sha256": recognizer.config.digest(),
+        "files": digests,
+    }
+    return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+
+
+def constant_arrays(recognizer: Recognizer, prefix: str) -> list[CArray]:
+    """Return the network's constants, in the order of the calls."""
+    arrays: list[CArray] = []
+    for number, call in enumerate(recognizer.program.calls):
+        if isinstance(call, Addition | Average):
+            continue
+        shape = " x ".join(str(length) for length in call.weights.shape)
+        r = call.requantization
+        arrays += [
+            CArray(f"{prefix}_weights_{number}", "int8_t", call.weights, f"{_plain(call.name)}: {shape}"),
+            CArray(f"{prefix}_bias_{number}", "int32_t", r.bias.astype(np.int32), "one a channel"),
+            CArray(f"{prefix}_multiplier_{number}", "int32_t", r.multiplier, "Q31, one a channel"),
+            CArray(f"{prefix}_shift_{number}", "int8_t", r.shift, "one a channel, positive to the left"),
+        ]
+    return arrays
+
+
+def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
+    """Return the front end's tables."""
+    tables = recognizer.tables
+    arrays = [
+        CArray("window_q29", "int32_t", tables.window_q29, "periodic Hann window, Q29"),
+        CArray("twiddle_q31", "int32_t", tables.twiddle_q31, "cos and sin of 2 pi k / n_fft, Q31"),
+        CArray("mel_first", "uint16_t", tables.mel_first, "first bin of each mel filter"),
+        CArray("mel_count", "uint16_t", tables.mel_count, "bins of each mel filter"),
+        CArray("mel_weights_q32", "uint32_t", tables.mel_weights_q32, "the filters' weights one after another, Q32"),
+        CArray("log_q24", "int32_t", tables.log_q24, "ln(1 + i / 256), Q24"),
+    ]
+    if recognizer.config.n_mfcc:
+        comment = "left half of each row of the orthonormal DCT-II, Q31"
+        arrays.append(CArray("dct_q31", "int32_t", tables.dct_q31, comment))
+    return arrays
+
+
+def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames: int) -> dict[str, Any]:
+    program, plan, tables = recognizer.program, recognizer.plan, recognizer.tables
+    identity = json.dumps([__version__, RUNTIME_VERSION, recognizer.digest, prefix, stride_frames, target.name])
+    multiplier, shift = feature_multiplier(program.input_scale)
+    return {
+        "banner": f"Generated by mbx-deploy {__version__}; do not edit, generate it again.",
+        "p": prefix,
+        "P": prefix.upper(),
+        "digest": "0x" + hashlib.sha256(identity.encode()).hexdigest()[:8],
+        "runtime_version": RUNTIME_VERSION,
+        "labels": recognizer.labels,
+        "config": recognizer.config,
+        "stride_frames": stride_frames,
+        "arena_bytes": arena_bytes(recognizer),
+        "target": target,
+        "embedded": target.toolchain != "host",
+        "arrays": constant_arrays(recognizer, prefix),
+        "tables": frontend_arrays(recognizer),
+        "ln2_q24": tables.ln2_q24,
+        "log_bias_q24": tables.log_bias_q24,
+        "log_offset": tables.log_offset,
+        "exponentials": CArray("exponentials_q15", "uint16_t", exponential_table(program.output_scale), ""),
+        "feature_multiplier": multiplier,
+        "feature_shift": shift,
+        "feature_zero_point": program.input_zero_point,
+        "input_offset": plan.offsets[program.input],
+        "output_offset": plan.offsets[program.output],
+        "calls": [_call_context(recognizer, number, call, prefix) for number, call in enumerate(program.calls)],
+    }
+
+
+def arena_bytes(recognizer: Recognizer) -> int:
+    """Return the size of the arena: the network's activations, or the front end's working memory if that is more."""
+    config = recognizer.config
+    return max(recognizer.plan.arena_bytes, 8 * (config.n_fft // 2 + 1 + config.n_mels))
+
+
+def _call_context(recognizer: Recognizer, number: int, call: Call, prefix: str) -> dict[str, Any]:
+    program, offsets = recognizer.program, recognizer.plan.offsets
+    source, target = program.buffers[call.input], program.buffers[call.output]
+    shapes = f"{source.height} x {source.width} x {source.channels} -> {target.height} x {target.width} x {target.channels}"
+    context: dict[str, Any] = {
+        "number": number,
+        "name": _plain(call.name),
+        "comment": f"{_plain(call.name)}: {shapes}",
+        "source": source,
+        "target": target,
+        "input_offset": offsets[call.input],
+        "other_offset": None,
+        "output_offset": offsets[call.output],
+        "output_bytes": target.size_bytes,
+    }
+    if isinstance(call, Addition):
+        return context | {"kind": "add", "kernel": "mbx_add", "add": call, "count": target.size_bytes, "other_offset": offsets[call.other]}
+    if isinstance(call, Average):
+        positions = source.height * source.width
+        return context | {"kind": "mean", "kernel": "mbx_mean", "mean": call, "positions": positions, "channels": source.channels}
+    context |= {key: f"{prefix}_{key}_{number}" for key in ("weights", "bias", "multiplier", "shift")}
+    context["requantization"] = call.requantization
+    if isinstance(call, Pointwise):
+        channels = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
+        return context | channels | {"kind": "pointwise", "kernel": "mbx_pointwise", "positions": call.positions}
+    assert isinstance(call, Convolution)
+    kernel = "mbx_depthwise_conv_2d" if call.depthwise else "mbx_conv_2d"
+    return context | {"kind": "conv", "kernel": kernel, "conv": call}
+
+
+def _plain(text: str) -> str:
+    """Return text that can stand in a C comment."""
+    return re.sub(r"[^A-Za-z0-9_ .,'-]", "_", text)
+
+
+def _c_string(text: str) -> str:
+    parts = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()]
+    return '"' + "".join(parts) + '"'
+
+
+def _template_text(name: str) -> str:
+    return (firmware_templates_folder() / name).read_text()
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(firmware_templates_folder() / "generated"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C, not HTML: labels pass through the filters below
+    )
+    environment.filters["identifier"] = lambda text: re.sub(r"[^A-Za-z0-9]", "_", text)
+    environment.filters["c_string"] = _c_string
+    environment.filters["plain"] = _plain
+    return environment

@@ -1,0 +1,219 @@
+"""The network between the .tflite file and the lowered program: tensors, a closed set of ops, and the rules they obey."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mbx_deploy.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor and its quantization: real = scale * (value - zero_point).
+
+    shape: as in the file. dtype: "int8" or "int32". scales: float32, one, or one an output channel; empty where the
+    file gives none. zero_point: one for the tensor. data: the constant, or None for an activation.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: tuple[np.float32, ...]
+    zero_point: int
+    data: np.ndarray | None = None
+
+    @property
+    def scale(self) -> np.float32:
+        """The one scale of a per-tensor quantization."""
+        return self.scales[0]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Conv2D:
+    """TFLite's CONV_2D. weights: (out, kernel_h, kernel_w, in); indices are into Model.tensors."""
+
+    input: int
+    weights: int
+    bias: int | None
+    output: int
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: str
+    activation: str
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2D:
+    """TFLite's DEPTHWISE_CONV_2D. weights: (1, kernel_h, kernel_w, out); out = in * depth_multiplier."""
+
+    input: int
+    weights: int
+    bias: int | None
+    output: int
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: str
+    activation: str
+    depth_multiplier: int
+
+
+@dataclass(frozen=True)
+class Add:
+    """TFLite's ADD of two activations of one shape."""
+
+    input: int
+    other: int
+    output: int
+    activation: str
+
+
+@dataclass(frozen=True)
+class Mean:
+    """TFLite's MEAN over height and width."""
+
+    input: int
+    output: int
+
+
+@dataclass(frozen=True)
+class FullyConnected:
+    """TFLite's FULLY_CONNECTED. weights: (out, in)."""
+
+    input: int
+    weights: int
+    bias: int | None
+    output: int
+    activation: str
+
+
+Op = Conv2D | DepthwiseConv2D | Add | Mean | FullyConnected
+
+ACTIVATIONS = ("NONE", "RELU", "RELU6")
+PADDINGS = ("SAME", "VALID")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network of one int8 input and one int8 output, its ops in the order in which they run.
+
+    metadata: what mbx-deploy stores in the file (labels, front end, training, accuracy), or None. digest: SHA-256 of the file.
+    """
+
+    tensors: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    input: int
+    output: int
+    metadata: dict[str, Any] | None
+    digest: str
+
+
+def op_inputs(op: Op) -> tuple[int, ...]:
+    """Return the indices of the activations that an op reads."""
+    return (op.input, op.other) if isinstance(op, Add) else (op.input,)
+
+
+def op_name(op: Op) -> str:
+    """Return TFLite's name of an op."""
+    names = {Conv2D: "CONV_2D", DepthwiseConv2D: "DEPTHWISE_CONV_2D", Add: "ADD", Mean: "MEAN"}
+    return names.get(type(op), "FULLY_CONNECTED")
+
+
+def output_size(size: int, kernel: int, stride: int, dilation: int, padding: str) -> int:
+    """Return the length of a convolution's output along one axis. Source: TFLite, ComputeOutSize."""
+    extent = (kernel - 1) * dilation + 1
+    return -(-size // stride) if padding == "SAME" else -(-(size - extent + 1) // stride)
+
+
+def verify_model(model: Model) -> Model:
+    """Return the model. Raises InputError where it breaks a rule of the IR.
+
+    The rules: activations are int8 with one scale and a zero point in int8; weights are int8 with zero point 0 and one
+    scale, or one a channel; biases are int32 (channels,); shapes agree; every activation is written once, before it is read.
+    """
+    written = {model.input}
+    _check_activation(model, model.input, "the network's input")
+    for index, op in enumerate(model.ops):
+        where = f"op {index}, {op_name(op)}"
+        for tensor in op_inputs(op):
+            _check_activation(model, tensor, where)
+            _need(tensor in written, where, "an input that nothing wrote", "ops in the order in which they run")
+        _check_activation(model, op.output, where)
+        _need(op.output not in written, where, "an output that is written twice", "one writer for each tensor")
+        written.add(op.output)
+        if not isinstance(op, Mean):
+            _need(op.activation in ACTIVATIONS, where, f"the activation {op.activation}", " or ".join(ACTIVATIONS))
+        _check_shapes(model, op, where)
+    _need(model.output in written, "the network's output", "a tensor that nothing wrote", "the output of an op")
+    return model
+
+
+def _need(condition: bool, where: str, got: str, need: str) -> None:
+    if not condition:
+        raise InputError(f"the network can't be compiled ({where}): got {got}, need {need}")
+
+
+def _check_activation(model: Model, index: int, where: str) -> None:
+    tensor = model.tensors[index]
+    _need(tensor.data is None, where, "a constant", "an activation")
+    _need(tensor.dtype == "int8", where, f"a tensor of type {tensor.dtype}", "int8 (export with int8 in and out)")
+    _need(len(tensor.scales) == 1, where, f"{len(tensor.scales)} scales of an activation", "one")
+    _need(bool(0 < tensor.scale < np.inf), where, f"the scale {tensor.scale}", "a positive number")
+    _need(-128 <= tensor.zero_point <= 127, where, f"the zero point {tensor.zero_point}", "-128 to 127")
+    _need(len(tensor.shape) >= 1 and tensor.shape[0] == 1, where, f"the shape {tensor.shape}", "a batch of 1")
+    fits = all(1 <= length <= 32767 for length in tensor.shape) and tensor.size <= 1 << 24
+    _need(fits, where, f"the shape {tensor.shape}", "1 to 32767 along an axis and at most 16 MiB")
+
+
+def _check_constants(model: Model, op: Conv2D | DepthwiseConv2D | FullyConnected, channels: int, where: str) -> None:
+    weights = model.tensors[op.weights]
+    _need(weights.data is not None, where, "weights that are not constant", "constants")
+    _need(weights.dtype == "int8", where, f"weights of type {weights.dtype}", "int8 (export a quantized model)")
+    _need(weights.zero_point == 0, where, f"weights with zero point {weights.zero_point}", "0")
+    _need(len(weights.scales) in (1, channels), where, f"{len(weights.scales)} scales", f"1 or {channels}")
+    _need(all(0 < s < np.inf for s in weights.scales), where, "a scale that is not positive", "positive scales")
+    if op.bias is not None:
+        bias = model.tensors[op.bias]
+        fits = bias.data is not None and bias.dtype == "int32" and bias.size == channels
+        _need(fits, where, f"a bias of {bias.size} {bias.dtype}", f"{channels} constant int32")
+
+
+def _check_shapes(model: Model, op: Op, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    if isinstance(op, Add):
+        other = model.tensors[op.other].shape
+        _need(source == other == target, where, f"the shapes {source}, {other} -> {target}", "one shape")
+        return
+    if isinstance(op, FullyConnected):
+        shape = model.tensors[op.weights].shape
+        fits = len(shape) == 2 and shape[1] == model.tensors[op.input].size and shape[0] == model.tensors[op.output].size
+        _need(fits, where, f"weights {shape} for {source} -> {target}", "weights (out, in)")
+        _check_constants(model, op, shape[0], where)
+        return
+    _need(len(source) == 4, where, f"an input of shape {source}", "four axes (1, height, width, channels)")
+    if isinstance(op, Mean):
+        channels = (target[0], target[-1])
+        fits = channels == (1, source[3]) and model.tensors[op.output].size == source[3]
+        _need(fits, where, f"the shapes {source} -> {target}", "the mean over height and width")
+        return
+    shape = model.tensors[op.weights].shape
+    _need(len(shape) == 4 and len(target) == 4, where, f"weights {shape}, output {target}", "four axes")
+    _need(op.padding in PADDINGS, where, f"the padding {op.padding}", " or ".join(PADDINGS))
+    for axis in range(2):
+        values = (op.stride[axis], op.dilation[axis])
+        _need(all(1 <= value <= 255 for value in values), where, f"stride, dilation {values}", "1 to 255")
+        length = output_size(source[1 + axis], shape[1 + axis], *values, op.padding)
+        _need(length == target[1 + axis], where, f"an output of shape {target}", f"length {length} on axis {1 + axis}")
+    if isinstance(op, Conv2D):
+        grouped = source[3] != shape[3]
+        _need(not grouped, where, f"weights {shape} for {source[3]} channels (grouped)", "one group")
+        _need(shape[0] == target[3], where, f"weights {shape} for {target[3]} outputs", "(out, height, width, in)")
+    else:
+        fits = shape[0] == 1 and shape[3] == target[3] == source[3] * op.depth_multiplier
+        _need(fits, where, f"weights {shape} for {source[3]} -> {target[3]} channels", "(1, height, width, out)")
+    _check_constants(model, op, target[3], where)

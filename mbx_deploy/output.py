@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mbx_deploy.errors import InputError
+
+OWNER_FILE = ".mbx-deploy"
+
+
+def write_file(path: Path, data: str | bytes) -> None:
+    """Write one file: it appears whole, or the old one stays. Raises InputError where that can't be done."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """Return the user's error for a file or folder that can't be written."""
+    reason = (error.strerror or str(error)).lower()
+    hint = "free some space, or choose another place" if error.errno == errno.ENOSPC else "choose another place with -o"
+    return InputError(f"can't write {path}: {reason}", hint)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_folder(folder: Path, force: bool = False) -> None:
+    """Raise InputError if a folder of results may not be (re)placed: it is a file, or holds what we did not write."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"the output is not a folder: {folder}", "choose another place with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / OWNER_FILE).is_file() and not force:
+        raise InputError(
+            f"the output folder is not empty and not an earlier build: {folder}", "choose an empty folder with -o"
+        )
+
+
+def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write a folder of files: it appears whole, replacing an earlier one of ours, or the old one stays.
+
+    files: {relative path: content}. The folder is made beside its final place and renamed.
+    Raises InputError for a folder that is not ours, can't be written, or does not fit the disk.
+    """
+    check_folder(folder)
+    folder = folder.absolute()
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        for name, content in {**files, OWNER_FILE: "This folder is written by mbx-deploy and replaced by it.\n"}.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.chmod(temporary, 0o777 & ~_umask())
+        replace_folder(temporary, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put the folder new in the place of folder; what was there goes away only after that."""
+    old = None
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if old is not None:
+            os.replace(old, folder)
+        raise
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

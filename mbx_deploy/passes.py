@@ -1,0 +1,202 @@
+"""Model -> Program: free functions, each taking frozen data and returning new data, the result verified."""
+
+import math
+
+import numpy as np
+
+from mbx_deploy import ir
+from mbx_deploy.errors import InputError
+from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Pointwise, Program, Requantization, call_inputs
+
+ADD_LEFT_SHIFT = 20
+
+
+def lower(model: ir.Model) -> Program:
+    """Return the program of a network: quantization resolved to integers, kernels chosen, accumulators proven."""
+    buffers: list[Buffer] = []
+    numbers: dict[int, int] = {}
+    for index in (model.input, *(op.output for op in model.ops)):
+        numbers[index] = len(buffers)
+        buffers.append(_buffer(model.tensors[index]))
+    calls = tuple(_lower_op(model, op, numbers, f"{i}_{ir.op_name(op).lower()}") for i, op in enumerate(model.ops))
+    source, target = model.tensors[model.input], model.tensors[model.output]
+    program = Program(
+        buffers=tuple(buffers),
+        calls=calls,
+        input=numbers[model.input],
+        output=numbers[model.output],
+        input_scale=float(source.scale),
+        input_zero_point=source.zero_point,
+        output_scale=float(target.scale),
+        output_zero_point=target.zero_point,
+    )
+    program = fold_input_zero_points(program, {numbers[i]: model.tensors[i].zero_point for i in numbers})
+    return verify_program(program)
+
+
+def _buffer(tensor: ir.Tensor) -> Buffer:
+    shape = tensor.shape[1:]
+    height, width, channels = (1,) * (3 - len(shape)) + shape if len(shape) <= 3 else (1, 1, tensor.size)
+    return Buffer(tensor.name, height, width, channels)
+
+
+def quantize_multiplier(value: float) -> tuple[int, int]:
+    """Return (multiplier, shift) with value = multiplier / 2^31 * 2^shift, multiplier in [2^30, 2^31) or 0.
+
+    value: float64, not negative. Source: TFLite, QuantizeMultiplier; rounds ties away from zero.
+    """
+    if value == 0.0:
+        return 0, 0
+    mantissa, shift = math.frexp(value)
+    multiplier = math.floor(mantissa * 2.0**31 + 0.5)
+    if multiplier == 1 << 31:
+        multiplier, shift = 1 << 30, shift + 1
+    return (0, 0) if shift < -31 else (multiplier, shift)
+
+
+def activation_range(activation: str, scale: np.float32, zero_point: int) -> tuple[int, int]:
+    """Return the int8 limits of a fused activation. Source: TFLite, CalculateActivationRangeQuantized (float32 arithmetic)."""
+
+    def quantize(value: float) -> int:
+        ratio = float(np.float32(value) / scale)
+        return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
+
+    low = max(-128, quantize(0.0)) if activation in ("RELU", "RELU6") else -128
+    high = min(127, quantize(6.0)) if activation == "RELU6" else 127
+    return low, high
+
+
+def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) -> Call:
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    where = (name, numbers[op.input], numbers[op.output])
+    if isinstance(op, ir.Add):
+        return _lower_add(model, op, name, numbers)
+    if isinstance(op, ir.Mean):
+        positions = source.shape[1] * source.shape[2]
+        multiplier, shift = mean_multiplier(float(source.scale) / float(target.scale), positions)
+        return Average(*where, source.zero_point, target.zero_point, multiplier, shift)
+    weights = model.tensors[op.weights]
+    assert weights.data is not None
+    channels = weights.shape[3] if isinstance(op, ir.DepthwiseConv2D) else weights.shape[0]
+    requantization = _requantization(model, op, channels)
+    if isinstance(op, ir.FullyConnected):
+        return Pointwise(*where, 1, weights.data, requantization)
+    pad = (0, 0)
+    if op.padding == "SAME":
+        pad = _same_padding(source, target, weights, op)
+    kernel = (weights.shape[1], weights.shape[2])
+    if isinstance(op, ir.Conv2D) and kernel == (1, 1) and op.stride == (1, 1):
+        positions = source.shape[1] * source.shape[2]
+        return Pointwise(*where, positions, weights.data.reshape(channels, -1), requantization)
+    depthwise = isinstance(op, ir.DepthwiseConv2D)
+    data = weights.data[0] if depthwise else weights.data
+    return Convolution(
+        *where, depthwise, data, kernel, op.stride, op.dilation, pad, source.zero_point, requantization
+    )
+
+
+def _same_padding(
+    source: ir.Tensor, target: ir.Tensor, weights: ir.Tensor, op: ir.Conv2D | ir.DepthwiseConv2D
+) -> tuple[int, int]:
+    """Return the padding above and to the left; the odd one goes below and right. Source: TFLite, ComputePadding."""
+    pads = []
+    for axis in range(2):
+        extent = (weights.shape[1 + axis] - 1) * op.dilation[axis] + 1
+        total = (target.shape[1 + axis] - 1) * op.stride[axis] + extent - source.shape[1 + axis]
+        pads.append(max(0, total) // 2)
+    return pads[0], pads[1]
+
+
+def _requantization(
+    model: ir.Model, op: ir.Conv2D | ir.DepthwiseConv2D | ir.FullyConnected, channels: int
+) -> Requantization:
+    source, target, weights = (model.tensors[i] for i in (op.input, op.output, op.weights))
+    if isinstance(op, ir.FullyConnected) and len(weights.scales) == 1:
+        # TFLite multiplies these two in float32 (GetQuantizedConvolutionMultipler), unlike the scales of a channel.
+        pairs = [quantize_multiplier(float(source.scale * weights.scale) / float(target.scale))]
+    else:
+        pairs = [quantize_multiplier(float(source.scale) * float(s) / float(target.scale)) for s in weights.scales]
+    multipliers, shifts = zip(*(pairs * channels if len(pairs) == 1 else pairs), strict=True)
+    bias = np.zeros(channels, np.int64)
+    if op.bias is not None:
+        data = model.tensors[op.bias].data
+        assert data is not None
+        bias = data.astype(np.int64).ravel()
+    low, high = activation_range(op.activation, target.scale, target.zero_point)
+    return Requantization(
+        bias, np.array(multipliers, np.int32), np.array(shifts, np.int8), target.zero_point, low, high
+    )
+
+
+def mean_multiplier(ratio: float, positions: int) -> tuple[int, int]:
+    """Return (multiplier, shift) of a mean over positions: 1 / positions is folded in, truncating.
+
+    Source: TFLite, QuantizedMeanOrSum.
+    """
+    multiplier, shift = quantize_multiplier(ratio)
+    bits = min(positions.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << bits) // positions, shift - bits
+
+
+def _lower_add(model: ir.Model, op: ir.Add, name: str, numbers: dict[int, int]) -> Addition:
+    """Source: TFLite Micro, CalculateOpDataAdd."""
+    tensors = [model.tensors[i] for i in (op.input, op.other, op.output)]
+    twice = 2.0 * float(max(tensors[0].scale, tensors[1].scale))
+    ratios = [float(tensors[0].scale) / twice, float(tensors[1].scale) / twice]
+    ratios.append(twice / ((1 << ADD_LEFT_SHIFT) * float(tensors[2].scale)))
+    if ratios[2] >= 1.0:
+        raise InputError(f"the scales of an ADD differ too much ({name}): TFLite refuses them too")
+    multipliers, shifts = zip(*(quantize_multiplier(ratio) for ratio in ratios), strict=True)
+    low, high = activation_range(op.activation, tensors[2].scale, tensors[2].zero_point)
+    inputs = (numbers[op.input], numbers[op.other], numbers[op.output])
+    points = (tensors[0].zero_point, tensors[1].zero_point, tensors[2].zero_point)
+    return Addition(name, *inputs, points, multipliers, shifts, low, high)
+
+
+def fold_input_zero_points(program: Program, zero_points: dict[int, int]) -> Program:
+    """Return the program with bias - zero_point * sum(weights) for each pointwise call: sum(w (x - z)) needs no z then.
+
+    Exact: integers only move. Convolutions keep the zero point, their padding needs it.
+    """
+    calls: list[Call] = []
+    for call in program.calls:
+        if isinstance(call, Pointwise):
+            requantization = call.requantization
+            sums = call.weights.astype(np.int64).sum(axis=1)
+            bias = requantization.bias - zero_points[call.input] * sums
+            folded = Requantization(**{**vars(requantization), "bias": bias})
+            call = Pointwise(**{**vars(call), "requantization": folded})
+        calls.append(call)
+    return Program(**{**vars(program), "calls": tuple(calls)})
+
+
+def verify_program(program: Program) -> Program:
+    """Return the program. Raises InputError unless every accumulator is proven to stay in int32, from the weights."""
+    written = {program.input}
+    for call in program.calls:
+        if not all(index in written for index in call_inputs(call)):
+            raise AssertionError(f"{call.name} reads what nothing wrote")
+        written.add(call.output)
+        if isinstance(call, Pointwise):
+            _prove_accumulator(call.name, call.weights, call.requantization, 128)
+        elif isinstance(call, Convolution):
+            weights = call.weights.reshape(-1, call.weights.shape[-1]).T if call.depthwise else call.weights
+            _prove_accumulator(call.name, weights, call.requantization, 128 + abs(call.input_zero_point))
+        elif isinstance(call, Average):
+            source = program.buffers[call.input]
+            if source.height * source.width * 256 >= 1 << 31:
+                raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
+    return program
+
+
+def _prove_accumulator(name: str, weights: np.ndarray, requantization: Requantization, largest_input: int) -> None:
+    channels = len(requantization.bias)
+    sums = np.abs(weights.reshape(channels, -1).astype(np.int64)).sum(axis=1) * largest_input
+    bound = sums + np.abs(requantization.bias)
+    shifted = bound << np.maximum(requantization.shift, 0).astype(np.int64)
+    worst = int(np.argmax(shifted))
+    if shifted[worst] >= 1 << 31:
+        raise InputError(
+            f"an accumulator may overflow int32 ({name}, channel {worst}): its bound is {int(shifted[worst])}",
+            "retrain with weight decay, or quantize with other ranges",
+        )

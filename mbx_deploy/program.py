@@ -1,0 +1,147 @@
+"""The lowered network: calls of the runtime's kernels, integers only. What the simulator runs and the C is written from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An int8 activation in the arena: (height, width, channels), channels innermost."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the arena."""
+        return self.height * self.width * self.channels
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """From an int32 accumulator to int8, one row a channel.
+
+    bias: int32 (channels,). multiplier: int32 Q31 (channels,). shift: int8 (channels,), positive to the left.
+    result = clamp(multiply_by_quantized_multiplier(accumulator + bias) + zero_point, low, high).
+    """
+
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """A matrix product at every position: a 1x1 convolution, or a fully connected layer (one position).
+
+    weights: int8 (out, in). The input's zero point is folded into the bias.
+    Kernel: mbx_pointwise().
+    """
+
+    name: str
+    input: int
+    output: int
+    positions: int
+    weights: np.ndarray
+    requantization: Requantization
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with padding, stride and dilation. Padding holds the input's zero point.
+
+    weights: int8 (out, kernel_h, kernel_w, in), or (kernel_h, kernel_w, out) if depthwise. pad: rows above, columns to the left.
+    Kernels: mbx_conv_2d(), mbx_depthwise_conv_2d().
+    """
+
+    name: str
+    input: int
+    output: int
+    depthwise: bool
+    weights: np.ndarray
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    pad: tuple[int, int]
+    input_zero_point: int
+    requantization: Requantization
+
+
+@dataclass(frozen=True)
+class Addition:
+    """The sum of two activations, each brought to a common scale first. Kernel: mbx_add().
+
+    multipliers, shifts: of the first input, the second, the sum; shifts are 0 or negative (to the right).
+    """
+
+    name: str
+    input: int
+    other: int
+    output: int
+    zero_points: tuple[int, int, int]
+    multipliers: tuple[int, int, int]
+    shifts: tuple[int, int, int]
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean over all positions, a channel at a time. Kernel: mbx_mean()."""
+
+    name: str
+    input: int
+    output: int
+    input_zero_point: int
+    output_zero_point: int
+    multiplier: int
+    shift: int
+
+
+Call = Pointwise | Convolution | Addition | Average
+
+
+@dataclass(frozen=True)
+class Program:
+    """Buffers and the calls that fill them, in the order in which they run.
+
+    input_scale, input_zero_point and output_scale are the network's; the scales serve to compute the tables of the
+    front end's last stage and of the scores, and are used nowhere behind that.
+    """
+
+    buffers: tuple[Buffer, ...]
+    calls: tuple[Call, ...]
+    input: int
+    output: int
+    input_scale: float
+    input_zero_point: int
+    output_scale: float
+    output_zero_point: int
+
+
+def call_inputs(call: Call) -> tuple[int, ...]:
+    """Return the buffers that a call reads."""
+    return (call.input, call.other) if isinstance(call, Addition) else (call.input,)
+
+
+def multiply_accumulates(program: Program) -> int:
+    """Return the multiply-accumulates of one inference; taps that fall on padding are counted."""
+    total = 0
+    for call in program.calls:
+        if isinstance(call, Pointwise):
+            total += call.positions * call.weights.size
+        elif isinstance(call, Convolution):
+            target = program.buffers[call.output]
+            total += target.height * target.width * call.weights.size
+    return total

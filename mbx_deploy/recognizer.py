@@ -1,0 +1,86 @@
+"""A model file with all that is derived from it: the network, its program, the front end and the labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbx_deploy.errors import InputError
+from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables, feature_multiplier
+from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.passes import lower
+from mbx_deploy.program import Program
+from mbx_deploy.tflite_reader import MAX_FILE_BYTES, parse_tflite
+
+MAX_LABELS = 1000
+MAX_LABEL_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """name: the file's, for messages. data: its bytes. digest: their SHA-256. metadata: as stored in the file."""
+
+    name: str
+    data: bytes
+    digest: str
+    metadata: dict[str, Any]
+    labels: tuple[str, ...]
+    config: FrontendConfig
+    tables: FrontendTables
+    program: Program
+    plan: MemoryPlan
+
+
+def load_recognizer(path: str | Path) -> Recognizer:
+    """Return the recogniser that a .tflite file of mbx-deploy holds.
+
+    Raises InputError for a file that is missing, foreign, corrupt, not int8, without our metadata, or whose labels or
+    front end don't fit its network.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"can't read the model ({path}): {reason}", "give the path of a .tflite file") from None
+    return parse_recognizer(data, str(path))
+
+
+def parse_recognizer(data: bytes, name: str) -> Recognizer:
+    """Return the recogniser that the bytes hold. name: for messages. Raises InputError as load_recognizer()."""
+    model = parse_tflite(data, name)
+    metadata = model.metadata
+    if metadata is None:
+        raise InputError(
+            f"the model has no metadata of mbx-deploy ({name}): its labels and its front end are unknown",
+            "make it with mbx-deploy export, which stores both in the file",
+        )
+    labels = _labels(metadata, name)
+    frontend = metadata.get("frontend")
+    if not isinstance(frontend, dict):
+        raise InputError(f"the metadata holds no front end ({name})", "export the model again")
+    config = FrontendConfig.from_dict(frontend)
+    program = lower(model)
+    source, target = program.buffers[program.input], program.buffers[program.output]
+    if source.size_bytes != config.num_frames * config.num_coefficients or source.channels != config.num_coefficients:
+        raise InputError(
+            f"the front end does not fit the network ({name}): got {config.num_frames} frames of "
+            f"{config.num_coefficients}, need {source.height * source.width} of {source.channels}"
+        )
+    if target.size_bytes != len(labels):
+        raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
+    feature_multiplier(program.input_scale)
+    return Recognizer(
+        name, data, model.digest, metadata, labels, config, build_tables(config), program, plan_memory(program)
+    )
+
+
+def _labels(metadata: dict[str, Any], name: str) -> tuple[str, ...]:
+    labels = metadata.get("labels")
+    fits = isinstance(labels, list) and 1 <= len(labels) <= MAX_LABELS
+    if not fits or not all(isinstance(x, str) and 0 < len(x) <= MAX_LABEL_LENGTH and x.isprintable() for x in labels):
+        raise InputError(f"bad labels in the metadata ({name}): need 1 to {MAX_LABELS} printable words")
+    if len(set(labels)) != len(labels):
+        raise InputError(f"bad labels in the metadata ({name}): one stands twice")
+    return tuple(labels)

@@ -1,0 +1,176 @@
+""".tflite -> Model. What is unknown (an op, a type, a quantization) is an error that names it."""
+
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbx_deploy import ir
+from mbx_deploy.artifact import read_metadata
+from mbx_deploy.errors import InputError
+
+MAX_FILE_BYTES = 64 << 20
+SUPPORTED_OPS = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN")
+
+
+def read_tflite(path: str | Path) -> ir.Model:
+    """Return the network of a file, verified. Raises InputError for a file that is missing, foreign, corrupt or not int8."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"can't read the model ({path}): {reason}", "give the path of a .tflite file") from None
+    return parse_tflite(data, str(path))
+
+
+def parse_tflite(data: bytes, name: str) -> ir.Model:
+    """Return the network that the bytes hold, verified. name: for messages. Raises InputError as read_tflite()."""
+    if len(data) < 8 or data[4:8] != b"TFL3":
+        raise InputError(f"not a TFLite model ({name}): it does not bear the identifier TFL3", "export one with mbx-deploy export")
+    metadata = read_metadata(data)
+    try:
+        return ir.verify_model(_parse(data, name, metadata))
+    except InputError as error:
+        raise InputError(f"{error.what} [{name}]", error.hint) from None
+    except (struct.error, IndexError, ValueError, TypeError, OverflowError, MemoryError, UnicodeDecodeError, KeyError) as error:
+        # What the flatbuffers reader raises where an offset of a damaged file leads nowhere.
+        raise InputError(f"the model is damaged ({name}): {error}", "copy or export it again") from None
+
+
+def _parse(data: bytes, name: str, metadata: dict[str, Any] | None) -> ir.Model:
+    from tflite.Model import Model as File
+
+    file = File.GetRootAs(data, 0)
+    if file.SubgraphsLength() != 1:
+        raise InputError(f"the model has {file.SubgraphsLength()} subgraphs: need 1")
+    graph = file.Subgraphs(0)
+    if graph.InputsLength() != 1 or graph.OutputsLength() != 1:
+        raise InputError(f"the model has {graph.InputsLength()} inputs and {graph.OutputsLength()} outputs: need 1 and 1")
+    names = {number: key for key, number in _builtin_operators().items()}
+    codes = []
+    for i in range(_bounded(file.OperatorCodesLength(), data)):
+        code = file.OperatorCodes(i)
+        codes.append(names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an op of unknown number"))
+    used = [codes[graph.Operators(i).OpcodeIndex()] for i in range(_bounded(graph.OperatorsLength(), data))]
+    for index, op in enumerate(used):
+        if op not in SUPPORTED_OPS:
+            raise InputError(f"the op is not supported (op {index}): got {op}, need one of {', '.join(SUPPORTED_OPS)}")
+    tensors = tuple(_tensor(file, graph.Tensors(i), data) for i in range(_bounded(graph.TensorsLength(), data)))
+    ops = tuple(_op(op, graph.Operators(i), tensors, f"op {i}, {op}") for i, op in enumerate(used))
+    digest = hashlib.sha256(data).hexdigest()
+    return ir.Model(tensors, ops, _index(graph.Inputs(0), tensors), _index(graph.Outputs(0), tensors), metadata, digest)
+
+
+def _bounded(count: int, data: bytes) -> int:
+    if count > len(data) // 4:
+        raise ValueError(f"a list of {count} entries in a file of {len(data)} bytes")
+    return count
+
+
+def _index(value: int, tensors: tuple[ir.Tensor, ...]) -> int:
+    if not 0 <= value < len(tensors):
+        raise ValueError(f"tensor {value} of {len(tensors)}")
+    return int(value)
+
+
+def _builtin_operators() -> dict[str, int]:
+    from tflite.BuiltinOperator import BuiltinOperator
+
+    return {key: value for key, value in vars(BuiltinOperator).items() if not key.startswith("_")}
+
+
+def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
+    from tflite.TensorType import TensorType
+
+    names = {value: key.lower() for key, value in vars(TensorType).items() if not key.startswith("_")}
+    dtype = names.get(tensor.Type(), "unknown")
+    rank = _bounded(tensor.ShapeLength(), data)
+    shape = tuple(int(tensor.Shape(i)) for i in range(rank))
+    name = (tensor.Name() or b"").decode("utf-8", "replace")
+    buffer = file.Buffers(tensor.Buffer())
+    constant = None
+    if buffer is not None and buffer.DataLength():
+        if dtype not in ("int8", "int32"):
+            raise InputError(f"a constant is not quantized (tensor {name!r}): got {dtype}, need int8 or int32")
+        _bounded(buffer.DataLength() // 4, data)
+        raw = np.asarray(buffer.DataAsNumpy(), np.uint8).tobytes()
+        constant = np.frombuffer(raw, dtype="<i1" if dtype == "int8" else "<i4").reshape(shape)
+    scales: tuple[np.float32, ...] = ()
+    zero_point = 0
+    quantization = tensor.Quantization()
+    if quantization is not None and quantization.ScaleLength():
+        _bounded(quantization.ScaleLength(), data)
+        scales = tuple(np.atleast_1d(np.asarray(quantization.ScaleAsNumpy(), np.float32)))
+        points = {int(quantization.ZeroPoint(i)) for i in range(_bounded(quantization.ZeroPointLength(), data))} or {0}
+        if len(points) != 1:
+            raise InputError(f"zero points differ between channels (tensor {name!r})")
+        zero_point = points.pop()
+    return ir.Tensor(name, shape, dtype, scales, zero_point, constant)
+
+
+def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op:
+    inputs = [int(op.Inputs(i)) for i in range(op.InputsLength())]
+    if op.OutputsLength() != 1:
+        raise InputError(f"the op has {op.OutputsLength()} outputs ({where}): need 1")
+    output = _index(op.Outputs(0), tensors)
+    arity = {"ADD": (2, 2), "MEAN": (2, 2)}.get(name, (2, 3))
+    if not arity[0] <= len(inputs) <= arity[1]:
+        raise InputError(f"the op has {len(inputs)} inputs ({where}): need {arity[0]} to {arity[1]}")
+    first, second = _index(inputs[0], tensors), _index(inputs[1], tensors)
+    bias = _index(inputs[2], tensors) if len(inputs) == 3 and inputs[2] >= 0 else None
+    if name == "MEAN":
+        return _mean(first, tensors[second], output, len(tensors[first].shape), where)
+    options = _options(name, op)
+    activation = _name_of("ActivationFunctionType", options.FusedActivationFunction())
+    if name == "ADD":
+        return ir.Add(first, second, output, activation)
+    if name == "FULLY_CONNECTED":
+        if options.WeightsFormat() != 0:
+            raise InputError(f"the weights are shuffled ({where}): need the default format")
+        return ir.FullyConnected(first, second, bias, output, activation)
+    stride = (options.StrideH(), options.StrideW())
+    dilation = (options.DilationHFactor(), options.DilationWFactor())
+    padding = _name_of("Padding", options.Padding())
+    if name == "CONV_2D":
+        return ir.Conv2D(first, second, bias, output, stride, dilation, padding, activation)
+    # TFLite ignores the stored depth multiplier of newer files where it is 0: the shapes define it.
+    depth = tensors[output].shape[-1] // max(1, tensors[first].shape[-1])
+    return ir.DepthwiseConv2D(first, second, bias, output, stride, dilation, padding, activation, depth)
+
+
+def _mean(source: int, axes: ir.Tensor, output: int, rank: int, where: str) -> ir.Mean:
+    if axes.data is None:
+        raise InputError(f"the axes of the mean are not constant ({where})")
+    positive = sorted(int(axis) % rank for axis in np.atleast_1d(axes.data).ravel())
+    if rank != 4 or positive != [1, 2]:
+        raise InputError(f"the mean is over other axes ({where}): got {positive}, need [1, 2], height and width")
+    return ir.Mean(source, output)
+
+
+def _options(name: str, op: Any) -> Any:
+    import importlib
+
+    kind = {
+        "CONV_2D": "Conv2DOptions",
+        "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+        "ADD": "AddOptions",
+        "FULLY_CONNECTED": "FullyConnectedOptions",
+    }[name]
+    table = op.BuiltinOptions()
+    if table is None:
+        raise ValueError(f"{name} without options")
+    options = getattr(importlib.import_module(f"tflite.{kind}"), kind)()
+    options.Init(table.Bytes, table.Pos)
+    return options
+
+
+def _name_of(enum: str, value: int) -> str:
+    import importlib
+
+    members = vars(getattr(importlib.import_module(f"tflite.{enum}"), enum))
+    return next((key for key, number in members.items() if number == value and not key.startswith("_")), str(value))

@@ -1,0 +1,107 @@
+"""Finds and runs compilers and emulators."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mbx_deploy.errors import MbxError, ToolMissing
+
+C_STANDARD_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+
+INSTALL_HINTS = {
+    "gcc": "apt-get install gcc",
+    "arm-none-eabi-gcc": "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "cmake": "apt-get install cmake",
+    "ninja": "apt-get install ninja-build",
+    "qemu-system-arm": "apt-get install qemu-system-arm",
+}
+
+
+def find_tool(name: str) -> str | None:
+    """Return the path of a program, or None where it is not installed."""
+    return shutil.which(name)
+
+
+def need_tool(name: str, purpose: str) -> str:
+    """Return the path of a program. Raises ToolMissing with the line that installs it."""
+    path = find_tool(name)
+    if path is None:
+        hint = INSTALL_HINTS.get(name)
+        raise ToolMissing(f"{name} is not installed (needed to {purpose})", hint and f"install it: {hint}")
+    return path
+
+
+def run_tool(
+    command: Sequence[str], *, cwd: Path | None = None, timeout_s: float = 600.0, what: str = "the command"
+) -> subprocess.CompletedProcess[str]:
+    """Return the finished process of a command that succeeded.
+
+    Raises MbxError with the last lines of its output where it failed or took longer than timeout_s.
+    """
+    try:
+        done = subprocess.run(
+            list(command), cwd=cwd, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise MbxError(f"{what} took longer than {timeout_s:.0f} s ({Path(command[0]).name})") from None
+    if done.returncode != 0:
+        output = (done.stdout + done.stderr).strip().splitlines()
+        errors = [line for line in output if "error" in line.lower()] or output
+        tail = errors[-1] if errors else "no output"
+        raise MbxError(
+            f"{what} failed ({Path(command[0]).name}, exit code {done.returncode}): {tail.strip()}",
+            f"run it by hand: {' '.join(command)}",
+        )
+    return done
+
+
+def cache_folder() -> Path:
+    """Return the folder for compiled host libraries, made where it is missing: $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(base) / "mbx-deploy"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = tempfile.TemporaryFile(dir=folder)
+        probe.close()
+    except OSError:
+        folder = Path(tempfile.gettempdir()) / f"mbx-deploy-{os.getuid()}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def compile_shared_library(sources: dict[str, str], flags: Sequence[str] = ("-O3",)) -> Path:
+    """Return the path of a shared library for this machine, compiled once and kept by the digest of its sources.
+
+    sources: {relative path: text}; the .c files among them are compiled in one call.
+    Raises ToolMissing where there is no gcc.
+    """
+    return _compile(sources, (*flags, "-shared", "-fPIC"), ".so")
+
+
+def compile_program(sources: dict[str, str], flags: Sequence[str] = ("-O3",)) -> Path:
+    """Return the path of a program for this machine; as compile_shared_library()."""
+    return _compile(sources, tuple(flags), ".elf")
+
+
+def _compile(sources: dict[str, str], flags: Sequence[str], suffix: str) -> Path:
+    compiler = need_tool("gcc", "compile the C engine for this machine")
+    version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=False).stdout
+    key = hashlib.sha256(repr((sorted(sources.items()), tuple(flags), version, os.uname().machine)).encode())
+    result = cache_folder() / f"{key.hexdigest()[:32]}{suffix}"
+    if result.exists():
+        return result
+    with tempfile.TemporaryDirectory(dir=result.parent) as folder:
+        for name, text in sources.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        units = sorted(name for name in sources if name.endswith(".c"))
+        includes = [f"-I{name}" for name in sorted({os.path.dirname(name) or "." for name in sources})]
+        command = [compiler, *C_STANDARD_FLAGS, *flags, *includes, "-o", "made", *units]
+        run_tool(command, cwd=Path(folder), what="compiling the C engine for this machine")
+        os.replace(Path(folder) / "made", result)
+    return result

@@ -1,0 +1,1 @@
+"""Training: MatchboxNet in PyTorch, data set, augmentation, loop. Needs the `train` extra."""

@@ -1,0 +1,153 @@
+"""Model files: the weights and what is needed to use them. Reading one executes nothing in it."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mbx_deploy.errors import InputError
+from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.output import write_file
+from mbx_deploy.train.dataset import check_labels
+from mbx_deploy.train.model import (
+    MatchboxNet,
+    MatchboxNetConfig,
+    build_matchboxnet,
+    count_parameters,
+)
+
+CHECKPOINT_FORMAT = "mbx-deploy-1"
+# Two hundred times the usual network. A small file can name a huge one: its tensors may repeat one
+# stored value.
+_MOST_PARAMETERS = 1 << 24
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int64, torch.int32)
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of its model."""
+
+    model_config: MatchboxNetConfig
+    frontend: FrontendConfig
+    labels: tuple[str, ...]
+    provenance: dict[str, Any]
+
+
+def save_checkpoint(path: Path, module: MatchboxNet, info: CheckpointInfo) -> None:
+    """Write a model file, whole or not at all."""
+    weights = {
+        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in module.state_dict().items()
+    }
+    checkpoint = {
+        "format": CHECKPOINT_FORMAT,
+        "model": weights,
+        "model_config": info.model_config.to_dict(),
+        "frontend": info.frontend.to_dict(),
+        "labels": list(info.labels),
+        "provenance": info.provenance,
+    }
+    save_torch(path, checkpoint)
+
+
+def load_checkpoint(path: Path) -> tuple[MatchboxNet, CheckpointInfo]:
+    """Return the network, in evaluation mode, and what the file says of it. Nothing in the file is
+    executed.
+
+    Raises InputError for a file that is missing, corrupt, of another kind, or whose parts do not
+    fit each other.
+    """
+    checkpoint = load_torch(path)
+    if checkpoint.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(
+            f"not a model checkpoint ({path}): got format {checkpoint.get('format')!r:.60}, need {CHECKPOINT_FORMAT!r}"
+        )
+    for key, kind in (
+        ("model", dict),
+        ("model_config", dict),
+        ("frontend", dict),
+        ("labels", list),
+        ("provenance", dict),
+    ):
+        if not isinstance(checkpoint.get(key), kind):
+            raise InputError(f"damaged checkpoint ({path}): {key!r} is missing or no {kind.__name__}")
+    try:
+        check_labels(checkpoint["labels"])
+        # It travels on as JSON: what JSON cannot say must not come in.
+        json.dumps(checkpoint["provenance"])
+        model_config = MatchboxNetConfig.from_dict(checkpoint["model_config"])
+        info = CheckpointInfo(
+            model_config,
+            FrontendConfig.from_dict(checkpoint["frontend"]),
+            tuple(checkpoint["labels"]),
+            checkpoint["provenance"],
+        )
+        found = (
+            model_config.num_classes,
+            model_config.input_coefficients,
+            model_config.input_frames,
+        )
+        need = (len(info.labels), info.frontend.num_coefficients, info.frontend.num_frames)
+        if found != need:
+            raise InputError(
+                f"the model does not fit its labels and front end: got {found} "
+                f"(classes, coefficients, frames), need {need}"
+            )
+    except (InputError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"damaged checkpoint ({path}): {error}") from error
+    return _restore(path, model_config, checkpoint["model"]), info
+
+
+def _restore(path: Path, config: MatchboxNetConfig, weights: dict[str, Any]) -> MatchboxNet:
+    """Return the network with these weights; sizes are compared before any memory is taken."""
+    with torch.device("meta"):
+        module = build_matchboxnet(config)
+    if count_parameters(module) > _MOST_PARAMETERS:
+        raise InputError(
+            f"damaged checkpoint ({path}): got a model of {count_parameters(module)} parameters, "
+            f"need at most {_MOST_PARAMETERS}"
+        )
+    expected = module.state_dict()
+    for name, value in weights.items():
+        like = expected.get(name)
+        if like is None or not isinstance(value, torch.Tensor) or value.shape != like.shape:
+            raise InputError(f"damaged checkpoint ({path}): the weight {name!r:.80} does not fit the model")
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.dtype not in (_FLOATS if like.is_floating_point() else _INTEGERS):
+            raise InputError(f"damaged checkpoint ({path}): the weight {name!r:.80} is of a foreign type")
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"damaged checkpoint ({path}): the weight {name!r:.80} is not finite")
+    missing = sorted(set(expected) - set(weights))
+    if missing:
+        raise InputError(f"damaged checkpoint ({path}): the weight {missing[0]!r} is missing")
+    typed = {name: value.to(expected[name].dtype).contiguous() for name, value in weights.items()}
+    module.load_state_dict(typed, assign=True)
+    return module.eval()
+
+
+def save_torch(path: Path, content: dict[str, Any]) -> None:
+    """Write torch's zip of the content beside path, then rename: a reader sees the old file or the
+    new one.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_file(path, buffer.getvalue())
+
+
+def load_torch(path: Path) -> dict[str, Any]:
+    """Return the dict in a torch file; its pickle may hold tensors and plain values, nothing that
+    runs.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no such file ({path}): need a .pt file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # torch.load has no exception of its own: zip, pickle, type and end-of-file errors all occur.
+    except Exception as error:
+        raise InputError(f"cannot read the checkpoint ({path}): it is damaged, or holds more than weights") from error
+    if not isinstance(content, dict):
+        raise InputError(f"not a checkpoint ({path}): got {type(content).__name__}, need a dict")
+    return content

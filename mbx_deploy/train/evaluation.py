@@ -1,0 +1,83 @@
+"""How well a float model does on a split, its features taken from the device's front end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.train.augment import float_features
+from mbx_deploy.train.checkpoint import CheckpointInfo
+from mbx_deploy.train.config import TrainConfig
+from mbx_deploy.train.dataset import Split, command_words, load_split
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on one split. Accuracies are fractions of 1, a label without clips has no recall.
+
+    command_accuracy: clips of the command words that got their word, chosen among all classes.
+    balanced_accuracy: the mean of the recalls.
+    """
+
+    command_accuracy: float
+    command_clips: int
+    balanced_accuracy: float
+    recall: dict[str, float]
+    clips: int
+
+    @property
+    def score(self) -> float:
+        """Return what epochs are compared by: words must be right, and unknown and silence not
+        forgotten.
+        """
+        return (self.command_accuracy + self.balanced_accuracy) / 2.0
+
+
+def evaluate(module: nn.Module, config: TrainConfig | CheckpointInfo, data_root: Path, split: str) -> Evaluation:
+    """Return the float model's measure on "validation" or "testing", features from the device's
+    front end.
+    """
+    clips = load_split(data_root, split, config.labels, config.frontend.clip_samples)
+    return measure(predict(module, clip_inputs(HostFrontend(config.frontend), clips.samples)), clips)
+
+
+def predict(module: nn.Module, inputs: torch.Tensor) -> np.ndarray:
+    """Return logits, float32 (N, classes), of float32 (N, C, 1, T)."""
+    was_training = module.training
+    module.eval()
+    with torch.inference_mode():
+        parts = [module(x).numpy() for x in inputs.split(_BATCH)]
+    module.train(was_training)
+    return np.concatenate(parts)
+
+
+def measure(logits: np.ndarray, split: Split) -> Evaluation:
+    """Return how well the largest of the logits, (N, classes), names the split's clips."""
+    right = logits.argmax(axis=1) == split.classes
+    recall = {
+        label: float(right[split.indices_of(label)].mean()) for label in split.labels if len(split.indices_of(label))
+    }
+    words = [split.indices_of(word) for word in command_words(split.labels)]
+    commands = np.concatenate(words) if words else np.zeros(0, dtype=np.int64)
+    return Evaluation(
+        command_accuracy=float(right[commands].mean()) if len(commands) else 0.0,
+        command_clips=len(commands),
+        balanced_accuracy=sum(recall.values()) / len(recall),
+        recall=recall,
+        clips=len(split),
+    )
+
+
+def to_inputs(features: np.ndarray) -> torch.Tensor:
+    """Return float32 (N, C, 1, T), a view with channels last in memory, of float32 (N, T, C)."""
+    return torch.from_numpy(features).permute(0, 2, 1).unsqueeze(2)
+
+
+def clip_inputs(front_end: HostFrontend, clips: np.ndarray) -> torch.Tensor:
+    """Return the network's inputs, float32 (N, C, 1, T), of unchanged clips, int16 (N, samples)."""
+    return to_inputs(float_features(front_end, clips))

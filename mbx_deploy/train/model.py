@@ -1,0 +1,182 @@
+"""MatchboxNet BxRxC in PyTorch, layer for layer as NeMo defines it.
+
+Every convolution is a Conv2d with a kernel of (1, k) on (N, C, 1, T): a Conv1d leaves the converter
+as a grouped convolution between reshapes, which is many times slower on every runtime.
+
+Source: S. Majumdar, B. Ginsburg, "MatchboxNet: 1D Time-Channel Separable Convolutional Neural
+Network Architecture for Speech Commands Recognition", 2020, and NeMo's matchboxnet_3x1x64_v1.yaml.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mbx_deploy.errors import InputError
+
+BATCH_NORM_EPS = 1e-3
+BATCH_NORM_MOMENTUM = 0.1
+
+
+@dataclass(frozen=True)
+class MatchboxNetConfig:
+    """The shape of one network. Kernels and dilation count feature frames (10 ms each at the
+    default hop).
+    """
+
+    num_classes: int
+    blocks: int = 3
+    repeats: int = 1
+    channels: int = 64
+    prologue_filters: int = 128
+    prologue_kernel: int = 11
+    kernels: tuple[int, ...] = (13, 15, 17)
+    epilogue_filters: int = 128
+    epilogue_kernel: int = 29
+    epilogue_dilation: int = 2
+    input_coefficients: int = 64
+    input_frames: int = 101
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernels, list | tuple):
+            raise InputError(f"bad model (kernels): got {self.kernels!r}, need a list of odd numbers")
+        object.__setattr__(self, "kernels", tuple(self.kernels))
+        for field in dataclasses.fields(self):
+            if field.name != "kernels":
+                _need_positive(field.name, getattr(self, field.name))
+        for kernel in self.kernels:
+            _need_positive("kernels", kernel)
+        if len(self.kernels) != self.blocks:
+            raise InputError(f"bad model (kernels): got {len(self.kernels)}, need {self.blocks}, one a block")
+        # "Same" padding of dilation * (k - 1) / 2 on both sides exists for odd kernels only.
+        for kernel in (self.prologue_kernel, *self.kernels, self.epilogue_kernel):
+            if kernel % 2 == 0:
+                raise InputError(f"bad model (kernel size): got {kernel}, need an odd number")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON and TOML values."""
+        return {**dataclasses.asdict(self), "kernels": list(self.kernels)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "MatchboxNetConfig":
+        """Return the config that to_dict() wrote. Raises InputError for an unknown or missing key
+        or a bad value.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for key in values:
+            if key not in known:
+                raise InputError(f"unknown model key: got {key!r}, need one of {', '.join(sorted(known))}")
+        if "num_classes" not in values:
+            raise InputError("bad model: the key num_classes is missing")
+        return cls(**values)
+
+
+def _need_positive(name: str, value: object) -> None:
+    # The upper ends only keep a hostile file from asking for endless layers.
+    most = 64 if name in ("blocks", "repeats") else 65536
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise InputError(f"bad model ({name}): got {value!r}, need a whole number from 1 to {most}")
+
+
+class Separable(nn.Module):
+    """Depthwise 1 x k, pointwise, batch norm: (N, C_in, 1, T) -> (N, C_out, 1, T). Nothing between
+    the first two.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            channels_in,
+            channels_in,
+            (1, kernel),
+            padding=(0, dilation * (kernel - 1) // 2),
+            dilation=(1, dilation),
+            groups=channels_in,
+            bias=False,
+        )
+        self.pointwise = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        self.norm = _batch_norm(channels_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.pointwise(self.depthwise(x)))
+
+
+class Pointwise(nn.Module):
+    """1x1 convolution and batch norm: (N, C_in, 1, T) -> (N, C_out, 1, T)."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.pointwise = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        self.norm = _batch_norm(channels_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.pointwise(x))
+
+
+class ResidualBlock(nn.Module):
+    """R separable sub-blocks with ReLU between them, plus the block's input through 1x1 and batch
+    norm, then ReLU.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, repeats: int) -> None:
+        super().__init__()
+        sizes = [channels_in] + [channels_out] * repeats
+        self.repeats = nn.ModuleList(Separable(sizes[r], sizes[r + 1], kernel) for r in range(repeats))
+        self.residual = Pointwise(channels_in, channels_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for index, repeat in enumerate(self.repeats):
+            y = repeat(torch.relu(y) if index else y)
+        return torch.relu(y + self.residual(x))
+
+
+class MatchboxNet(nn.Module):
+    """MFCC features, float32 (N, input_coefficients, 1, T) -> logits, float32 (N, num_classes)."""
+
+    def __init__(self, config: MatchboxNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.prologue = Separable(config.input_coefficients, config.prologue_filters, config.prologue_kernel)
+        sizes = [config.prologue_filters] + [config.channels] * config.blocks
+        self.blocks = nn.ModuleList(
+            ResidualBlock(sizes[b], sizes[b + 1], kernel, config.repeats) for b, kernel in enumerate(config.kernels)
+        )
+        self.epilogue_1 = Separable(
+            config.channels,
+            config.epilogue_filters,
+            config.epilogue_kernel,
+            config.epilogue_dilation,
+        )
+        self.epilogue_2 = Pointwise(config.epilogue_filters, config.epilogue_filters)
+        self.decoder = nn.Linear(config.epilogue_filters, config.num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # NeMo's init_mode of its Jasper family.
+                nn.init.xavier_uniform_(module.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.prologue(x))
+        for block in self.blocks:
+            x = block(x)
+        x = torch.relu(self.epilogue_1(x))
+        x = torch.relu(self.epilogue_2(x))
+        return self.decoder(x.mean(dim=(2, 3)))
+
+
+def build_matchboxnet(config: MatchboxNetConfig) -> MatchboxNet:
+    """Return the untrained network, its weights drawn from torch's current random state."""
+    return MatchboxNet(config)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trained values: weights, batch norm's scales and biases, not its running
+    statistics.
+    """
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
