@@ -87,9 +87,7 @@ def encode_metadata(metadata: dict[str, Any]) -> bytes:
     """
     _check(metadata)
     try:
-        text = json.dumps(
-            metadata, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-        )
+        text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
         return text.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the metadata are no JSON: {error}") from None
@@ -102,8 +100,7 @@ def _decode(text: bytes) -> dict[str, Any]:
         raise InputError(f"the metadata of the .tflite are no JSON: {error}") from None
     if not isinstance(metadata, dict):
         raise InputError(
-            "the metadata of the .tflite are of the wrong kind: "
-            f"got {type(metadata).__name__}, need an object"
+            f"the metadata of the .tflite are of the wrong kind: got {type(metadata).__name__}, need an object"
         )
     _check(metadata)
     return metadata
@@ -136,9 +133,7 @@ def _parse(data: bytes) -> tflite.Model:
     The walk is what finds a file that was cut short: metadata stand near its beginning.
     """
     if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
-        raise InputError(
-            f"not a .tflite file (bytes 4 to 8): got {data[4:8]!r}, need {FILE_IDENTIFIER!r}"
-        )
+        raise InputError(f"not a .tflite file (bytes 4 to 8): got {data[4:8]!r}, need {FILE_IDENTIFIER!r}")
     try:
         model = tflite.Model.GetRootAs(data, 0)
         if not model.SubgraphsLength() or not model.BuffersLength():

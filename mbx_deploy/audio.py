@@ -35,9 +35,7 @@ _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a FLAC whose header leaves i
 _BLOCK_VALUES = 1 << 18  # samples a read, all channels together: what bounds the memory
 
 # libsndfile decodes these to 16 bits or fewer, so that reading them as int16 loses nothing.
-_INT16_SUBTYPES = frozenset(
-    {"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"}
-)
+_INT16_SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"})
 _SUBTYPE_NAMES = {"PCM_24": "24-bit", "PCM_32": "32-bit", "FLOAT": "float", "DOUBLE": "double"}
 
 
@@ -155,9 +153,7 @@ def _shown(path: str | os.PathLike[str]) -> str:
 
 
 def _no_samples(where: str) -> InputError:
-    return InputError(
-        f"the recording is empty ({where}): got no samples, need at least 1", "record it again"
-    )
+    return InputError(f"the recording is empty ({where}): got no samples, need at least 1", "record it again")
 
 
 def _cut_short(where: str, got: str, need: str) -> InputError:
@@ -172,9 +168,7 @@ def _open_regular_file(path: str | os.PathLike[str], where: str) -> io.FileIO:
     try:
         mode = os.stat(path).st_mode  # before open(), which would wait at a pipe
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: NUL in path
-        raise InputError(
-            f"no such recording ({where}): got no file, need a sound file", "check the path"
-        ) from error
+        raise InputError(f"no such recording ({where}): got no file, need a sound file", "check the path") from error
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a device or a pipe"
         hint = "name the files inside it" if stat.S_ISDIR(mode) else "save it to a file first"
@@ -267,8 +261,7 @@ def _check_header(sound: _ForwardSound, where: str) -> None:
     """Raises InputError on a header that promises what no recording of a command is."""
     if not MIN_RATE_HZ <= sound.samplerate <= MAX_RATE_HZ:
         raise InputError(
-            f"no usable sample rate ({where}): got {sound.samplerate} Hz, "
-            f"need {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz",
+            f"no usable sample rate ({where}): got {sound.samplerate} Hz, need {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz",
             "convert it, for example with sox or ffmpeg",
         )
     if sound.frames <= 0:
@@ -317,16 +310,13 @@ def _read_float(sound: _ForwardSound, sample_rate_hz: int, where: str) -> np.nda
     """Return the mean of the channels at `sample_rate_hz`: float64 (n,), full scale is 1."""
     resampler = None
     if sound.samplerate != sample_rate_hz:
-        resampler = soxr.ResampleStream(
-            sound.samplerate, sample_rate_hz, 1, dtype="float64", quality="VHQ"
-        )
+        resampler = soxr.ResampleStream(sound.samplerate, sample_rate_hz, 1, dtype="float64", quality="VHQ")
     pieces = []
     for block in _blocks(sound, "float64", where):
         peak = np.max(np.abs(block))
         if not peak <= MAX_FLOAT_PEAK:  # NaN too
             raise InputError(
-                f"samples that are no sound ({where}): got a peak of {peak:.6g}, need finite "
-                "values within -1..1",
+                f"samples that are no sound ({where}): got a peak of {peak:.6g}, need finite values within -1..1",
                 "save it as 16-bit PCM, or scale its floats to -1..1",
             )
         mono = block.mean(axis=1)

@@ -52,9 +52,7 @@ class CArray:
         words = [_literal(value, self.type) for value in self.values.ravel().tolist()] or ["0"]
         width = max(len(word) for word in words) + 2
         row = max(1, 112 // width)
-        return "\n".join(
-            "    " + ", ".join(words[start : start + row]) + "," for start in range(0, len(words), row)
-        )
+        return "\n".join("    " + ", ".join(words[start : start + row]) + "," for start in range(0, len(words), row))
 
 
 def _literal(value: int, kind: str) -> str:
@@ -63,7 +61,9 @@ def _literal(value: int, kind: str) -> str:
     return f"{value}u" if kind.startswith("uint") else str(value)
 
 
-def generate_project(recognizer: Recognizer, target: Target, prefix: str = "kws", stride_frames: int = 25) -> dict[str, str | bytes]:
+def generate_project(
+    recognizer: Recognizer, target: Target, prefix: str = "kws", stride_frames: int = 25
+) -> dict[str, str | bytes]:
     """Return {path: content} of a C project, without the reports that need a compiler.
 
     prefix: begins every symbol of the model, so that several fit one image. stride_frames: between the windows of
@@ -76,10 +76,12 @@ def generate_project(recognizer: Recognizer, target: Target, prefix: str = "kws"
         raise InputError(f"bad stride between windows: got {stride_frames}, need {need}")
     context = _context(recognizer, target, prefix, stride_frames)
     board = f"boards/{target.board}"
-    files: dict[str, str | bytes] = {f"src/{name}": _template_text(f"src/{name}") for name in RUNTIME_SOURCES + RUNTIME_HEADERS}
+    files: dict[str, str | bytes] = {
+        f"src/{name}": _template_text(f"src/{name}") for name in RUNTIME_SOURCES + RUNTIME_HEADERS
+    }
     for folder in ("boards/session", board):
-        for path in sorted((firmware_templates_folder() / folder).iterdir()):
-            files[f"board/{path.name}"] = path.read_text()
+        for source in sorted((firmware_templates_folder() / folder).iterdir()):
+            files[f"board/{source.name}"] = source.read_text()
     rendered = {
         f"include/{prefix}.h": "model.h.j2",
         f"generated/{prefix}_data.h": "model_data.h.j2",
@@ -94,7 +96,9 @@ def generate_project(recognizer: Recognizer, target: Target, prefix: str = "kws"
         rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
     context["library_sources"] = [f"src/{name}" for name in RUNTIME_SOURCES]
     context["library_sources"] += [f"generated/{prefix}{suffix}.c" for suffix in ("", "_data", "_frontend")]
-    context["board_sources"] = sorted({"board/main.c", *(path for path in files if path.startswith("board/") and path.endswith(".c"))})
+    context["board_sources"] = sorted(
+        {"board/main.c", *(path for path in files if path.startswith("board/") and path.endswith(".c"))}
+    )
     environment = _environment()
     for path, template in rendered.items():
         files[path] = environment.get_template(template).render(context)
@@ -102,7 +106,9 @@ def generate_project(recognizer: Recognizer, target: Target, prefix: str = "kws"
     return files
 
 
-def make_manifest(files: dict[str, str | bytes], recognizer: Recognizer, target: Target, prefix: str, stride_frames: int) -> str:
+def make_manifest(
+    files: dict[str, str | bytes], recognizer: Recognizer, target: Target, prefix: str, stride_frames: int
+) -> str:
     """Return manifest.json: what the project was made from, and the SHA-256 of every file in it."""
     digests = {
         name: hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
@@ -196,7 +202,9 @@ def arena_bytes(recognizer: Recognizer) -> int:
 def _call_context(recognizer: Recognizer, number: int, call: Call, prefix: str) -> dict[str, Any]:
     program, offsets = recognizer.program, recognizer.plan.offsets
     source, target = program.buffers[call.input], program.buffers[call.output]
-    shapes = f"{source.height} x {source.width} x {source.channels} -> {target.height} x {target.width} x {target.channels}"
+    shapes = (
+        f"{source.height} x {source.width} x {source.channels} -> {target.height} x {target.width} x {target.channels}"
+    )
     context: dict[str, Any] = {
         "number": number,
         "name": _plain(call.name),
@@ -209,10 +217,22 @@ def _call_context(recognizer: Recognizer, number: int, call: Call, prefix: str) 
         "output_bytes": target.size_bytes,
     }
     if isinstance(call, Addition):
-        return context | {"kind": "add", "kernel": "mbx_add", "add": call, "count": target.size_bytes, "other_offset": offsets[call.other]}
+        return context | {
+            "kind": "add",
+            "kernel": "mbx_add",
+            "add": call,
+            "count": target.size_bytes,
+            "other_offset": offsets[call.other],
+        }
     if isinstance(call, Average):
         positions = source.height * source.width
-        return context | {"kind": "mean", "kernel": "mbx_mean", "mean": call, "positions": positions, "channels": source.channels}
+        return context | {
+            "kind": "mean",
+            "kernel": "mbx_mean",
+            "mean": call,
+            "positions": positions,
+            "channels": source.channels,
+        }
     context |= {key: f"{prefix}_{key}_{number}" for key in ("weights", "bias", "multiplier", "shift")}
     context["requantization"] = call.requantization
     if isinstance(call, Pointwise):

@@ -80,8 +80,7 @@ def render(findings: list[Finding]) -> str:
         rows.append((mark, finding.name, finding.found or "not found", finding.needed_for))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip()
-        for row in rows
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows
     ]
     missing = [finding for finding in findings if finding.found is None]
     if missing:
@@ -181,9 +180,7 @@ def _answer(command: list[str], text: str = "") -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
-        )
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,12 +29,14 @@ from mbx_deploy.session import (
     encode_request,
 )
 from mbx_deploy.sim import model as sim_model
+from mbx_deploy.sim.frontend import Observer
 from mbx_deploy.sim.kernels import posteriors
 from mbx_deploy.target import Target, find_target
 from mbx_deploy.toolchain import compile_program, need_tool
 
 EMULATOR_START_S = 60.0
 EMULATOR_CLIP_S = 60.0  # some 50 times what a clip takes on an idle core
+TFLM_ARENA_BYTES = 4 << 20
 ENGINES = ("sim", "c", "tflm", "float")
 
 
@@ -63,17 +65,18 @@ class SimEngine:
         return [self._run(item, trace) for item in items]
 
     def _run(self, item: Item, trace: int) -> list[Result]:
-        program, tables = self.recognizer.program, self.recognizer.tables
         stages: dict[str, np.ndarray] = {}
+        observe = stages.__setitem__ if trace == TRACE_STAGES and item.kind == ITEM_CLIP else None
+        return [self._infer(window, dict(stages), trace) for window in self.windows(item, observe)]
+
+    def windows(self, item: Item, observe: Observer | None = None) -> np.ndarray:
+        """Return the int8 features of each window of an item: (windows, num_frames, num_coefficients)."""
+        program, tables, config = self.recognizer.program, self.recognizer.tables, self.recognizer.config
+        if item.kind == ITEM_FEATURES:
+            return item.values.reshape(1, config.num_frames, config.num_coefficients)
         if item.kind == ITEM_CLIP:
-            observe = stages.__setitem__ if trace == TRACE_STAGES else None
-            samples = pad_clip(item.values, self.recognizer)
-            windows = sim_model.features(samples, tables, program, observe)[None]
-        elif item.kind == ITEM_FEATURES:
-            windows = item.values.reshape(1, *_feature_shape(self.recognizer))
-        else:
-            windows = sim_model.stream_features(item.values, tables, program, self.stride_frames)
-        return [self._infer(window, dict(stages), trace) for window in windows]
+            return sim_model.features(pad_clip(item.values, self.recognizer), tables, program, observe)[None]
+        return sim_model.stream_features(item.values, tables, program, self.stride_frames)
 
     def _infer(self, features: np.ndarray, stages: dict[str, np.ndarray], trace: int) -> Result:
         if trace:
@@ -84,13 +87,12 @@ class SimEngine:
 
 
 def pad_clip(samples: np.ndarray, recognizer: Recognizer) -> np.ndarray:
-    """Return a clip of the model's length: zeros behind a short one, the end of a long one cut off. The C does the same."""
+    """Return a clip of the model's length: zeros behind a short one, the end of a long one cut off.
+
+    The C does the same.
+    """
     length = recognizer.config.clip_samples
     return np.pad(samples[:length], (0, max(0, length - len(samples))))
-
-
-def _feature_shape(recognizer: Recognizer) -> tuple[int, int]:
-    return recognizer.config.num_frames, recognizer.config.num_coefficients
 
 
 class HostEngine:
@@ -175,40 +177,52 @@ class ProgramEngine(HostEngine):
 
 
 class TflmEngine:
-    """The TFLite Micro interpreter of the PyPI package tflite-micro. It takes features; those of clips are the simulator's."""
+    """The TFLite Micro interpreter of the PyPI package tflite-micro.
+
+    It takes features; those of clips are the simulator's.
+    """
 
     name = "tflm"
 
     def __init__(self, recognizer: Recognizer, stride_frames: int = 25) -> None:
         """Raises ToolMissing where the package is not installed."""
-        runtime = _import_tflm()
-        self.interpreter = runtime.Interpreter.from_bytes(recognizer.data, arena_size=4 << 20)
         self.recognizer = recognizer
-        self.shape = tuple(self.interpreter.get_input_details(0)["shape"])
-        self.features = SimEngine(recognizer, stride_frames)
+        self.front_end = SimEngine(recognizer, stride_frames)
+        self._interpreters: dict[bool, Any] = {}
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
-        """Return the results of each item; of the stages, the features alone."""
-        return [self._run(item, trace) for item in items]
+        """Return the results of each item. Traced are the features and every layer."""
+        return [
+            [self._infer(window, trace != TRACE_RESULTS) for window in self.front_end.windows(item)] for item in items
+        ]
 
-    def _run(self, item: Item, trace: int) -> list[Result]:
+    def _infer(self, features: np.ndarray, trace: bool) -> Result:
         recognizer = self.recognizer
-        if item.kind == ITEM_FEATURES:
-            windows = [item.values]
-        elif item.kind == ITEM_CLIP:
-            samples = pad_clip(item.values, recognizer)
-            windows = [sim_model.features(samples, recognizer.tables, recognizer.program)]
-        else:
-            stride = self.features.stride_frames
-            windows = list(sim_model.stream_features(item.values, recognizer.tables, recognizer.program, stride))
-        results = []
-        for window in windows:
-            self.interpreter.set_input(np.ascontiguousarray(window.reshape(self.shape)), 0)
-            self.interpreter.invoke()
-            logits = np.asarray(self.interpreter.get_output(0)).ravel().copy()
-            stages = {"features": window} if trace else {}
-            results.append(Result(logits, posteriors(logits, self.features.exponentials_q15), stages))
-        return results
+        interpreter = self._interpreter(trace)
+        interpreter.set_input(
+            np.ascontiguousarray(features.reshape(recognizer.network.tensors[recognizer.network.input].shape)), 0
+        )
+        interpreter.invoke()
+        logits = np.asarray(interpreter.get_output(0)).ravel().copy()
+        stages = {}
+        if trace:
+            stages["features"] = features
+            for op, call in zip(recognizer.network.ops, recognizer.program.calls, strict=True):
+                values = np.asarray(interpreter.GetTensor(op.output, 0)["tensor_data"])
+                stages[call.name] = values.reshape(recognizer.program.buffers[call.output].shape).copy()
+        return Result(logits, posteriors(logits, self.front_end.exponentials_q15), stages)
+
+    def _interpreter(self, trace: bool) -> Any:
+        """Return an interpreter; one that keeps every tensor shares no memory between layers."""
+        if trace not in self._interpreters:
+            runtime = _import_tflm()
+            kind = runtime.InterpreterConfig
+            config = kind.kPreserveAllTensors if trace else kind.kAllocationRecording
+            data = self.recognizer.data
+            self._interpreters[trace] = runtime.Interpreter.from_bytes(
+                data, arena_size=TFLM_ARENA_BYTES, intrepreter_config=config
+            )
+        return self._interpreters[trace]
 
 
 def _import_tflm():  # type: ignore[no-untyped-def]

@@ -12,7 +12,8 @@ stages use them is in sim/frontend.py and its twin, firmware_templates/src/mbx_f
     coefficients   int32           Q16, MFCCs (or log-mels) in their natural unit
     features       int8            round(coefficient / scale) + zero_point
 
-There is no block exponent: 28 fractional bits on 16-bit samples put the rounding noise of the transform some 70 dB below
+There is no block exponent: 28 fractional bits on 16-bit samples put the rounding noise of the transform some 70 dB
+below
 log_offset (1e-6), so that quiet audio keeps its precision without one. Measured in tests/reference.
 """
 

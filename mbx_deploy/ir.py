@@ -1,4 +1,4 @@
-"""The network between the .tflite file and the lowered program: tensors, a closed set of ops, and the rules they obey."""
+"""The network between the .tflite file and the lowered program: tensors, a closed set of ops, and their rules."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +102,8 @@ PADDINGS = ("SAME", "VALID")
 class Model:
     """A network of one int8 input and one int8 output, its ops in the order in which they run.
 
-    metadata: what mbx-deploy stores in the file (labels, front end, training, accuracy), or None. digest: SHA-256 of the file.
+    metadata: what mbx-deploy stores in the file (labels, front end, training, accuracy), or None. digest: SHA-256 of
+    the file.
     """
 
     tensors: tuple[Tensor, ...]
@@ -134,7 +135,8 @@ def verify_model(model: Model) -> Model:
     """Return the model. Raises InputError where it breaks a rule of the IR.
 
     The rules: activations are int8 with one scale and a zero point in int8; weights are int8 with zero point 0 and one
-    scale, or one a channel; biases are int32 (channels,); shapes agree; every activation is written once, before it is read.
+    scale, or one a channel; biases are int32 (channels,); shapes agree; every activation is written once, before it
+    is read.
     """
     written = {model.input}
     _check_activation(model, model.input, "the network's input")
@@ -191,7 +193,9 @@ def _check_shapes(model: Model, op: Op, where: str) -> None:
         return
     if isinstance(op, FullyConnected):
         shape = model.tensors[op.weights].shape
-        fits = len(shape) == 2 and shape[1] == model.tensors[op.input].size and shape[0] == model.tensors[op.output].size
+        fits = (
+            len(shape) == 2 and shape[1] == model.tensors[op.input].size and shape[0] == model.tensors[op.output].size
+        )
         _need(fits, where, f"weights {shape} for {source} -> {target}", "weights (out, in)")
         _check_constants(model, op, shape[0], where)
         return

@@ -66,7 +66,10 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        for name, content in {**files, OWNER_FILE: "This folder is written by mbx-deploy and replaced by it.\n"}.items():
+        for name, content in {
+            **files,
+            OWNER_FILE: "This folder is written by mbx-deploy and replaced by it.\n",
+        }.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -6,7 +6,17 @@ import numpy as np
 
 from mbx_deploy import ir
 from mbx_deploy.errors import InputError
-from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Pointwise, Program, Requantization, call_inputs
+from mbx_deploy.program import (
+    Addition,
+    Average,
+    Buffer,
+    Call,
+    Convolution,
+    Pointwise,
+    Program,
+    Requantization,
+    call_inputs,
+)
 
 ADD_LEFT_SHIFT = 20
 
@@ -55,7 +65,10 @@ def quantize_multiplier(value: float) -> tuple[int, int]:
 
 
 def activation_range(activation: str, scale: np.float32, zero_point: int) -> tuple[int, int]:
-    """Return the int8 limits of a fused activation. Source: TFLite, CalculateActivationRangeQuantized (float32 arithmetic)."""
+    """Return the int8 limits of a fused activation.
+
+    Source: TFLite, CalculateActivationRangeQuantized (float32 arithmetic).
+    """
 
     def quantize(value: float) -> int:
         ratio = float(np.float32(value) / scale)
@@ -90,9 +103,7 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
         return Pointwise(*where, positions, weights.data.reshape(channels, -1), requantization)
     depthwise = isinstance(op, ir.DepthwiseConv2D)
     data = weights.data[0] if depthwise else weights.data
-    return Convolution(
-        *where, depthwise, data, kernel, op.stride, op.dilation, pad, source.zero_point, requantization
-    )
+    return Convolution(*where, depthwise, data, kernel, op.stride, op.dilation, pad, source.zero_point, requantization)
 
 
 def _same_padding(

@@ -1,4 +1,7 @@
-"""The lowered network: calls of the runtime's kernels, integers only. What the simulator runs and the C is written from."""
+"""The lowered network: calls of the runtime's kernels, integers only.
+
+What the simulator runs and the C is written from.
+"""
 
 from dataclasses import dataclass
 
@@ -61,7 +64,8 @@ class Pointwise:
 class Convolution:
     """A convolution with padding, stride and dilation. Padding holds the input's zero point.
 
-    weights: int8 (out, kernel_h, kernel_w, in), or (kernel_h, kernel_w, out) if depthwise. pad: rows above, columns to the left.
+    weights: int8 (out, kernel_h, kernel_w, in), or (kernel_h, kernel_w, out) if depthwise. pad: rows above, columns
+    to the left.
     Kernels: mbx_conv_2d(), mbx_depthwise_conv_2d().
     """
 

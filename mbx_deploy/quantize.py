@@ -80,9 +80,7 @@ def convert_module(module: "torch.nn.Module", calibration: np.ndarray) -> Conver
     if calibration.ndim != 3 or calibration.dtype != np.float32 or not len(calibration):
         raise ValueError(f"need float32 (N, T, C), got {calibration.dtype} {calibration.shape}")
     if not np.isfinite(calibration).all():
-        raise InputError(
-            "the calibration features are not finite: got NaN or infinity, need numbers"
-        )
+        raise InputError("the calibration features are not finite: got NaN or infinity, need numbers")
     frames, coefficients = calibration.shape[1:]
     onnx_model = export_onnx(module, frames, coefficients)
     conversion = _run_converter(onnx_model, calibration)
@@ -156,9 +154,7 @@ def _run_converter(onnx_model: bytes, calibration: np.ndarray) -> Conversion:
             )
             if result.returncode != 0 or not paths[3].is_file():
                 log = result.stdout.decode(errors="replace")
-                raise RuntimeError(
-                    f"the converter ended with code {result.returncode}:\n{log[-4000:]}"
-                )
+                raise RuntimeError(f"the converter ended with code {result.returncode}:\n{log[-4000:]}")
             return Conversion(onnx_model, paths[2].read_bytes(), paths[3].read_bytes())
     except OSError as error:
         raise cannot_write(Path(tempfile.gettempdir()), error) from None
@@ -211,10 +207,7 @@ def io_quantization(data: bytes) -> tuple[Quantization, Quantization]:
     """Return the scale and zero point of an int8 .tflite's input and output."""
     graph = _graph(data)
     ends = (graph.Tensors(graph.Inputs(0)), graph.Tensors(graph.Outputs(0)))
-    first, last = (
-        Quantization(float(t.Quantization().Scale(0)), int(t.Quantization().ZeroPoint(0)))
-        for t in ends
-    )
+    first, last = (Quantization(float(t.Quantization().Scale(0)), int(t.Quantization().ZeroPoint(0))) for t in ends)
     return first, last
 
 
@@ -262,12 +255,8 @@ def _check_op(where: str, name: str, graph: Any, op: Any) -> None:
     has_weights = name in ("DEPTHWISE_CONV_2D", "CONV_2D", "FULLY_CONNECTED")
     activations = [graph.Tensors(op.Outputs(0)), inputs[0], *(inputs[1:] if name == "ADD" else [])]
     for tensor in activations:
-        _need(
-            tensor.Type() == tflite.TensorType.INT8, f"{where}: activation", tensor.Type(), "int8"
-        )
-        _need(
-            tensor.Quantization().ScaleLength() == 1, f"{where}: scales", "several", "one a tensor"
-        )
+        _need(tensor.Type() == tflite.TensorType.INT8, f"{where}: activation", tensor.Type(), "int8")
+        _need(tensor.Quantization().ScaleLength() == 1, f"{where}: scales", "several", "one a tensor")
     if not has_weights:
         return
     weights = inputs[1]
@@ -281,9 +270,7 @@ def _check_op(where: str, name: str, graph: Any, op: Any) -> None:
     _need(scales == channels, f"{where}: weight scales", scales, f"{channels}, one a channel")
     _need(not np.any(zero_points), f"{where}: zero points of weights", zero_points, "0")
     if len(inputs) > 2:
-        _need(
-            inputs[2].Type() == tflite.TensorType.INT32, f"{where}: bias", inputs[2].Type(), "int32"
-        )
+        _need(inputs[2].Type() == tflite.TensorType.INT32, f"{where}: bias", inputs[2].Type(), "int32")
     if name == "CONV_2D":
         _need(shape[1:3] == (1, 1), f"{where}: filter", shape[1:3], "(1, 1)")
         groups = _shape(inputs[0])[3] // shape[3]
@@ -292,9 +279,7 @@ def _check_op(where: str, name: str, graph: Any, op: Any) -> None:
 
 def _need(condition: bool, what: str, got: object, need: str) -> None:
     if not condition:
-        raise CheckFailed(
-            f"the converted network is not as it must be ({what}): got {got}, need {need}"
-        )
+        raise CheckFailed(f"the converted network is not as it must be ({what}): got {got}, need {need}")
 
 
 def _graph(data: bytes) -> Any:
@@ -316,9 +301,7 @@ def reference_logits(data: bytes, features: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_REF
-    return _interpret(
-        Interpreter(model_content=data, experimental_op_resolver_type=resolver), features
-    )
+    return _interpret(Interpreter(model_content=data, experimental_op_resolver_type=resolver), features)
 
 
 def float_logits(data: bytes, features: np.ndarray) -> np.ndarray:
@@ -326,9 +309,7 @@ def float_logits(data: bytes, features: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    return _interpret(
-        Interpreter(model_content=data, experimental_op_resolver_type=resolver), features
-    )
+    return _interpret(Interpreter(model_content=data, experimental_op_resolver_type=resolver), features)
 
 
 def onnx_logits(data: bytes, features: np.ndarray) -> np.ndarray:
@@ -339,9 +320,7 @@ def onnx_logits(data: bytes, features: np.ndarray) -> np.ndarray:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     clips = np.ascontiguousarray(features.transpose(0, 2, 1)[:, :, None])
-    return np.concatenate(
-        [session.run(None, {"features": clips[n : n + 1]})[0] for n in range(len(clips))]
-    )
+    return np.concatenate([session.run(None, {"features": clips[n : n + 1]})[0] for n in range(len(clips))])
 
 
 def _interpret(interpreter: Any, features: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbx_deploy import ir
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables, feature_multiplier
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
@@ -17,7 +18,10 @@ MAX_LABEL_LENGTH = 64
 
 @dataclass(frozen=True)
 class Recognizer:
-    """name: the file's, for messages. data: its bytes. digest: their SHA-256. metadata: as stored in the file."""
+    """name: the file's, for messages. data: its bytes. digest: their SHA-256. metadata: as stored in the file.
+
+    network: as read. program and plan: lowered from it. tables: of the front end that config describes.
+    """
 
     name: str
     data: bytes
@@ -26,6 +30,7 @@ class Recognizer:
     labels: tuple[str, ...]
     config: FrontendConfig
     tables: FrontendTables
+    network: ir.Model
     program: Program
     plan: MemoryPlan
 
@@ -61,6 +66,8 @@ def parse_recognizer(data: bytes, name: str) -> Recognizer:
     if not isinstance(frontend, dict):
         raise InputError(f"the metadata holds no front end ({name})", "export the model again")
     config = FrontendConfig.from_dict(frontend)
+    if metadata.get("frontend_digest", config.digest()) != config.digest():
+        raise InputError(f"the front end's digest does not fit its configuration ({name})", "export the model again")
     program = lower(model)
     source, target = program.buffers[program.input], program.buffers[program.output]
     if source.size_bytes != config.num_frames * config.num_coefficients or source.channels != config.num_coefficients:
@@ -72,15 +79,18 @@ def parse_recognizer(data: bytes, name: str) -> Recognizer:
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
     feature_multiplier(program.input_scale)
     return Recognizer(
-        name, data, model.digest, metadata, labels, config, build_tables(config), program, plan_memory(program)
+        name, data, model.digest, metadata, labels, config, build_tables(config), model, program, plan_memory(program)
     )
 
 
 def _labels(metadata: dict[str, Any], name: str) -> tuple[str, ...]:
     labels = metadata.get("labels")
-    fits = isinstance(labels, list) and 1 <= len(labels) <= MAX_LABELS
-    if not fits or not all(isinstance(x, str) and 0 < len(x) <= MAX_LABEL_LENGTH and x.isprintable() for x in labels):
+    if not isinstance(labels, list) or not 1 <= len(labels) <= MAX_LABELS or not all(map(_is_label, labels)):
         raise InputError(f"bad labels in the metadata ({name}): need 1 to {MAX_LABELS} printable words")
     if len(set(labels)) != len(labels):
         raise InputError(f"bad labels in the metadata ({name}): one stands twice")
     return tuple(labels)
+
+
+def _is_label(label: object) -> bool:
+    return isinstance(label, str) and 0 < len(label) <= MAX_LABEL_LENGTH and label.isprintable()

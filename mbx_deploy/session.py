@@ -35,7 +35,8 @@ class Item:
 class Result:
     """What an engine computed from one window.
 
-    logits: int8 (classes,). posteriors_q15: int32 (classes,). stages: name -> values, in the order of the road; the front end's
+    logits: int8 (classes,). posteriors_q15: int32 (classes,). stages: name -> values, in the order of the road; the
+    front end's
     stages have a row a frame. Empty where no trace was asked for.
     """
 

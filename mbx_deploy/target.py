@@ -1,4 +1,7 @@
-"""targets/*.toml -> Target. Unknown keys are refused, every number has a source, and a test loads every shipped file."""
+"""targets/*.toml -> Target.
+
+Unknown keys are refused, every number has a source, and a test loads every shipped file.
+"""
 
 import tomllib
 from dataclasses import dataclass
@@ -24,7 +27,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Target:
-    """A CPU or board. memory and machine are None for the host; machine is QEMU's name of it, None without an emulator."""
+    """A CPU or board.
+
+    memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
+    """
 
     name: str
     description: str
@@ -138,3 +144,33 @@ def _validate(target: Target, path: Path) -> Target:
     for key, value in (("compile_flags", True), ("clock_hz", target.clock_hz), ("memory", target.memory)):
         need(value is None or key in sourced, "sources", sorted(sourced), f"where {key} is taken from")
     return target
+
+
+def target_to_dict(target: Target) -> dict[str, Any]:
+    """Return a target as JSON takes it."""
+    values = dict(vars(target))
+    values["memory"] = dict(vars(target.memory)) if target.memory else None
+    values["sources"] = dict(target.sources)
+    return values
+
+
+def render_targets(targets: list[Target]) -> str:
+    """Return a table: name, CPU, flash, RAM, clock, emulator, description."""
+    rows = [("target", "cpu", "flash", "RAM", "clock", "emulator", "what it is")]
+    for target in targets:
+        memory = target.memory
+        rows.append(
+            (
+                target.name,
+                target.cpu,
+                f"{memory.flash_bytes >> 10:,} KB" if memory else "-",
+                f"{memory.ram_bytes >> 10:,} KB" if memory else "-",
+                f"{target.clock_hz / 1e6:g} MHz" if target.clock_hz else "-",
+                target.machine or "-",
+                target.description,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -16,7 +16,10 @@ SUPPORTED_OPS = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN
 
 
 def read_tflite(path: str | Path) -> ir.Model:
-    """Return the network of a file, verified. Raises InputError for a file that is missing, foreign, corrupt or not int8."""
+    """Return the network of a file, verified.
+
+    Raises InputError for a file that is missing, foreign, corrupt or not int8.
+    """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -31,13 +34,24 @@ def read_tflite(path: str | Path) -> ir.Model:
 def parse_tflite(data: bytes, name: str) -> ir.Model:
     """Return the network that the bytes hold, verified. name: for messages. Raises InputError as read_tflite()."""
     if len(data) < 8 or data[4:8] != b"TFL3":
-        raise InputError(f"not a TFLite model ({name}): it does not bear the identifier TFL3", "export one with mbx-deploy export")
+        raise InputError(
+            f"not a TFLite model ({name}): it does not bear the identifier TFL3", "export one with mbx-deploy export"
+        )
     metadata = read_metadata(data)
     try:
         return ir.verify_model(_parse(data, name, metadata))
     except InputError as error:
         raise InputError(f"{error.what} [{name}]", error.hint) from None
-    except (struct.error, IndexError, ValueError, TypeError, OverflowError, MemoryError, UnicodeDecodeError, KeyError) as error:
+    except (
+        struct.error,
+        IndexError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        UnicodeDecodeError,
+        KeyError,
+    ) as error:
         # What the flatbuffers reader raises where an offset of a damaged file leads nowhere.
         raise InputError(f"the model is damaged ({name}): {error}", "copy or export it again") from None
 
@@ -50,7 +64,9 @@ def _parse(data: bytes, name: str, metadata: dict[str, Any] | None) -> ir.Model:
         raise InputError(f"the model has {file.SubgraphsLength()} subgraphs: need 1")
     graph = file.Subgraphs(0)
     if graph.InputsLength() != 1 or graph.OutputsLength() != 1:
-        raise InputError(f"the model has {graph.InputsLength()} inputs and {graph.OutputsLength()} outputs: need 1 and 1")
+        raise InputError(
+            f"the model has {graph.InputsLength()} inputs and {graph.OutputsLength()} outputs: need 1 and 1"
+        )
     names = {number: key for key, number in _builtin_operators().items()}
     codes = []
     for i in range(_bounded(file.OperatorCodesLength(), data)):

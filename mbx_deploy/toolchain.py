@@ -65,8 +65,8 @@ def cache_folder() -> Path:
     folder = Path(base) / "mbx-deploy"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = tempfile.TemporaryFile(dir=folder)
-        probe.close()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError:
         folder = Path(tempfile.gettempdir()) / f"mbx-deploy-{os.getuid()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

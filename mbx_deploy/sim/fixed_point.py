@@ -19,7 +19,7 @@ def multiply_high(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     One instruction, SMMULR, on a core with the DSP extension.
     Twin: mbx_multiply_high().
     """
-    return (np.int64(a) * np.int64(b) + (1 << 31)) >> 32
+    return (np.asarray(a, np.int64) * np.asarray(b, np.int64) + (1 << 31)) >> 32
 
 
 def shift_right_rounded(a: np.ndarray, shift: int) -> np.ndarray:
@@ -28,7 +28,7 @@ def shift_right_rounded(a: np.ndarray, shift: int) -> np.ndarray:
     a: int64 with |a| + 2^(shift - 1) < 2^63; shift: 1 to 62. Returns int64.
     Twin: mbx_shift_right_rounded().
     """
-    return (np.int64(a) + (np.int64(1) << (shift - 1))) >> shift
+    return (np.asarray(a, np.int64) + (np.int64(1) << (shift - 1))) >> shift
 
 
 def doubling_high_multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ def doubling_high_multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     The division by 2^31 truncates towards zero, hence the nudge that depends on the sign.
     Twin: mbx_doubling_high_multiply().
     """
-    product = np.int64(a) * np.int64(b)
+    product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     high = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
     return np.minimum(high, INT32_MAX)
@@ -52,7 +52,7 @@ def divide_by_power_of_two(a: np.ndarray, exponent: np.ndarray | int) -> np.ndar
     Source: gemmlowp, RoundingDivideByPOT.
     Twin: mbx_divide_by_power_of_two().
     """
-    a = np.int64(a)
+    a = np.asarray(a, np.int64)
     mask = (np.int64(1) << exponent) - 1
     threshold = (mask >> 1) + (a < 0)
     return (a >> exponent) + ((a & mask) > threshold)
@@ -70,7 +70,7 @@ def multiply_by_quantized_multiplier(
     """
     left = np.maximum(shift, 0)
     right = np.maximum(-np.asarray(shift), 0)
-    scaled = np.int64(a) << left
+    scaled = np.asarray(a, np.int64) << left
     return divide_by_power_of_two(doubling_high_multiply(scaled, np.asarray(multiplier)), right)
 
 

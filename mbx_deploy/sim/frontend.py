@@ -26,7 +26,8 @@ def clip_frames(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
     """Return the frames of a clip that stands alone: int16 (audio_frames, window_length).
 
     samples: int16 (clip_samples,). Centred frames reach over both ends, where the clip is reflected (the sample at the
-    edge is not repeated). Only the samples under the window are read, so the reflection is half a window, not n_fft / 2.
+    edge is not repeated). Only the samples under the window are read, so the reflection is half a window, not n_fft /
+    2.
     """
     padded = np.pad(samples, config.lead, mode="reflect") if config.lead else samples
     return _slice_frames(padded, config)[: config.audio_frames]
@@ -104,9 +105,7 @@ def fft_first_pass(real: np.ndarray, imag: np.ndarray) -> tuple[np.ndarray, np.n
     return real_out, imag_out
 
 
-def fft_stage(
-    real: np.ndarray, imag: np.ndarray, size: int, twiddle_q31: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def fft_stage(real: np.ndarray, imag: np.ndarray, size: int, twiddle_q31: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return transforms of 2 * size points made from neighbouring ones of size points, halved.
 
     real, imag: int32 values (n, points). With w = cos - i sin: (a, b) -> (a / 2 + w b / 2, a / 2 - w b / 2), where
@@ -126,9 +125,7 @@ def fft_stage(
     return real_out.reshape(rows, points), imag_out.reshape(rows, points)
 
 
-def split_spectrum(
-    real: np.ndarray, imag: np.ndarray, tables: FrontendTables
-) -> tuple[np.ndarray, np.ndarray]:
+def split_spectrum(real: np.ndarray, imag: np.ndarray, tables: FrontendTables) -> tuple[np.ndarray, np.ndarray]:
     """Return (real, imaginary) of the one-sided spectrum of the real samples: int32 values (n, n_fft / 2 + 1).
 
     real, imag: what fft() gives, Z. With E = Z[k] + conj(Z[half - k]), O = -i (Z[k] - conj(Z[half - k])):
@@ -235,9 +232,7 @@ def quantize_features(coefficients_q16: np.ndarray, scale: float, zero_point: in
     return clamp(scaled + zero_point, -128, 127).astype(np.int8)
 
 
-def frame_coefficients(
-    frames: np.ndarray, tables: FrontendTables, observe: Observer | None = None
-) -> np.ndarray:
+def frame_coefficients(frames: np.ndarray, tables: FrontendTables, observe: Observer | None = None) -> np.ndarray:
     """Return the coefficients of frames, int32 in Q16: (n, num_coefficients). One call a stage.
 
     frames: int16 (n, window_length). observe(stage, values) sees each stage's result.
@@ -261,13 +256,11 @@ def frame_coefficients(
 
 
 def pad_frames(coefficients: np.ndarray, config: FrontendConfig) -> np.ndarray:
-    """Return the frames with zeros before and after them, as NeMo up to 2.2 pads features: (num_frames, coefficients)."""
+    """Return the frames with zeros before and after, as NeMo up to 2.2 pads features: (num_frames, coefficients)."""
     return np.pad(coefficients, ((config.pad_frames_before, config.pad_frames_after), (0, 0)))
 
 
-def coefficients(
-    samples: np.ndarray, tables: FrontendTables, observe: Observer | None = None
-) -> np.ndarray:
+def coefficients(samples: np.ndarray, tables: FrontendTables, observe: Observer | None = None) -> np.ndarray:
     """Return the coefficients of a clip that stands alone, int32 in Q16: (num_frames, num_coefficients).
 
     samples: int16 (clip_samples,).

@@ -6,6 +6,8 @@ Products are summed in float64 where numpy has a fast routine for that: each is 
 any order, as passes.verify_program() proves that the sums stay below 2^31.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from mbx_deploy.program import Addition, Average, Convolution, Pointwise, Requantization
@@ -48,8 +50,8 @@ def depthwise_conv_2d(source: np.ndarray, call: Convolution, shape: tuple[int, i
     return requantize(accumulator.astype(np.int64), call.requantization)
 
 
-def _taps(source: np.ndarray, call: Convolution, shape: tuple[int, int, int]):  # type: ignore[no-untyped-def]
-    """Yield (y, x, inputs) for each tap of the kernel: what it sees at every output, minus the zero point, 0 in the padding."""
+def _taps(source: np.ndarray, call: Convolution, shape: tuple[int, int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (y, x, inputs) a tap: what it sees at every output, minus the zero point, 0 in the padding."""
     height, width = shape[:2]
     reach = [
         max(0, (length - 1) * stride + (kernel - 1) * dilation + 1 - pad - size)
@@ -80,7 +82,10 @@ def add(source: np.ndarray, other: np.ndarray, call: Addition) -> np.ndarray:
 
 
 def mean(source: np.ndarray, call: Average) -> np.ndarray:
-    """Return int8 (1, 1, channels), the mean over all positions. Source: TFLite, QuantizedMeanOrSum. Twin: mbx_mean()."""
+    """Return int8 (1, 1, channels), the mean over all positions.
+
+    Source: TFLite, QuantizedMeanOrSum. Twin: mbx_mean().
+    """
     values = source.reshape(-1, source.shape[-1]).astype(np.int64)
     accumulator = values.sum(axis=0) - len(values) * call.input_zero_point
     scaled = multiply_by_quantized_multiplier(accumulator, call.multiplier, call.shift)

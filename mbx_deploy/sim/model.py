@@ -13,8 +13,13 @@ def exponential_table(output_scale: float) -> np.ndarray:
     return np.rint(np.exp(-np.arange(256) * output_scale) * 2**15).astype(np.uint16)
 
 
-def features(samples: np.ndarray, tables: FrontendTables, program: Program, observe: Observer | None = None) -> np.ndarray:
-    """Return the int8 features of a clip that stands alone: (num_frames, num_coefficients). samples: int16 (clip_samples,)."""
+def features(
+    samples: np.ndarray, tables: FrontendTables, program: Program, observe: Observer | None = None
+) -> np.ndarray:
+    """Return the int8 features of a clip that stands alone: (num_frames, num_coefficients).
+
+    samples: int16 (clip_samples,).
+    """
     coefficients = frontend.coefficients(samples, tables, observe)
     return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point)
 

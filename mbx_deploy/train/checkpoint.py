@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ def load_torch(path: Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"no such file ({path}): need a .pt file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a foreign pickle's protocol: it is refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     # torch.load has no exception of its own: zip, pickle, type and end-of-file errors all occur.
     except Exception as error:
         raise InputError(f"cannot read the checkpoint ({path}): it is damaged, or holds more than weights") from error

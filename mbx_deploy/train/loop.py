@@ -88,6 +88,10 @@ class TrainSummary:
     best_epoch: int
     validation: Evaluation
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON takes it."""
+        return {**vars(self), "model_path": str(self.model_path), "validation": dict(vars(self.validation))}
+
 
 def train(
     config: TrainConfig,

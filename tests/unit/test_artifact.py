@@ -30,13 +30,9 @@ METADATA: dict[str, Any] = {
 }
 
 
-def tensor(
-    shape: list[int], kind: int, buffer: int, scales: list[float], name: str
-) -> schema.TensorT:
+def tensor(shape: list[int], kind: int, buffer: int, scales: list[float], name: str) -> schema.TensorT:
     quantization = schema.QuantizationParametersT(scale=scales, zeroPoint=[0] * len(scales))
-    return schema.TensorT(
-        shape=shape, type=kind, buffer=buffer, quantization=quantization, name=name, hasRank=True
-    )
+    return schema.TensorT(shape=shape, type=kind, buffer=buffer, quantization=quantization, name=name, hasRank=True)
 
 
 def pack(model: schema.ModelT) -> bytes:
@@ -73,9 +69,7 @@ def small_model() -> bytes:
     return pack(
         schema.ModelT(
             version=3,
-            operatorCodes=[
-                schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=4)
-            ],
+            operatorCodes=[schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=4)],
             subgraphs=[graph],
             description="a test",
             buffers=[
@@ -136,9 +130,7 @@ def test_what_is_replaced_leaves_no_trace() -> None:
 def test_the_json_is_compact_with_sorted_keys() -> None:
     text = encode_metadata(METADATA)
     assert text in ARTIFACT
-    assert text.decode() == json.dumps(
-        METADATA, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    assert text.decode() == json.dumps(METADATA, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def test_identifier_and_alignment() -> None:
@@ -151,10 +143,7 @@ def test_identifier_and_alignment() -> None:
 
 
 def test_the_network_and_the_metadata_of_others_stay() -> None:
-    before, after = (
-        plain(schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0)))
-        for data in (MODEL, ARTIFACT)
-    )
+    before, after = (plain(schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))) for data in (MODEL, ARTIFACT))
     assert after["metadata"][:-1] == before["metadata"]
     assert after["buffers"][:-1] == before["buffers"]
     for name in ("metadata", "buffers"):
@@ -168,9 +157,7 @@ def test_interpreters_still_run_it() -> None:
     features = np.array([[-128, -3, 0, 5, 127]], np.int8)
     logits = []
     for data in (MODEL, ARTIFACT):
-        interpreter = Interpreter(
-            model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
-        )
+        interpreter = Interpreter(model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
         interpreter.allocate_tensors()
         interpreter.set_tensor(0, features)
         interpreter.invoke()

@@ -66,8 +66,8 @@ def reference(module: MatchboxNet, x: torch.Tensor) -> torch.Tensor:
     config = module.config
 
     def norm(y: torch.Tensor, name: str) -> torch.Tensor:
-        values = [state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
-        return batch_norm(y, *values, training=False, eps=1e-3)
+        mean, variance = state[f"{name}.running_mean"], state[f"{name}.running_var"]
+        return batch_norm(y, mean, variance, state[f"{name}.weight"], state[f"{name}.bias"], eps=1e-3)
 
     def separable(y: torch.Tensor, name: str, dilation: int = 1) -> torch.Tensor:
         weight = state[f"{name}.depthwise.weight"][:, :, 0]

@@ -1,0 +1,168 @@
+"""A model and a target -> a C project, compiled where the compiler is installed.
+
+The folder appears whole or not at all.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbx_deploy.codegen import generate_project, make_manifest
+from mbx_deploy.errors import InputError
+from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
+from mbx_deploy.output import cannot_write, check_folder, write_folder
+from mbx_deploy.recognizer import Recognizer, load_recognizer, parse_recognizer
+from mbx_deploy.target import Target, find_target
+from mbx_deploy.toolchain import find_tool, run_tool
+
+DEFAULT_STRIDE_FRAMES = 25
+DEFAULT_PREFIX = "kws"
+ELF_NAME = "firmware.elf"
+INDIRECT_FUNCTIONS = ("invoke", "observe")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """folder: the project.
+
+    elf: the firmware, or None with the names of the tools that are missing. memory: the report.
+    """
+
+    folder: Path
+    target: str
+    elf: Path | None
+    missing_tools: tuple[str, ...]
+    memory: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON takes it."""
+        return {
+            "folder": str(self.folder),
+            "target": self.target,
+            "elf": str(self.elf) if self.elf else None,
+            "missing_tools": list(self.missing_tools),
+            "memory": self.memory,
+        }
+
+
+def build(
+    model: Path,
+    target: Target,
+    folder: Path,
+    prefix: str = DEFAULT_PREFIX,
+    stride_frames: int = DEFAULT_STRIDE_FRAMES,
+    progress: Progress = lambda line: None,
+) -> BuildReport:
+    """Write the project of a model for a target, compile it, and return what it needs.
+
+    folder: made, or replaced if it is an earlier build. Where the target's compiler or CMake is missing the C project
+    is
+    written all the same. Raises InputError for a bad model, a target that it does not fit, or a folder that can't be
+    written.
+    """
+    check_folder(folder)
+    recognizer = load_recognizer(model)
+    check_fit(recognizer, target)
+    files = generate_project(recognizer, target, prefix, stride_frames)
+    progress(f"generated {len(files)} files for {target.name}")
+    missing = missing_tools(target)
+    compiled = None
+    if not missing:
+        progress("compiling")
+        binaries, compiled = _compile(files, target)
+        _check_compiled(compiled, target)
+    report = memory_report(recognizer, target, compiled)
+    files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
+    files["memory_report.txt"] = render_report(report)
+    if not missing:
+        files |= binaries
+    files["manifest.json"] = make_manifest(files, recognizer, target, prefix, stride_frames)
+    write_folder(folder, files)
+    return BuildReport(folder, target.name, None if missing else folder / ELF_NAME, tuple(missing), report)
+
+
+def missing_tools(target: Target) -> list[str]:
+    """Return the names of the programs that compiling for a target needs and that are not installed."""
+    compiler = "gcc" if target.toolchain == "host" else f"{target.toolchain}-gcc"
+    missing = [tool for tool in (compiler, "cmake") if find_tool(tool) is None]
+    if not find_tool("ninja") and not find_tool("make"):
+        missing.append("make")
+    return missing
+
+
+def _compile(files: dict[str, str | bytes], target: Target) -> tuple[dict[str, str | bytes], dict[str, int]]:
+    """Return the ELF and its map, and sizes in bytes: the project's own CMakeLists.txt, run in a temporary folder."""
+    generator = "Ninja" if find_tool("ninja") else "Unix Makefiles"
+    try:
+        with tempfile.TemporaryDirectory(prefix="mbx-build-") as temporary:
+            source, binary = Path(temporary) / "project", Path(temporary) / "build"
+            write_folder(source, files)
+            run_tool(["cmake", "-G", generator, "-S", str(source), "-B", str(binary)], what="configuring the project")
+            jobs = str(os.cpu_count() or 1)
+            run_tool(["cmake", "--build", str(binary), "--parallel", jobs], what="compiling the project")
+            size_tool = "size" if target.toolchain == "host" else f"{target.toolchain}-size"
+            table = run_tool([size_tool, "-A", str(binary / ELF_NAME)], what="measuring the firmware").stdout
+            graphs = [path.read_text() for path in sorted(binary.rglob("*.ci"))]
+            compiled = elf_sizes(table) | {"stack_bound_bytes": stack_bound(graphs, INDIRECT_FUNCTIONS)}
+            results: dict[str, str | bytes] = {ELF_NAME: (binary / ELF_NAME).read_bytes()}
+            if (binary / "firmware.map").exists():
+                results["firmware.map"] = (binary / "firmware.map").read_bytes()
+            return results, compiled
+    except OSError as error:
+        raise cannot_write(Path(tempfile.gettempdir()), error) from None
+
+
+def _check_compiled(compiled: dict[str, int], target: Target) -> None:
+    if target.memory is None:
+        return
+    need, have = compiled["stack_bound_bytes"], target.memory.stack_bytes
+    if need > have:
+        raise InputError(
+            f"the firmware does not fit the stack of {target.name}: need {need:,} bytes, have {have:,}",
+            "raise stack_bytes in the target's file",
+        )
+
+
+@dataclass(frozen=True)
+class Build:
+    """A folder that build() wrote, read back. files: its text files by relative path."""
+
+    folder: Path
+    recognizer: Recognizer
+    target: Target
+    stride_frames: int
+    files: dict[str, str | bytes]
+
+    @property
+    def elf(self) -> Path:
+        """The firmware. Raises InputError where the build has none."""
+        path = self.folder / ELF_NAME
+        if not path.is_file():
+            raise InputError(
+                f"the build holds no firmware ({self.folder}): it was made without a compiler",
+                "mbx-deploy doctor names the line that installs one; then build again",
+            )
+        return path
+
+
+def load_build(folder: Path) -> Build:
+    """Return a build. Raises InputError for a folder that is none, or whose manifest is damaged."""
+    manifest_path = folder / "manifest.json"
+    if not manifest_path.is_file():
+        raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
+    try:
+        manifest = json.loads(manifest_path.read_text())
+        target, stride = find_target(manifest["target"]), int(manifest["stride_frames"])
+        names = [str(name) for name in manifest["files"] if str(name).endswith((".c", ".h"))]
+        inside = [name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
+        files: dict[str, str | bytes] = {name: (folder / name).read_text() for name in inside}
+        data = (folder / "model.tflite").read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
+    return Build(folder, parse_recognizer(data, str(folder / "model.tflite")), target, stride, files)

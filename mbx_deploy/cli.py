@@ -1,0 +1,256 @@
+"""The command line: parse, call one function, print. Results go to stdout, progress to stderr.
+
+Nothing heavier than click is imported before a command runs.
+"""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from mbx_deploy import __version__
+from mbx_deploy.errors import MbxError
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+ENGINE_CHOICES = click.Choice(["sim", "c", "tflm", "float"])
+DEFAULT_CLIPS = 200
+
+
+class _Group(click.Group):
+    """Prints a user's error as one line and a hint, and exits with its code; anything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MbxError as error:
+            click.echo(error.render(), err=True)
+            ctx.exit(error.exit_code)
+
+
+def main() -> None:
+    """Run the command line. A SIGTERM ends it like Ctrl-C: what was begun is cleaned up, nothing is half-written."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    cli(prog_name="mbx-deploy")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mbx-deploy")
+def cli() -> None:
+    """Spoken-command recognisers on microcontrollers: train, quantize, generate C, prove that it computes the same."""
+
+
+@cli.command()
+@click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
+@click.option("--model", help="A .tflite of mbx-deploy, or a shipped model's name. Default: the shipped model.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
+@click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
+@click.option("--stride-ms", default=250, show_default=True, help="Time between the windows of continuous audio.")
+@JSON_OPTION
+def build(target: str, model: str | None, output: Path | None, prefix: str, stride_ms: int, as_json: bool) -> None:
+    """Generate the C project of a model for a target, and compile it."""
+    from mbx_deploy import build as builder
+    from mbx_deploy.memory_report import render_report
+    from mbx_deploy.pretrained import resolve_model
+    from mbx_deploy.target import find_target
+
+    chosen = find_target(target)
+    path = resolve_model(model)
+    report = builder.build(path, chosen, output or Path("build") / chosen.name, prefix, stride_ms, _say)
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    click.echo(render_report(report.memory))
+    if report.elf:
+        click.echo(f"firmware: {report.elf}")
+        if chosen.machine or chosen.toolchain == "host":
+            click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
+    else:
+        click.echo(f"project:  {report.folder}")
+        click.echo(
+            f"not compiled: {' and '.join(report.missing_tools)} not installed. mbx-deploy doctor names the line that "
+            f"installs it; or elsewhere: cmake -B build && cmake --build build"
+        )
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--engine", type=ENGINE_CHOICES, default="sim", show_default=True)
+@click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
+@JSON_OPTION
+def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, as_json: bool) -> None:
+    """Say which word each recording holds. MODEL: a .tflite, a shipped model's name, or for --engine float a .pt."""
+    from mbx_deploy import simulate as simulator
+    from mbx_deploy.pretrained import resolve_model
+
+    _print_answers(simulator.simulate(resolve_model(model), clips, engine, trace, _note), as_json)
+
+
+@cli.command()
+@click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
+@JSON_OPTION
+def run(folder: Path, clips: tuple[Path, ...], trace: bool, as_json: bool) -> None:
+    """Run a build's firmware on recordings, in the emulator of its target."""
+    from mbx_deploy import simulate as simulator
+    from mbx_deploy.build import load_build
+
+    _print_answers(simulator.run_firmware(load_build(folder), clips, trace, _note), as_json)
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
+def features(model: str, clips: tuple[Path, ...], output: Path) -> None:
+    """Write the int8 features that the network sees: features (clips, frames, coefficients), scale, zero_point."""
+    from mbx_deploy import simulate as simulator
+    from mbx_deploy.pretrained import resolve_model
+
+    shape = simulator.write_features(resolve_model(model), clips, output, _note)
+    click.echo(f"{output}: {' x '.join(map(str, shape))} (clips x frames x coefficients)")
+
+
+@cli.command()
+@click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of recordings.")
+@click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
+def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None:
+    """Run all engines on the same recordings and hostile inputs; exit 1 unless all bytes are equal."""
+    from mbx_deploy import verify as verifier
+    from mbx_deploy.build import load_build
+    from mbx_deploy.output import write_file
+
+    loaded = load_build(folder)
+    comparison = verifier.verify_build(loaded, verifier.find_clips(data, clips), _Progress("verify"))
+    if json_path:
+        write_file(json_path, json.dumps(comparison.to_dict(), indent=2, sort_keys=True) + "\n")
+    click.echo(verifier.render_comparison(comparison))
+    if comparison.mismatched_bytes:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A .toml of training keys. Default: the shipped model's."
+)
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the configuration's.")
+@click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
+@click.option("--resume/--restart", default=True, show_default=True, help="Go on where a run in the folder stopped.")
+@JSON_OPTION
+def train(
+    config: Path | None,
+    data: Path,
+    output: Path,
+    epochs: int | None,
+    seed: int | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train MatchboxNet; writes OUTPUT/model.pt. Ctrl-C stops it, the same line goes on."""
+    from mbx_deploy.training import run_training
+
+    overrides = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    summary = run_training(config, overrides, data, output, resume)
+    if as_json:
+        _print_json(summary)
+        return
+    for key, value in summary.items():
+        click.echo(f"{key}: {value}")
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The folder of the training clips.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write.")
+@click.option("--no-accuracy", is_flag=True, help="Don't measure the accuracy on the testing list.")
+@JSON_OPTION
+def export(checkpoint: Path, data: Path, output: Path, no_accuracy: bool, as_json: bool) -> None:
+    """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file."""
+    from mbx_deploy.export import export_checkpoint
+
+    report = export_checkpoint(checkpoint, data, output, measure_accuracy=not no_accuracy).to_dict()
+    if as_json:
+        _print_json(report)
+        return
+    click.echo(json.dumps(report, indent=2, sort_keys=True))
+
+
+@cli.command()
+@JSON_OPTION
+def targets(as_json: bool) -> None:
+    """List the targets that `build` knows."""
+    from mbx_deploy.target import list_targets, render_targets, target_to_dict
+
+    found = list_targets()
+    if as_json:
+        _print_json([target_to_dict(target) for target in found])
+    else:
+        click.echo(render_targets(found))
+
+
+@cli.command()
+@JSON_OPTION
+def doctor(as_json: bool) -> None:
+    """Say what is installed, what is missing, and the line that installs it."""
+    from mbx_deploy import doctor as diagnosis
+
+    findings = diagnosis.diagnose()
+    click.echo(diagnosis.to_json(findings) if as_json else diagnosis.render(findings))
+    if any(finding.required and not finding.found for finding in findings):
+        sys.exit(1)
+
+
+def _print_answers(answers: list[dict[str, Any]], as_json: bool) -> None:
+    from mbx_deploy.simulate import render_answer
+
+    if as_json:
+        _print_json(answers)
+        return
+    for answer in answers:
+        click.echo(render_answer(answer))
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _note(line: str) -> None:
+    click.echo(f"note: {line}", err=True)
+
+
+class _Progress:
+    """A counter on stderr: one changing line on a terminal, a line every tenth elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.tenths = 0
+
+    def __call__(self, done: int, of: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{self.what}: {done}/{of}", err=True, nl=done == of)
+        elif done * 10 // of > self.tenths:
+            self.tenths = done * 10 // of
+            click.echo(f"{self.what}: {done}/{of}", err=True)
+
+
+if __name__ == "__main__":
+    main()

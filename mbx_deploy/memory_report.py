@@ -1,0 +1,177 @@
+"""What a build needs in flash, RAM and stack, and whether its target has that."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mbx_deploy.codegen import arena_bytes, constant_arrays, frontend_arrays
+from mbx_deploy.errors import InputError
+from mbx_deploy.recognizer import Recognizer
+from mbx_deploy.target import Target
+
+RECOGNIZER_STRUCT_BYTES = 56  # struct mbx_recognizer on a 32-bit core
+EXPONENTIALS_BYTES = 512
+CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a board are some 10 KB
+LIBRARY_CALL_STACK_BYTES = 64  # ample for memcpy, memset, memmove and libgcc's division, which bear no stack usage
+
+
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """Bytes, known before anything is compiled. instance: all of an application's recognizer, the arena included."""
+
+    arena: int
+    ring: int
+    history: int
+    instance: int
+    weights: int
+    tables: int
+
+
+def memory_needs(recognizer: Recognizer) -> MemoryNeeds:
+    """Return what the generated C allocates, from its declarations."""
+    config = recognizer.config
+    arena = -(-arena_bytes(recognizer) // 8) * 8
+    ring = config.audio_frames * config.num_coefficients
+    history = 2 * (config.window_length + 2)
+    rest = 4 * config.num_coefficients + 3 * len(recognizer.labels)
+    instance = -(-(RECOGNIZER_STRUCT_BYTES + arena + ring + history + rest) // 8) * 8
+    weights = sum(array.size_bytes for array in constant_arrays(recognizer, "kws"))
+    tables = sum(array.size_bytes for array in frontend_arrays(recognizer)) + EXPONENTIALS_BYTES
+    return MemoryNeeds(arena, ring, history, instance, weights, tables)
+
+
+def check_fit(recognizer: Recognizer, target: Target) -> None:
+    """Raise InputError where the model can't fit the target's flash or RAM, naming what takes most."""
+    if target.memory is None:
+        return
+    needs, memory, plan = memory_needs(recognizer), target.memory, recognizer.plan
+    ram = needs.instance + memory.stack_bytes
+    if ram > memory.ram_bytes:
+        call = recognizer.program.calls[plan.peak_call]
+        raise InputError(
+            f"the model does not fit the RAM of {target.name}: need {ram:,} bytes (arena {needs.arena:,} + "
+            f"features and audio {needs.instance - needs.arena:,} + stack {memory.stack_bytes:,}), "
+            f"have {memory.ram_bytes:,}",
+            f"the peak is at {call.name}, {plan.peak_bytes:,} bytes; use fewer filters or a larger target",
+        )
+    flash = needs.weights + needs.tables + CODE_BYTES_ESTIMATE
+    if flash > memory.flash_bytes:
+        raise InputError(
+            f"the model does not fit the flash of {target.name}: need {flash:,} bytes (weights {needs.weights:,} + "
+            f"tables {needs.tables:,} + code, estimated, {CODE_BYTES_ESTIMATE:,}), have {memory.flash_bytes:,}",
+            "use fewer filters or a larger target",
+        )
+
+
+def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, int] | None) -> dict[str, Any]:
+    """Return the report as JSON takes it.
+
+    compiled: bytes of flash, ram, code and stack_bound, measured in the ELF; None where there was no compiler.
+    """
+    needs, program, plan = memory_needs(recognizer), recognizer.program, recognizer.plan
+    buffers = [
+        {
+            "name": program.buffers[live.buffer].name,
+            "offset": plan.offsets[live.buffer],
+            "bytes": program.buffers[live.buffer].size_bytes,
+            "first_call": live.first,
+            "last_call": live.last,
+        }
+        for live in plan.live_ranges
+    ]
+    peak = {"call": program.calls[plan.peak_call].name, "bytes": plan.peak_bytes}
+    return {
+        "target": target.name,
+        "arena": {"bytes": needs.arena, "peak": peak, "buffers": buffers},
+        "calls": [call.name for call in program.calls],
+        "ram": {
+            "instance_bytes": needs.instance,
+            "arena_bytes": needs.arena,
+            "feature_ring_bytes": needs.ring,
+            "audio_history_bytes": needs.history,
+        },
+        "flash": {"weights_bytes": needs.weights, "tables_bytes": needs.tables},
+        "compiled": compiled,
+    }
+
+
+def render_report(report: dict[str, Any]) -> str:
+    """Return the report as text."""
+    ram, flash, compiled = report["ram"], report["flash"], report["compiled"]
+    lines = [f"Memory of the build for {report['target']}, in bytes", ""]
+    rows = [
+        ("RAM, one recogniser", ram["instance_bytes"]),
+        ("  arena", ram["arena_bytes"]),
+        ("  ring of features", ram["feature_ring_bytes"]),
+        ("  audio history", ram["audio_history_bytes"]),
+        ("flash, weights", flash["weights_bytes"]),
+        ("flash, tables", flash["tables_bytes"]),
+    ]
+    if compiled:
+        rows += [
+            ("firmware, flash", compiled["flash_bytes"]),
+            ("  of it code", compiled["code_bytes"]),
+            ("firmware, RAM without stack", compiled["ram_bytes"]),
+            ("stack, static bound", compiled["stack_bound_bytes"]),
+        ]
+    lines += [f"  {name:<28}{value:>10,}" for name, value in rows]
+    if not compiled:
+        lines += ["", "No compiler was found: sizes of code and stack are not known."]
+    peak = report["arena"]["peak"]
+    lines += ["", f"The arena's peak: {peak['bytes']:,} at {peak['call']}. What lies where, during which calls:", ""]
+    lines += [f"  {'offset':>8}{'bytes':>8}  {'calls':<9} activation"]
+    for buffer in sorted(report["arena"]["buffers"], key=lambda b: (b["first_call"], b["offset"])):
+        calls = f"{max(0, buffer['first_call'])}-{min(len(report['calls']) - 1, buffer['last_call'])}"
+        lines.append(f"  {buffer['offset']:>8,}{buffer['bytes']:>8,}  {calls:<9} {buffer['name']}")
+    return "\n".join(lines) + "\n"
+
+
+def elf_sizes(section_table: str) -> dict[str, int]:
+    """Return bytes of flash, ram and code from what `size -A` prints."""
+    sizes = {}
+    for line in section_table.splitlines():
+        match = re.match(r"^(\.\S+)\s+(\d+)\s", line)
+        if match:
+            sizes[match[1]] = int(match[2])
+    code = sizes.get(".text", 0) + sizes.get(".vectors", 0)
+    data = sizes.get(".data", 0)
+    return {
+        "flash_bytes": code + sizes.get(".rodata", 0) + sizes.get(".ARM.exidx", 0) + data,
+        "ram_bytes": data + sizes.get(".bss", 0),
+        "code_bytes": code,
+    }
+
+
+def stack_bound(call_graphs: Iterable[str], indirect: Iterable[str], root: str = "main") -> int:
+    """Return the most stack in bytes that a program can use below root, from gcc's call graphs (-fcallgraph-info=su).
+
+    call_graphs: texts of the .ci files. indirect: names of the functions that are called through pointers.
+    Functions without a graph (libc, libgcc) count LIBRARY_CALL_STACK_BYTES each. Interrupts come on top.
+    Raises AssertionError for recursion or a frame whose size is not static.
+    """
+    frames: dict[str, int] = {}
+    edges: dict[str, set[str]] = {}
+    targets = set(indirect)
+    for text in call_graphs:
+        for title, label in re.findall(r'^node: { title: "([^"]+)" label: "([^"]+)"', text, re.MULTILINE):
+            size = re.search(r"(\d+) bytes \((\w+(?:,\w+)*)\)", label)
+            if size:
+                if size[2] != "static":
+                    raise AssertionError(f"the stack frame of {title} is not of static size: {size[2]}")
+                frames[title] = int(size[1])
+        for source, target in re.findall(r'^edge: { sourcename: "([^"]+)" targetname: "([^"]+)"', text, re.MULTILINE):
+            edges.setdefault(source, set()).add(target)
+    pointed = {title for title in frames if title.rsplit(":", 1)[-1] in targets}
+
+    def depth(node: str, path: frozenset[str]) -> int:
+        if node == "__indirect_call":
+            # A model's invoke calls observers, observers call neither: each stands at most once on a path.
+            return max((depth(target, path) for target in sorted(pointed - path)), default=0)
+        if node in path:
+            raise AssertionError(f"{node} is recursive")
+        below = path | {node}
+        deepest = max((depth(target, below) for target in sorted(edges.get(node, ()))), default=0)
+        return frames.get(node, LIBRARY_CALL_STACK_BYTES) + deepest
+
+    return depth(root, frozenset())

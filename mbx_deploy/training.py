@@ -1,0 +1,25 @@
+"""The command `train`: reads the configuration, and needs torch only from there on."""
+
+from pathlib import Path
+from typing import Any
+
+from mbx_deploy.errors import ToolMissing
+
+
+def run_training(
+    config_path: Path | None, overrides: dict[str, Any], data: Path, output: Path, resume: bool
+) -> dict[str, Any]:
+    """Train, or go on with a run, and return its summary as JSON takes it.
+
+    config_path: TOML, None for the defaults. overrides: keys of TrainConfig that win over it.
+    Raises InputError for a bad configuration or data folder, ToolMissing where torch is not installed.
+    """
+    try:
+        from mbx_deploy.train.config import TrainConfig, load_train_config
+        from mbx_deploy.train.loop import train
+    except ImportError as error:
+        hint = "install it: pip install 'mbx-deploy[train]'"
+        raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
+    base = load_train_config(config_path) if config_path else TrainConfig()
+    config = TrainConfig.from_dict({**base.to_dict(), **overrides})
+    return train(config, data, output, resume=resume).to_dict()

@@ -1,0 +1,352 @@
+"""From a checkpoint to the artifact: the conversion, its checks, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flatbuffers  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+import pytest
+import soundfile
+import torch
+from ai_edge_litert import schema_py_generated as schema
+
+from mbx_deploy import export, quantize
+from mbx_deploy.artifact import read_metadata
+from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
+from mbx_deploy.export import (
+    Agreement,
+    Bounds,
+    check_agreement,
+    compare,
+    draw_clips,
+    export_checkpoint,
+)
+from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.quantize import (
+    Conversion,
+    check_graph,
+    convert_module,
+    io_quantization,
+    quantize_module,
+    reference_logits,
+    require_export_extra,
+)
+from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
+from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
+
+LABELS = ("left", "right", "unknown", "silence")
+WORDS = ("cat", "left", "right")
+FRONTEND = FrontendConfig(window_length=480, hop_length=320, center=False, n_mels=40, n_mfcc=10)
+CONFIG = MatchboxNetConfig(
+    num_classes=len(LABELS),
+    blocks=1,
+    channels=8,
+    prologue_filters=16,
+    kernels=(13,),
+    epilogue_filters=16,
+    input_coefficients=FRONTEND.num_coefficients,
+    input_frames=FRONTEND.num_frames,
+)
+# An untrained network's logits lie closer together than a trained one's.
+LOOSE = Bounds(largest_float_error=1e-4, least_same_label=0.5, largest_int8_rms=0.5)
+OPS = (
+    *("DEPTHWISE_CONV_2D", "CONV_2D"),
+    *("DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "ADD"),
+    *("DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D"),
+    *("MEAN", "FULLY_CONNECTED"),
+)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of the layout of Speech Commands: 12 clips a word, 3 of them for each list."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(3)
+    lists: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
+    for number, word in enumerate(WORDS):
+        (root / word).mkdir()
+        for clip in range(12):
+            time_s = np.arange(16000) / 16000
+            tone = np.sin(2 * np.pi * (300 + 500 * number + 20 * clip) * time_s) * time_s
+            wave = (tone + rng.normal(0, 0.05, 16000)) * rng.uniform(100, 8000)
+            name = f"{word}/{clip:02d}_nohash_0.wav"
+            soundfile.write(root / name, wave.astype(np.int16), 16000)
+            if clip < 6:
+                lists["validation_list.txt" if clip < 3 else "testing_list.txt"].append(name)
+    for list_name, names in lists.items():
+        (root / list_name).write_text("\n".join(names) + "\n")
+    (root / "_background_noise_").mkdir()
+    noise = rng.normal(0, 500, 160000).astype(np.int16)
+    soundfile.write(root / "_background_noise_/hum.wav", noise, 16000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def calibration(data_root: Path) -> np.ndarray:
+    clips = draw_clips(data_root, "training", LABELS, FRONTEND, 24)
+    return HostFrontend(FRONTEND).coefficients(clips).astype(np.float32) / np.float32(65536)
+
+
+@pytest.fixture(scope="module")
+def module(calibration: np.ndarray) -> MatchboxNet:
+    """An untrained network whose statistics are the data's, and whose logits differ from clip to clip."""
+    torch.manual_seed(7)
+    net = build_matchboxnet(CONFIG)
+    inputs = torch.from_numpy(calibration.transpose(0, 2, 1)[:, :, None].copy())
+    norms = [layer for layer in net.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.momentum = None
+        net.train()
+        net(inputs)
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(0.0, 0.3)
+        net.eval()
+        logits = net(inputs)
+        net.decoder.weight.mul_(4.0 / logits.std(dim=0)[:, None])
+        net.decoder.bias.sub_(net(inputs).mean(dim=0))
+    return net
+
+
+@pytest.fixture(scope="module")
+def conversion(module: MatchboxNet, calibration: np.ndarray) -> Conversion:
+    return convert_module(module, calibration)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, module: MatchboxNet) -> Path:
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, module, CheckpointInfo(CONFIG, FRONTEND, LABELS, {"epochs": 0}))
+    return path
+
+
+def changed(data: bytes, change: Callable[[Any], None]) -> bytes:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    change(model)
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+# The data
+
+
+def test_clips_are_drawn_evenly_and_repeatably(data_root: Path) -> None:
+    first = draw_clips(data_root, "training", LABELS, FRONTEND, 10)
+    assert first.shape == (10, 16000)
+    assert first.dtype == np.int16
+    assert np.array_equal(first, draw_clips(data_root, "training", LABELS, FRONTEND, 10))
+    # 6 clips a word are for training; silence is made as long as it is asked for
+    assert len(draw_clips(data_root, "training", LABELS, FRONTEND, 100)) == 6 + 6 + 6 + 25
+
+
+def test_splits_share_no_clip(data_root: Path) -> None:
+    drawn = {
+        split: {clip.tobytes() for clip in draw_clips(data_root, split, LABELS[:3], FRONTEND, 100)}
+        for split in ("training", "validation", "testing")
+    }
+    assert [len(clips) for clips in drawn.values()] == [18, 9, 9]
+    assert len(set().union(*drawn.values())) == 36
+
+
+def test_a_label_without_clips_is_refused(data_root: Path) -> None:
+    with pytest.raises(InputError, match="none of 'stop'"):
+        draw_clips(data_root, "training", ("left", "stop"), FRONTEND, 10)
+
+
+# The bounds
+
+
+def test_agreement_within_the_bounds_is_taken() -> None:
+    check_agreement(Agreement(100, 1e-7, 1e-7, 0.99, 0.03), Bounds())
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"onnx_error": 1e-4}, "ONNX"),
+        ({"float_tflite_error": 1e-4}, "float TFLite"),
+        ({"same_label": 0.9}, "same label"),
+        ({"int8_rms": 0.2}, "rms"),
+        ({"onnx_error": float("nan")}, "ONNX"),
+        ({"same_label": float("nan")}, "same label"),
+    ],
+)
+def test_disagreement_is_refused_by_name(change: dict[str, float], name: str) -> None:
+    values = {"onnx_error": 1e-7, "float_tflite_error": 1e-7, "same_label": 0.99, "int8_rms": 0.03}
+    with pytest.raises(CheckFailed, match=name):
+        check_agreement(Agreement(clips=100, **{**values, **change}), Bounds())
+
+
+# What is missing
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None if name == "onnx2tf" else name)
+    with pytest.raises(ToolMissing, match="onnx2tf") as caught:
+        require_export_extra()
+    assert caught.value.hint == "pip install mbx-deploy[export]"
+
+
+def test_calibration_of_another_kind_is_refused(module: MatchboxNet) -> None:
+    with pytest.raises(ValueError, match="float32"):
+        quantize_module(module, np.zeros((4, 49, 10)))
+    with pytest.raises(InputError, match="not finite"):
+        quantize_module(module, np.full((4, 49, 10), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("name", ["calibration_clips", "check_clips"])
+def test_no_clips_are_refused(name: str, checkpoint: Path, data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=name):
+        export_checkpoint(checkpoint, data_root, tmp_path / "m.tflite", **{name: 0})  # type: ignore[arg-type]
+
+
+def test_a_folder_as_output_is_refused(checkpoint: Path, data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        export_checkpoint(checkpoint, data_root, tmp_path)
+
+
+# The conversion
+
+
+@pytest.mark.slow
+def test_the_ops_are_those_of_the_compiler(conversion: Conversion) -> None:
+    assert check_graph(conversion.int8_tflite, 49, 10) == OPS
+
+
+@pytest.mark.slow
+def test_the_same_module_gives_the_same_bytes(
+    module: MatchboxNet, calibration: np.ndarray, conversion: Conversion
+) -> None:
+    was_training = module.training
+    assert convert_module(module, calibration) == conversion
+    assert module.training == was_training
+
+
+@pytest.mark.slow
+def test_the_reference_is_tflite_micro(conversion: Conversion) -> None:
+    runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime")
+    micro = runtime.Interpreter.from_bytes(conversion.int8_tflite)
+    rng = np.random.default_rng(2)
+    features = np.concatenate(
+        [
+            rng.integers(-128, 128, (30, 49, 10), dtype=np.int8),
+            np.full((1, 49, 10), -128, np.int8),
+            np.full((1, 49, 10), 127, np.int8),
+        ]
+    )
+    expected = []
+    for clip in features:
+        micro.set_input(clip[None, None], 0)
+        micro.invoke()
+        expected.append(micro.get_output(0)[0])
+    assert np.array_equal(reference_logits(conversion.int8_tflite, features), expected)
+
+
+@pytest.mark.slow
+def test_the_formats_agree(module: MatchboxNet, conversion: Conversion, calibration: np.ndarray) -> None:
+    coefficients = np.rint(calibration * 65536).astype(np.int32)
+    agreement = compare(module, conversion, coefficients)
+    check_agreement(agreement, LOOSE)
+    other = compare(module, conversion, coefficients, lambda data, x: np.zeros((len(x), 4), np.int8))
+    assert other.int8_rms > 0.5
+
+
+@pytest.mark.slow
+def test_a_foreign_op_is_named(conversion: Conversion) -> None:
+    def reshape(model: Any) -> None:
+        for code in model.operatorCodes:
+            if code.builtinCode == schema.BuiltinOperator.MEAN:
+                code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+
+    with pytest.raises(CheckFailed, match=r"op 9\): got RESHAPE"):
+        check_graph(changed(conversion.int8_tflite, reshape), 49, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", [0, 1, 10])
+def test_weights_of_one_scale_are_refused(op: int, conversion: Conversion) -> None:
+    def one_scale(model: Any) -> None:
+        graph = model.subgraphs[0]
+        weights = graph.tensors[graph.operators[op].inputs[1]]
+        weights.quantization.scale = weights.quantization.scale[:1]
+        weights.quantization.zeroPoint = weights.quantization.zeroPoint[:1]
+
+    with pytest.raises(CheckFailed, match=rf"op {op}, .*one a channel"):
+        check_graph(changed(conversion.int8_tflite, one_scale), 49, 10)
+
+
+@pytest.mark.slow
+def test_float_activations_are_refused(conversion: Conversion) -> None:
+    with pytest.raises(CheckFailed, match=r"op 0, DEPTHWISE_CONV_2D: activation"):
+        check_graph(conversion.float_tflite, 49, 10)
+
+
+@pytest.mark.slow
+def test_another_input_shape_is_refused(conversion: Conversion) -> None:
+    with pytest.raises(CheckFailed, match="input's shape"):
+        check_graph(conversion.int8_tflite, 10, 49)
+
+
+@pytest.mark.slow
+def test_no_net_is_needed_where_the_converter_would_fetch_a_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    torch.manual_seed(1)
+    features = np.random.default_rng(1).normal(size=(8, 20, 3)).astype(np.float32)
+    config = MatchboxNetConfig(2, 1, 1, 4, 4, 3, (3,), 4, 3, 2, 3, 20)
+    data = quantize_module(build_matchboxnet(config), features)
+    assert io_quantization(data)[0].scale > 0
+
+
+# The whole road
+
+
+@pytest.mark.slow
+def test_export_writes_an_artifact_that_says_what_it_is(checkpoint: Path, data_root: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "model.tflite"
+    report = export_checkpoint(checkpoint, data_root, output, calibration_clips=24, check_clips=12, bounds=LOOSE)
+    data = output.read_bytes()
+    assert report.ops == OPS
+    assert report.size_bytes == len(data)
+    assert report.to_dict()["agreement"]["clips"] == 12
+    assert report.accuracy is not None
+    assert report.accuracy.command_clips == 6
+    metadata = read_metadata(data)
+    assert metadata is not None
+    assert metadata["labels"] == list(LABELS)
+    assert FrontendConfig.from_dict(metadata["frontend"]) == FRONTEND
+    assert metadata["frontend_digest"] == FRONTEND.digest()
+    assert metadata["training"] == {"epochs": 0}
+    assert metadata["accuracy"]["split"] == "testing"
+    assert metadata["accuracy"]["command_clips"] == 6
+    assert metadata["export"]["calibration"] == {"split": "training", "clips": 24, "seed": 0}
+    assert str(tmp_path).encode() not in data
+    assert io_quantization(data) == (report.input, report.logits)
+
+
+@pytest.mark.slow
+def test_export_writes_nothing_for_a_model_that_disagrees(
+    checkpoint: Path,
+    data_root: Path,
+    tmp_path: Path,
+    conversion: Conversion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export, "convert_module", lambda *_: conversion)
+    output = tmp_path / "model.tflite"
+    output.write_bytes(b"an older one")
+
+    def wrong(data: bytes, features: np.ndarray) -> np.ndarray:
+        return -reference_logits(data, features)
+
+    with pytest.raises(CheckFailed, match="int8 TFLite against PyTorch"):
+        export_checkpoint(checkpoint, data_root, output, check_clips=12, int8_logits=wrong, bounds=LOOSE)
+    assert output.read_bytes() == b"an older one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "model.tflite"]
