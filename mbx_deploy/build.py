@@ -13,13 +13,14 @@ from typing import Any
 
 from mbx_deploy.codegen import generate_project, make_manifest
 from mbx_deploy.errors import InputError
+from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
 from mbx_deploy.output import cannot_write, check_folder, write_folder
 from mbx_deploy.recognizer import Recognizer, load_recognizer, parse_recognizer
 from mbx_deploy.target import Target, find_target
 from mbx_deploy.toolchain import find_tool, run_tool
 
-DEFAULT_STRIDE_FRAMES = 25
+DEFAULT_STRIDE_MS = 250
 DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
 INDIRECT_FUNCTIONS = ("invoke", "observe")
@@ -56,19 +57,19 @@ def build(
     target: Target,
     folder: Path,
     prefix: str = DEFAULT_PREFIX,
-    stride_frames: int = DEFAULT_STRIDE_FRAMES,
+    stride_ms: int = DEFAULT_STRIDE_MS,
     progress: Progress = lambda line: None,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
 
-    folder: made, or replaced if it is an earlier build. Where the target's compiler or CMake is missing the C project
-    is
-    written all the same. Raises InputError for a bad model, a target that it does not fit, or a folder that can't be
-    written.
+    folder: made, or replaced if it is an earlier build. stride_ms: between the windows of continuous audio. Where the
+    target's compiler or CMake is missing the C project is written all the same.
+    Raises InputError for a bad model, a target that it does not fit, or a folder that can't be written.
     """
     check_folder(folder)
     recognizer = load_recognizer(model)
     check_fit(recognizer, target)
+    stride_frames = stride_in_frames(recognizer.config, stride_ms)
     files = generate_project(recognizer, target, prefix, stride_frames)
     progress(f"generated {len(files)} files for {target.name}")
     missing = missing_tools(target)
@@ -85,6 +86,19 @@ def build(
     files["manifest.json"] = make_manifest(files, recognizer, target, prefix, stride_frames)
     write_folder(folder, files)
     return BuildReport(folder, target.name, None if missing else folder / ELF_NAME, tuple(missing), report)
+
+
+def stride_in_frames(config: FrontendConfig, stride_ms: int) -> int:
+    """Return the frames between windows.
+
+    Raises InputError unless stride_ms is a number of whole frames, at most a window.
+    """
+    frames, rest = divmod(stride_ms * config.sample_rate_hz, 1000 * config.hop_length)
+    if rest or not 1 <= frames <= config.audio_frames:
+        hop_ms = 1000 * config.hop_length / config.sample_rate_hz
+        need = f"a multiple of {hop_ms:g} ms up to {hop_ms * config.audio_frames:g}"
+        raise InputError(f"bad stride between windows (--stride-ms): got {stride_ms}, need {need}")
+    return frames
 
 
 def missing_tools(target: Target) -> list[str]:

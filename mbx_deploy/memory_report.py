@@ -72,7 +72,7 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
     needs, program, plan = memory_needs(recognizer), recognizer.program, recognizer.plan
     buffers = [
         {
-            "name": program.buffers[live.buffer].name,
+            "name": program.calls[live.first].name if live.first >= 0 else "input",
             "offset": plan.offsets[live.buffer],
             "bytes": program.buffers[live.buffer].size_bytes,
             "first_call": live.first,

@@ -43,9 +43,14 @@ class NamedItem:
 
 @dataclass
 class Comparison:
-    """What differed from the reference engine, the simulator. digests: SHA-256 of all results, by engine."""
+    """What differed from the reference engine, the simulator.
+
+    clips: recordings. items: they, streams made of them, hostile clips and random features. skipped: engines that could
+    not run, and why. digests: SHA-256 of all results, by engine.
+    """
 
     clips: int
+    items: int = 0
     streams: int = 0
     engines: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -171,7 +176,7 @@ def verify_build(build: Build, clips: Sequence[Path], progress: Progress = lambd
     recordings = [NamedItem(str(path), Item(ITEM_CLIP, _read_clip(path, build.recognizer))) for path in clips]
     streams = list(_streams([named.item.values for named in recordings], build.recognizer))
     items = [*hostile_clips(build.recognizer), *random_features(build.recognizer, 6), *streams, *recordings]
-    comparison = Comparison(len(items), len(streams), [engine.name for engine in engines], skipped)
+    comparison = Comparison(len(recordings), len(items), len(streams), [engine.name for engine in engines], skipped)
     compare_engines(engines, items, comparison, progress)
     return comparison
 
@@ -282,7 +287,9 @@ def _locate(
 def render_comparison(comparison: Comparison) -> str:
     """Return the comparison as text."""
     engines = ", ".join(comparison.engines)
-    lines = [f"{comparison.clips} items ({comparison.streams} streams, the hostile set included), engines: {engines}"]
+    others = comparison.items - comparison.clips - comparison.streams
+    what = f"{comparison.clips} recordings, {comparison.streams} streams, {others} hostile inputs"
+    lines = [f"{what}; engines: {engines}"]
     lines += [f"left out: {name}, because {why}" for name, why in comparison.skipped.items()]
     width = max(len(name) for name in comparison.engines)
     lines += [f"  {name:<{width}}  results {comparison.digests[name][:16]}" for name in comparison.engines]

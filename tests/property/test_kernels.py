@@ -329,13 +329,13 @@ def test_posteriors(count: int, scale: float, span: tuple[int, int], seed: int) 
     np.testing.assert_array_equal(memory[1:-1], expected)
     assert memory[0] == memory[-1] == 0x5A5A
     assert abs(int(expected.sum()) - 32768) <= count
-    assert np.argmax(expected) == np.argmax(logits)
+    assert expected[np.argmax(logits)] == expected.max()
 
 
 # --- against TFLite Micro ---
 
 activations = st.sampled_from(("NONE", "RELU", "RELU6"))
-scales = st.sampled_from((0.004, 0.02, 0.1, 0.5, 1.7)) | st.floats(0.002, 2.0, width=32)
+scales = st.sampled_from((0.004, 0.02, 0.1, 0.5, 1.7)) | st.floats(0.002, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +435,7 @@ def test_convolutions_as_tflm(tflm: Any, data: st.DataObject, network: Network, 
 
 
 @settings(max_examples=60, deadline=None)
-@given(inputs(), st.floats(0.001, 900.0), st.floats(0.05, 30.0), zero_points, zero_points, activations, seeds)
+@given(inputs(), st.floats(0.001, 900.0) | st.sampled_from((1e-12, 1e10)), st.floats(0.05, 30.0), zero_points, zero_points, activations, seeds)
 def test_add_as_tflm(
     tflm: Any, network: Network, ratio: float, factor: float, point: int, other_point: int, activation: str, seed: int
 ) -> None:
