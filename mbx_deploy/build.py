@@ -97,7 +97,8 @@ def stride_in_frames(config: FrontendConfig, stride_ms: int) -> int:
     if rest or not 1 <= frames <= config.audio_frames:
         hop_ms = 1000 * config.hop_length / config.sample_rate_hz
         need = f"a multiple of {hop_ms:g} ms up to {hop_ms * config.audio_frames:g}"
-        raise InputError(f"bad stride between windows (--stride-ms): got {stride_ms}, need {need}")
+        hint = f"--stride-ms {DEFAULT_STRIDE_MS} is the default"
+        raise InputError(f"bad stride between windows (--stride-ms): got {stride_ms}, need {need}", hint)
     return frames
 
 
@@ -168,9 +169,9 @@ class Build:
 def load_build(folder: Path) -> Build:
     """Return a build. Raises InputError for a folder that is none, or whose manifest is damaged."""
     manifest_path = folder / "manifest.json"
-    if not manifest_path.is_file():
-        raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
     try:
+        if not manifest_path.is_file():
+            raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
         manifest = json.loads(manifest_path.read_text())
         target, stride = find_target(manifest["target"]), int(manifest["stride_frames"])
         names = [str(name) for name in manifest["files"] if str(name).endswith((".c", ".h"))]

@@ -29,6 +29,9 @@ class _Group(click.Group):
         except MbxError as error:
             click.echo(error.render(), err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("\nerror: interrupted\n  hint: nothing is half-written; give the same line again", err=True)
+            ctx.exit(MbxError.exit_code)
 
 
 def main() -> None:

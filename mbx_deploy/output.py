@@ -10,6 +10,7 @@ from pathlib import Path
 from mbx_deploy.errors import InputError
 
 OWNER_FILE = ".mbx-deploy"
+PROGRAM_SUFFIX = ".elf"
 
 
 def write_file(path: Path, data: str | bytes) -> None:
@@ -46,9 +47,14 @@ def _umask() -> int:
 
 def check_folder(folder: Path, force: bool = False) -> None:
     """Raise InputError if a folder of results may not be (re)placed: it is a file, or holds what we did not write."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+    try:
+        no_folder = folder.is_symlink() or (folder.exists() and not folder.is_dir())
+        foreign = folder.is_dir() and any(folder.iterdir()) and not (folder / OWNER_FILE).is_file()
+    except OSError as error:  # a name too long, or a folder above that may not be entered
+        raise cannot_write(folder, error) from None
+    if no_folder:
         raise InputError(f"the output is not a folder: {folder}", "choose another place with -o")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / OWNER_FILE).is_file() and not force:
+    if foreign and not force:
         raise InputError(
             f"the output folder is not empty and not an earlier build: {folder}", "choose an empty folder with -o"
         )
@@ -57,8 +63,8 @@ def check_folder(folder: Path, force: bool = False) -> None:
 def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
     """Write a folder of files: it appears whole, replacing an earlier one of ours, or the old one stays.
 
-    files: {relative path: content}. The folder is made beside its final place and renamed.
-    Raises InputError for a folder that is not ours, can't be written, or does not fit the disk.
+    files: {relative path: content}; what ends in .elf may be run. The folder is made beside its final place, then
+    renamed. Raises InputError for a folder that is not ours, can't be written, or does not fit the disk.
     """
     check_folder(folder)
     folder = folder.absolute()
@@ -73,6 +79,8 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
+            if path.suffix == PROGRAM_SUFFIX:
+                os.chmod(path, 0o777 & ~_umask())
         os.chmod(temporary, 0o777 & ~_umask())
         replace_folder(temporary, folder)
     except OSError as error:
@@ -90,8 +98,8 @@ def replace_folder(new: Path, folder: Path) -> None:
         os.replace(folder, old)
     try:
         os.replace(new, folder)
-    except OSError:
-        if old is not None:
+    except BaseException:  # an interruption, too
+        if old is not None and not folder.exists():
             os.replace(old, folder)
         raise
     if old is not None:

@@ -16,6 +16,7 @@ from mbx_deploy.engines import Engine, FirmwareEngine, HostEngine, ProgramEngine
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.session import (
+    FRONTEND_STAGES,
     ITEM_CLIP,
     ITEM_FEATURES,
     ITEM_STREAM,
@@ -70,14 +71,18 @@ def find_clips(folder: Path, limit: int | None) -> list[Path]:
     At most limit of them, evenly spread.
     The same folder gives the same files in the same order. Raises InputError where there are none.
     """
-    if not folder.is_dir():
-        raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
-    listed = folder / "testing_list.txt"
-    if listed.is_file():
-        names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
-        paths = [path for name in names if (path := _existing(folder / name)) is not None]
-    else:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    try:
+        if not folder.is_dir():
+            raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
+        listed = folder / "testing_list.txt"
+        if listed.is_file():
+            names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+            paths = [path for name in names if (path := _existing(folder / name)) is not None]
+        else:
+            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "check it, and its testing_list.txt"
+        raise InputError(f"can't read the data folder ({folder}): {error}", hint) from None
     if not paths:
         raise InputError(f"the data folder holds no recordings: {folder}", f"need {', '.join(SOUND_SUFFIXES)} files")
     if limit is not None and limit < len(paths):
@@ -163,6 +168,9 @@ def build_engines(build: Build) -> tuple[list[Engine], dict[str, str]]:
             if name != "firmware":
                 raise
             skipped[name] = error.what
+    if len(engines) == 1:
+        why = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise ToolMissing(f"nothing to compare the simulator with: {why}", "mbx-deploy doctor names what to install")
     return engines, skipped
 
 
@@ -251,10 +259,10 @@ def _compare_item(
 
 
 def _pairs(want: Result, have: Result) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield (stage, expected, got) for what both engines told, in the order of the road."""
+    """Yield (stage, expected, got) in the order of the road; of the front end's stages those that both engines told."""
     for stage, left in want.stages.items():
-        if stage in have.stages:
-            yield stage, left, have.stages[stage]
+        if stage in have.stages or stage not in FRONTEND_STAGES:
+            yield stage, left, have.stages.get(stage, np.zeros(0, left.dtype))  # untold is different
     yield "logits", want.logits, have.logits
     yield "posteriors", want.posteriors_q15.astype(np.uint16), have.posteriors_q15.astype(np.uint16)
 
