@@ -10,7 +10,7 @@ from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables, fe
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.passes import lower
 from mbx_deploy.program import Program
-from mbx_deploy.tflite_reader import MAX_FILE_BYTES, parse_tflite
+from mbx_deploy.tflite_reader import parse_tflite, read_model_file
 
 MAX_LABELS = 1000
 MAX_LABEL_LENGTH = 64
@@ -41,15 +41,7 @@ def load_recognizer(path: str | Path) -> Recognizer:
     Raises InputError for a file that is missing, foreign, corrupt, not int8, without our metadata, or whose labels or
     front end don't fit its network.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
-        data = path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"can't read the model ({path}): {reason}", "give the path of a .tflite file") from None
-    return parse_recognizer(data, str(path))
+    return parse_recognizer(read_model_file(path), str(path))
 
 
 def parse_recognizer(data: bytes, name: str) -> Recognizer:

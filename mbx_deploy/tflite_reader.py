@@ -15,20 +15,21 @@ MAX_FILE_BYTES = 64 << 20
 SUPPORTED_OPS = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN")
 
 
-def read_tflite(path: str | Path) -> ir.Model:
-    """Return the network of a file, verified.
-
-    Raises InputError for a file that is missing, foreign, corrupt or not int8.
-    """
+def read_model_file(path: str | Path) -> bytes:
+    """Return the bytes of a model's file. Raises InputError where it is missing, no file, or too large to be one."""
     path = Path(path)
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"can't read the model ({path}): {reason}", "give the path of a .tflite file") from None
-    return parse_tflite(data, str(path))
+
+
+def read_tflite(path: str | Path) -> ir.Model:
+    """Return the network of a file, verified. Raises InputError for a missing, foreign, corrupt or float model."""
+    return parse_tflite(read_model_file(path), str(path))
 
 
 def parse_tflite(data: bytes, name: str) -> ir.Model:
