@@ -33,6 +33,7 @@ EXPECTED_FILES = {
     "board/semihosting.c",
     "board/semihosting.h",
     "board/startup.c",
+    "cortex-m4.toml",
     "firmware.elf",
     "firmware.map",
     "generated/kws.c",
