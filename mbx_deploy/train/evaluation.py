@@ -50,8 +50,9 @@ def predict(module: nn.Module, inputs: torch.Tensor) -> np.ndarray:
     """Return logits, float32 (N, classes), of float32 (N, C, 1, T)."""
     was_training = module.training
     module.eval()
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
-        parts = [module(x).numpy() for x in inputs.split(_BATCH)]
+        parts = [module(x.to(device)).cpu().numpy() for x in inputs.split(_BATCH)]
     module.train(was_training)
     return np.concatenate(parts)
 

@@ -28,11 +28,11 @@ from mbx_deploy.train.dataset import Split, load_split
 from mbx_deploy.train.evaluation import evaluate, measure, predict
 from mbx_deploy.train.loop import (
     TrainingInterrupted,
-    _epoch_plan,
-    learning_rate_at,
     train,
 )
 from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
+from mbx_deploy.train.optimizers import learning_rate_at
+from mbx_deploy.train.plan import epoch_places, round_clips
 
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
