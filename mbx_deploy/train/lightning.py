@@ -224,6 +224,10 @@ class RunKeeper(Callback):
             write_file(self.folder / "metrics.csv", render_metrics(self.record.history))
             self._report(trainer, loss)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the other processes what the first one measured."""
+        self.record = RunRecord(**trainer.strategy.broadcast(dict(vars(self.record))))
+
     def _measure(self, loss: float) -> None:
         record = self.record
         found = measure(predict(self.average.average, self.inputs), self.validation)

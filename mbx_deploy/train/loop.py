@@ -44,6 +44,7 @@ __all__ = [
     "TrainSummary",
     "TrainingInterrupted",
     "evaluate",
+    "is_first_process",
     "load_checkpoint",
     "load_train_config",
     "save_checkpoint",
@@ -129,14 +130,14 @@ def _train(
         **teacher_info,
     }
     state_path = run_folder / "state.pt"
-    if not resume and rank_zero_only.rank == 0:
+    if not resume and is_first_process():
         for name in _RUN_FILES:
             (run_folder / name).unlink(missing_ok=True)
     going_on = state_path.exists()
     if going_on:
         epochs = _check_state(state_path, config, provenance)
         load_checkpoint(run_folder / "best.pt")  # a lost one shall not be noticed at the very end
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             say(f"going on after epoch {epochs} of {config.epochs} ({run_folder})")
     front_end = HostFrontend(config.frontend)
     source = EpochBatches(config, training, front_end)
@@ -154,6 +155,11 @@ def _train(
     best = record.best
     assert best is not None
     return TrainSummary(run_folder / "model.pt", len(record.history), record.best_epoch, best)
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the one of a run that writes files and talks."""
+    return int(rank_zero_only.rank) == 0
 
 
 def _fit(trainer: pl.Trainer, module: KeywordModule, data: KeywordData, state_path: Path | None) -> None:
