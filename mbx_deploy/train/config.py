@@ -22,7 +22,8 @@ SCHEDULES = ("cosine", "polynomial")
 class TrainConfig:
     """One training run. Ratios count clips an epoch against the mean count of a command word.
 
-    Fractions are of all steps. feature_epochs: new variants of the clips are drawn every so many
+    Fractions are of all steps. stop_after: end after so many epochs though the learning rate is
+    planned for more, 0 for all: an early model is the better teacher. feature_epochs: new variants of the clips are drawn every so many
     epochs, between them only order and masks change: features cost nearly as much as the network. teacher: the path of a model file whose answers, softened by
     teacher_temperature, count teacher_weight of the loss; "" for none.
     """
@@ -33,6 +34,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 1
     epochs: int = 50
+    stop_after: int = 0
     feature_epochs: int = 2
     batch_size: int = 128
     optimizer: str = "adamw"
@@ -68,7 +70,7 @@ class TrainConfig:
         ):
             if need != found:
                 raise InputError(f"bad training (model.{name}): got {found}, need {need}")
-        for name, least in (("seed", 0), ("epochs", 1), ("feature_epochs", 1), ("batch_size", 2), ("threads", 1)):
+        for name, least in (("seed", 0), ("epochs", 1), ("stop_after", 0), ("feature_epochs", 1), ("batch_size", 2), ("threads", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"bad training ({name}): got {value!r}, need a whole number of {least} or more")
@@ -107,6 +109,11 @@ class TrainConfig:
             raise InputError(f"bad training (warmup_fraction, hold_fraction): got {total:g}, need 1 at most")
         if not self.teacher_temperature:
             raise InputError("bad training (teacher_temperature): got 0, need more")
+
+    @property
+    def last_epoch(self) -> int:
+        """Return how many epochs are trained."""
+        return min(self.stop_after or self.epochs, self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON and TOML values, the parts as nested tables."""

@@ -5,8 +5,10 @@ epoch so far on validation), metrics.csv and, at the end, model.pt. Each file is
 not at all. All random draws of an epoch follow from (seed, epoch).
 """
 
+import ctypes
 import hashlib
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +53,8 @@ __all__ = [
     "train",
 ]
 
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _RUN_FILES = ("state.pt", "best.pt", "metrics.csv", "model.pt")
 _HINT = "use another run folder, or begin anew with --restart"
 
@@ -115,13 +119,14 @@ def _train(
     options: EngineOptions,
 ) -> TrainSummary:
     torch.set_num_threads(config.threads)
+    _keep_freed_memory()
     teacher, teacher_info = _load_teacher(config)
     training = load_split(data_root, "training", config.labels, config.frontend.clip_samples)
     validation = load_split(data_root, "validation", config.labels, config.frontend.clip_samples)
     _check_clips(training, validation, data_root)
     provenance = {
-        "training": config.to_dict(),
-        "data": "Speech Commands (a folder in its layout)",
+        # Where the teacher lay is no fact of the model; its own provenance and digest are.
+        "training": {**config.to_dict(), "teacher": Path(config.teacher).name},
         "data_digest": _data_digest(training, validation),
         "training_clips": len(training),
         "validation_clips": len(validation),
@@ -138,7 +143,7 @@ def _train(
         epochs = _check_state(state_path, config, provenance)
         load_checkpoint(run_folder / "best.pt")  # a lost one shall not be noticed at the very end
         if is_first_process():
-            say(f"going on after epoch {epochs} of {config.epochs} ({run_folder})")
+            say(f"going on after epoch {epochs} of {config.last_epoch} ({run_folder})")
     front_end = HostFrontend(config.frontend)
     source = EpochBatches(config, training, front_end)
     module = KeywordModule(config, source.steps() * config.epochs, teacher)
@@ -155,6 +160,17 @@ def _train(
     best = record.best
     assert best is not None
     return TrainSummary(run_folder / "model.pt", len(record.history), record.best_epoch, best)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next step, not give it back: a tenth of a
+    step's time.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt:
+            for option, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, (1 << 31) - 1)):
+                mallopt(option, size)
 
 
 def is_first_process() -> bool:

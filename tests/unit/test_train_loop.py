@@ -7,7 +7,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from mbx_deploy.train.loop import (
     train,
 )
 from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
-from mbx_deploy.train.optimizers import learning_rate_at
 
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
@@ -283,17 +281,6 @@ def test_it_learns_and_says_how_far(
     assert info.provenance["training"] == config.to_dict()
     again = evaluate(module, config, data_root, "validation")
     assert again == summary.validation
-
-
-def test_learning_rate_rises_then_falls_to_zero() -> None:
-    config = TrainConfig(learning_rate=0.01, warmup_fraction=0.1)
-    rates = [learning_rate_at(config, step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.001)
-    assert rates[9] == pytest.approx(0.01)
-    assert rates[55] == pytest.approx(0.005)
-    assert all(a <= b for a, b in pairwise(rates[:10]))
-    assert all(a >= b for a, b in pairwise(rates[9:]))
-    assert 0 < rates[-1] < 1e-5
 
 
 def test_measure_by_hand() -> None:
