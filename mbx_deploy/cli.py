@@ -141,9 +141,7 @@ def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None
 
 
 @cli.command()
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="A .toml or .yaml of training keys. Default: ours."
-)
+@click.option("--config", type=click.Path(path_type=Path), help="A .toml or .yaml of training keys. Default: ours.")
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
 )

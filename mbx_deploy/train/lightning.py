@@ -274,9 +274,7 @@ class WholeFiles(CheckpointIO):
         """Write the checkpoint beside path, then rename."""
         save_torch(Path(path), checkpoint)
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Return the checkpoint, on the CPU. Raises InputError for a damaged file."""
         return load_torch(Path(path))
 

@@ -6,6 +6,7 @@ not at all. All random draws of an epoch follow from (seed, epoch).
 """
 
 import ctypes
+import dataclasses
 import hashlib
 import signal
 import sys
@@ -15,16 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from mbx_deploy import __version__
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.host_frontend import HostFrontend
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, load_torch, save_checkpoint
 from mbx_deploy.train.config import TrainConfig, load_train_config
 from mbx_deploy.train.dataset import SILENCE, Split, command_words, load_split
-from mbx_deploy.train.evaluation import Evaluation, clip_inputs, evaluate
+from mbx_deploy.train.evaluation import Evaluation, clip_inputs, evaluate, speakers
 from mbx_deploy.train.lightning import (
     AverageWeights,
     EngineOptions,
@@ -124,16 +127,7 @@ def _train(
     training = load_split(data_root, "training", config.labels, config.frontend.clip_samples)
     validation = load_split(data_root, "validation", config.labels, config.frontend.clip_samples)
     _check_clips(training, validation, data_root)
-    provenance = {
-        # Where the teacher lay is no fact of the model; its own provenance and digest are.
-        "training": {**config.to_dict(), "teacher": Path(config.teacher).name},
-        "data_digest": _data_digest(training, validation),
-        "training_clips": len(training),
-        "validation_clips": len(validation),
-        "torch": str(torch.__version__),
-        "pytorch_lightning": pl.__version__,
-        **teacher_info,
-    }
+    provenance = _provenance(config, training, validation, teacher_info)
     state_path = run_folder / "state.pt"
     if not resume and is_first_process():
         for name in _RUN_FILES:
@@ -156,6 +150,7 @@ def _train(
     record = keeper.record
     if trainer.is_global_zero:
         kept, info = load_checkpoint(run_folder / "best.pt")
+        info = dataclasses.replace(info, provenance={**info.provenance, **provenance})
         save_checkpoint(run_folder / "model.pt", kept, info)
     best = record.best
     assert best is not None
@@ -175,7 +170,7 @@ def _keep_freed_memory() -> None:
 
 def is_first_process() -> bool:
     """Return whether this process is the one of a run that writes files and talks."""
-    return int(rank_zero_only.rank) == 0
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _fit(trainer: pl.Trainer, module: KeywordModule, data: KeywordData, state_path: Path | None) -> None:
@@ -206,6 +201,29 @@ def _check_clips(training: Split, validation: Split, data_root: Path) -> None:
             raise InputError(f"no training clips of {label!r} ({data_root}): need at least one")
     if not any(len(validation.indices_of(word)) for word in words):
         raise InputError(f"no validation clips of any label ({data_root / 'validation_list.txt'}): need at least one")
+
+
+def _provenance(
+    config: TrainConfig, training: Split, validation: Split, teacher_info: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what every model file of a run says of where it comes from."""
+    splits = {"training": training, "validation": validation}
+    return {
+        # Where the teacher lay is no fact of the model; its own provenance and digest are.
+        "training": {**config.to_dict(), "teacher": Path(config.teacher).name},
+        "data_source": config.data_source,
+        "data_digest": _data_digest(training, validation),
+        "splits": {
+            name: {"clips": len(split), "speakers": len(set(speakers(split.names)))} for name, split in splits.items()
+        },
+        "versions": {
+            "mbx_deploy": __version__,
+            "torch": str(torch.__version__),
+            "pytorch_lightning": pl.__version__,
+            "numpy": np.__version__,
+        },
+        **teacher_info,
+    }
 
 
 def _load_teacher(config: TrainConfig) -> tuple[MatchboxNet | None, dict[str, Any]]:
@@ -240,9 +258,9 @@ def _check_state(path: Path, config: TrainConfig, provenance: dict[str, Any]) ->
     if not isinstance(kept, dict) or not isinstance(kept.get("config"), dict):
         raise InputError(f"not a training state ({path}): need the checkpoint of a run", _HINT)
     old, new = dict(kept["config"]), config.to_dict()
-    # How fast a run is, and where its teacher lies, is not what it is.
+    # How fast a run is, where its teacher lies and what is told of its data is not what it is.
     for values in (old, new):
-        for name in ("threads", "teacher"):
+        for name in ("threads", "teacher", "data_source"):
             values.pop(name, None)
     if old != new:
         key = next(k for k in sorted({*old, *new}) if old.get(k) != new.get(k))
