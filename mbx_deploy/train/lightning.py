@@ -238,7 +238,7 @@ class RunKeeper(Callback):
             config = self.config
             provenance = {**self.provenance, "epoch": record.best_epoch, "validation": dataclasses.asdict(found)}
             info = CheckpointInfo(config.model, config.frontend, config.labels, provenance)
-            save_checkpoint(self.folder / "best.pt", self.average.average.cpu(), info)
+            save_checkpoint(self.folder / "best.pt", copy.deepcopy(self.average.average).cpu(), info)
 
     def _report(self, trainer: pl.Trainer, loss: float) -> None:
         record = self.record

@@ -289,6 +289,14 @@ def test_devices_that_are_not_there_are_one_line(config: TrainConfig, data_root:
             train(config, data_root, tmp_path, options=options)
 
 
+def test_nemos_recipe_trains(data_root: Path, tmp_path: Path) -> None:
+    recipe = load_train_config(EXAMPLES / "nemo_3x1x64.toml").to_dict()
+    own = {name: TINY[name] for name in ("labels", "model", "batch_size")}
+    config = TrainConfig.from_dict({**recipe, **own, "epochs": 12})
+    summary = train(config, data_root, tmp_path)
+    assert summary.validation.command_accuracy >= 0.75
+
+
 def test_mixed_precision_trains(config: TrainConfig, data_root: Path, tmp_path: Path) -> None:
     summary = train(config, data_root, tmp_path, options=EngineOptions(accelerator="cpu", precision="bf16-mixed"))
     assert summary.epochs == 3
