@@ -120,14 +120,13 @@ def _request(remote: Remote, part: Path, file: BinaryIO, progress: Progress) -> 
         if validator:
             headers["If-Range"] = validator
     with _open(remote, headers, file) as response:
-        if have and not _continues(response, have, remote.size_bytes, validator):
+        if not (have and _continues(response, have, remote.size_bytes, validator)):
             if response.status == 206:  # a part of another file, or another part: ask anew, for all of it
                 file.truncate(0)
                 raise _Cut("the file changed on the server")
+            _check_size(response, remote)
             file.truncate(0)
-            file.seek(0)
             have = 0
-        _check_size(response, have, remote)
         _save_validator(part, remote.url, response)
         shown = -1
         while have < remote.size_bytes:
@@ -188,11 +187,11 @@ def _continues(response: http.client.HTTPResponse, have: int, size: int, validat
     return validator is None or new is None or new == validator
 
 
-def _check_size(response: http.client.HTTPResponse, have: int, remote: Remote) -> None:
-    """Raise InputError if the server's file is of another size than the one that is wanted."""
+def _check_size(response: http.client.HTTPResponse, remote: Remote) -> None:
+    """Raise InputError if a whole file is of another size than the one that is wanted."""
     length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and have + int(length) != remote.size_bytes:
-        raise _other_file(remote, f"{have + int(length)} bytes")
+    if length.isdecimal() and int(length) != remote.size_bytes:
+        raise _other_file(remote, f"{int(length)} bytes")
 
 
 def _other_file(remote: Remote, got: str) -> InputError:

@@ -43,17 +43,24 @@ def fetch(
         with _locked(work):
             shutil.rmtree(work / "unpacked", ignore_errors=True)
             part = work / f"{archive.name}.tar.gz"
-            _check_room(archive, part)
-            download(remote, part, say, progress("download, MB"), sleep)
             try:
+                _check_room(archive, part)
+                download(remote, part, say, progress("download, MB"), sleep)
                 unpack(part, work / "unpacked", archive.max_files, archive.max_bytes, progress("unpack, MB"))
                 (work / "unpacked" / OWNER_FILE).write_text(mark)
                 os.replace(work / "unpacked", folder)
+                part.unlink()
             finally:
                 shutil.rmtree(work / "unpacked", ignore_errors=True)
-            shutil.rmtree(work, ignore_errors=True)
+                _tidy(work, part)
     except OSError as error:
         raise cannot_write(folder, error) from None
+
+
+def _tidy(work: Path, part: Path) -> None:
+    """Leave nothing behind but a download that can be gone on with."""
+    if not part.exists() or part.stat().st_size == 0:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _is_there(folder: Path, mark: str) -> bool:
@@ -80,7 +87,7 @@ def _check_room(archive: Archive, part: Path) -> None:
     free = shutil.disk_usage(part.parent).free
     if free < need:
         raise InputError(
-            f"no room for {archive.name} ({part.parent.parent}): got {free / 1e9:.1f} GB free, need {need / 1e9:.1f} GB",
+            f"no room for {archive.name} ({part.parent.parent}): got {free / 1e9:.1f} GB free, need {need / 1e9:.1f}",
             "free some space, or choose another folder",
         )
 

@@ -22,7 +22,7 @@ def render_inspection(found: Inspection) -> str:
 
 def _tables(found: Inspection) -> list[str]:
     width = max([len(label) for label in found.labels] + [len("without speaker")])
-    rows = [("label", *SPLITS)]
+    rows: list[tuple[str, ...]] = [("label", *SPLITS)]
     rows += [(label, *(str(counts[split]) for split in SPLITS)) for label, counts in found.labels.items()]
     for title, key in (("clips", "clips"), ("speakers", "speakers"), ("without speaker", "without_speaker")):
         rows.append((title, *(str(found.splits[split][key]) for split in SPLITS)))

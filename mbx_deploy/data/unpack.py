@@ -34,7 +34,7 @@ def unpack(archive: Path, folder: Path, max_files: int, max_bytes: int, progress
             with tarfile.TarFile(fileobj=bounded, mode="r") as tar:  # type: ignore[arg-type]
                 count, total, files, reported = 0, 0, 0, 0
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # or all headers stay in memory
+                    tar.members.clear()  # type: ignore[attr-defined] # or all headers stay in memory
                     count += 1
                     total += max(member.size, 0)
                     if count > max_files:
