@@ -145,10 +145,7 @@ def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None
     "--config", type=click.Path(path_type=Path), help="A .toml of training keys. Default: the shipped model's."
 )
 @click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="A Speech Commands folder, a folder a word, or a NeMo manifest.",
+    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the configuration's.")

@@ -2,10 +2,7 @@
 
 import contextlib
 import errno
-import gzip
 import hashlib
-import http.server
-import io
 import os
 import random
 import socket
@@ -23,28 +20,9 @@ from mbx_deploy.cli import cli
 from mbx_deploy.data import archives, download, fetch, unpack
 from mbx_deploy.data.archives import ARCHIVES, Archive, find_archive
 from mbx_deploy.errors import InputError
+from tests.archive_server import Server, plain, special, tar_gz
 
 FILES = {"yes/a_nohash_0.wav": b"yes" * 3000, "no/b_nohash_0.wav": b"no", "testing_list.txt": b"yes/a_nohash_0.wav\n"}
-
-
-def tar_gz(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for info, content in members:
-            tar.addfile(info, io.BytesIO(content))
-    return gzip.compress(packed.getvalue(), mtime=0)
-
-
-def plain(name: str, content: bytes = b"x") -> tuple[tarfile.TarInfo, bytes]:
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    return info, content
-
-
-def special(name: str, kind: bytes, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
-    return info, b""
 
 
 def published(content: bytes, **changes: Any) -> Archive:
@@ -67,75 +45,6 @@ GOOD = tar_gz(
     + [plain(f"./{name}", content) for name, content in FILES.items()]
     + [plain("./_background_noise_/noise.wav", random.Random(0).randbytes(50_000))]
 )
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves one file. cuts: after how many bytes each answer ends, one an answer, then none."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = content
-        self.etag: str | None = '"1"'
-        self.cuts: list[int] = []
-        self.statuses: list[int] = []
-        self.knows_ranges = True
-        self.honours_if_range = True
-        self.says_length = True
-        self.reset = False
-        self.location: str | None = None
-        self.asked: list[dict[str, str]] = []
-        self.on_answer: Callable[[], None] = lambda: None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/archive.tar.gz"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.asked.append(dict(self.headers))
-        status = server.statuses.pop(0) if server.statuses else 200
-        if status != 200:
-            self.send_response(status)
-            if server.location:
-                self.send_header("Location", server.location)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start, whole = 0, server.content
-        asked = self.headers.get("Range")
-        same = not server.honours_if_range or self.headers.get("If-Range") in (None, server.etag)
-        if asked and server.knows_ranges and same:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(whole):
-                self.send_error(416)
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
-        else:
-            self.send_response(200)
-        body = whole[start:]
-        if server.says_length:
-            self.send_header("Content-Length", str(len(body)))
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        self.end_headers()
-        cut = server.cuts.pop(0) if server.cuts else len(body)
-        self.wfile.write(body[:cut])
-        server.on_answer()
-        if server.reset and cut < len(body):
-            # Linger of 0 s: the connection ends with a reset in place of an orderly end.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            self.connection.close()
 
 
 @pytest.fixture
@@ -430,77 +339,13 @@ def test_a_disk_that_fills_up_while_downloading(run: Run, monkeypatch: pytest.Mo
     assert run.server.asked[0]["Range"] == "bytes=15000-"
 
 
-HOSTILE = {
-    "absolute": ([plain("/tmp/mbx-deploy-escaped")], "paths that stay"),
-    "parent": ([plain("yes/../../escaped")], "paths that stay"),
-    "parent folder": ([special("../escaped", tarfile.DIRTYPE)], "paths that stay"),
-    "symlink": ([special("yes", tarfile.SYMTYPE, "/tmp"), plain("yes/escaped")], "a symbolic link"),
-    "hard link": ([special("passwd", tarfile.LNKTYPE, "/etc/passwd")], "a hard link"),
-    "device": ([special("null", tarfile.CHRTYPE)], "a device"),
-    "block device": ([special("disk", tarfile.BLKTYPE)], "a device"),
-    "pipe": ([special("pipe", tarfile.FIFOTYPE)], "a device"),
-    "sparse": ([special("sparse", tarfile.GNUTYPE_SPARSE)], "a sparse file"),
-    "twice": ([plain("yes/a"), plain("./yes/a")], "twice"),
-    "file as folder": ([plain("yes"), plain("yes/a")], "can't write"),
-    "no name": ([plain("./")], "without a name|twice"),
-    "too many": ([plain(f"yes/{n}") for n in range(101)], "more than 100 files"),
-    "too large": ([plain("yes/a", b"0" * 150_000), plain("yes/b", b"0" * 150_000)], "more than 200000 bytes"),
-    "nothing": ([special("yes", tarfile.DIRTYPE)], "no files"),
-    "long name": ([plain("a" * 300)], "can't write"),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_archives(run: Run, kind: str) -> None:
-    members, named = HOSTILE[kind]
-    run.server.content = tar_gz(members)
-    with pytest.raises(InputError, match=named):
+def test_a_hostile_archive_leaves_nothing(run: Run) -> None:
+    run.server.content = tar_gz([plain("yes/a"), plain("../escaped")])
+    with pytest.raises(InputError, match="paths that stay"):
         run(published(run.server.content))
     assert not run.folder.exists()
     assert not list(run.folder.parent.rglob("escaped"))
-    assert not Path("/tmp/mbx-deploy-escaped").exists()
     assert not (part_of(run).parent / "unpacked").exists()
-
-
-def header(kind: bytes, size: int) -> bytes:
-    info = tarfile.TarInfo("x")
-    info.type, info.size = kind, size
-    return info.tobuf(tarfile.GNU_FORMAT)
-
-
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [
-        (b"no archive", "refused"),
-        (b"", "refused"),
-        (gzip.compress(b"no tar" * 1000), "refused"),
-        (gzip.compress(b""), "refused"),
-        (GOOD[:5000], "refused"),
-        (GOOD[:-300] + b"?" * 300, "refused"),
-        (gzip.compress(header(tarfile.REGTYPE, 1000) + b"0" * 500), "refused"),
-        (gzip.compress(header(tarfile.REGTYPE, 1 << 40)), "more than 200000 bytes"),
-        (gzip.compress(header(tarfile.XHDTYPE, 1 << 40)), "a header of"),
-        (gzip.compress(header(tarfile.GNUTYPE_LONGNAME, 1 << 30)), "a header of"),
-        (gzip.compress(header(tarfile.XHDTYPE, 0) * 20_000), "refused"),
-        (gzip.compress(header(b"S", -512) + header(tarfile.REGTYPE, -512)), "refused"),
-        # A gigabyte of nothing, in a megabyte.
-        (gzip.compress(header(tarfile.REGTYPE, 1 << 30)) + gzip.compress(bytes(1 << 20)) * 1024, "more than 200000"),
-    ],
-)
-def test_broken_archives(tmp_path: Path, content: bytes, named: str) -> None:
-    (tmp_path / "x.tar.gz").write_bytes(content)
-    with pytest.raises(InputError, match=named):
-        unpack.unpack(tmp_path / "x.tar.gz", tmp_path / "x", 100, 200_000, lambda *_: None)
-
-
-def test_modes_and_times_stay_behind(tmp_path: Path) -> None:
-    info, content = plain("yes/a", b"x")
-    info.mode, info.mtime, info.uid = 0o4777, 1, 12345
-    (tmp_path / "x.tar.gz").write_bytes(tar_gz([(info, content)]))
-    assert unpack.unpack(tmp_path / "x.tar.gz", tmp_path / "x", 100, 1000, lambda *_: None) == 1
-    status = (tmp_path / "x/yes/a").stat()
-    assert status.st_mode & 0o7133 == 0
-    assert status.st_mtime > 1
 
 
 def test_the_published_archives() -> None:
