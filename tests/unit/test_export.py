@@ -1,7 +1,7 @@
 """From a checkpoint to the artifact: the conversion, its checks, and what is refused."""
 
-from collections.abc import json
-import Callable
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
