@@ -256,7 +256,7 @@ BAD_LINES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("line", "named"), BAD_LINES)
+@pytest.mark.parametrize(("line", "named"), BAD_LINES, ids=range(len(BAD_LINES)))
 def test_a_bad_line_is_named(tmp_path: Path, line: Any, named: str) -> None:
     write_clip(tmp_path / "good.wav", 1)
     path = tmp_path / "train.json"
