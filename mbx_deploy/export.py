@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbx_deploy.artifact import METADATA_FORMAT, write_metadata
-from mbx_deploy.audio import fit_clip, read_recording
+from mbx_deploy.audio import fit_clip
+from mbx_deploy.data.protocols import class_of
+from mbx_deploy.data.recordings import read_utterance
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.host_frontend import HostFrontend
@@ -33,10 +35,8 @@ from mbx_deploy.quantize import (
 from mbx_deploy.sim.frontend import quantize_features
 from mbx_deploy.train.dataset import (
     SILENCE,
-    UNKNOWN,
     Split,
-    command_words,
-    list_split,
+    list_utterances,
     load_noise,
     load_split,
     silence_clips,
@@ -129,7 +129,7 @@ def export_checkpoint(
 ) -> ExportReport:
     """Write the artifact of a checkpoint, whole or not at all, and return what was measured.
 
-    data_root: the Speech Commands folder. Activations are calibrated on clips of its training
+    data_root: a data set, a folder or a manifest. Activations are calibrated on clips of its training
     split, the formats are compared on clips of its validation split, both drawn evenly over the
     labels; accuracy is measured on its testing split.
     int8_logits: any engine that gives the bytes of TFLite's reference kernels.
@@ -213,27 +213,20 @@ def draw_clips(root: Path, split: str, labels: tuple[str, ...], frontend: Fronte
     "silence" is cut from the background noise.
     """
     rng = np.random.default_rng(_SEED)
-    names = list_split(root, split)
-    words = command_words(labels)
+    utterances = list_utterances(root, split)
     clips: list[np.ndarray] = []
     for number, label in enumerate(labels):
         share = count // len(labels) + (number < count % len(labels))
         if label == SILENCE:
             clips += list(silence_clips(load_noise(root, split), share, rng, frontend.clip_samples))
             continue
-        own = [name for name in names if _label(name, words) == label]
+        own = [utterance for utterance in utterances if class_of(utterance.label, labels) == label]
         if not own:
             raise InputError(f"no {split} clips of a label ({root}): got none of {label!r}, need some")
         for index in sorted(rng.choice(len(own), min(share, len(own)), replace=False)):
-            samples = read_recording(root / own[index], frontend.sample_rate_hz).samples
+            samples = read_utterance(own[index], frontend.sample_rate_hz)
             clips.append(fit_clip(samples, frontend.clip_samples))
     return np.stack(clips)
-
-
-def _label(name: str, words: tuple[str, ...]) -> str:
-    """Return the label of a clip named "<word>/<file>"."""
-    word = name.split("/")[0]
-    return word if word in words else UNKNOWN
 
 
 def compare(

@@ -1,27 +1,54 @@
-"""The Speech Commands folder: a folder a word, two lists of clips, background noise.
+"""A data set in memory: its splits as arrays, with the background noise and the silence that is cut from it.
 
-Every clip becomes int16 (clip_samples,); a whole split is held in memory. A word that is no label
-is "unknown"; "silence" is cut from the background noise, whose time line is divided so that no two
-splits share a sample.
+Whatever mbx_deploy/data reads is taken: a Speech Commands folder, a folder of word folders, or a NeMo manifest. Every
+utterance becomes int16 (clip_samples,). A word that is no label is "unknown"; "silence" is cut from the background
+noise, whose time line is divided so that no two splits share a sample.
 """
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mbx_deploy.audio import fit_clip, read_recording
+from mbx_deploy.audio import Recording, fit_clip, read_recording
+from mbx_deploy.data.corpus import SPLITS, Corpus, Utterance, check_disjoint, find_noise
+from mbx_deploy.data.protocols import (
+    SILENCE,
+    UNKNOWN,
+    Protocol,
+    choose_unknown,
+    class_of,
+    command_words,
+    find_protocol,
+)
+from mbx_deploy.data.reader import read_corpus
+from mbx_deploy.data.recordings import SAMPLE_RATE_HZ, map_utterances
 from mbx_deploy.errors import InputError
 
-UNKNOWN = "unknown"
-SILENCE = "silence"
-LABELS = ("down", "go", "left", "no", "right", "stop", "up", "yes", UNKNOWN, SILENCE)
-SPLITS = ("training", "validation", "testing")
-NOISE_FOLDER = "_background_noise_"
-SAMPLE_RATE_HZ = 16000
+__all__ = [
+    "CLIP_SAMPLES",
+    "LABELS",
+    "NOISE_PARTS",
+    "SAMPLE_RATE_HZ",
+    "SILENCE",
+    "SPLITS",
+    "UNKNOWN",
+    "Split",
+    "check_labels",
+    "command_words",
+    "list_split",
+    "list_utterances",
+    "load_noise",
+    "load_protocol",
+    "load_speech_commands",
+    "load_split",
+    "noise_clip",
+    "silence_clips",
+]
+
+LABELS = find_protocol("kws10").labels
 CLIP_SAMPLES = 16000
 
 # Which part of every noise recording belongs to which split, as fractions of its length.
@@ -29,17 +56,14 @@ NOISE_PARTS = {"training": (0.0, 0.7), "validation": (0.7, 0.85), "testing": (0.
 # Seeds of the fixed silence clips of the splits that are measured, not trained on.
 _SILENCE_SEEDS = {"training": 1, "validation": 2, "testing": 3}
 
-_SUFFIXES = (".flac", ".wav")
-_READERS = 4
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """One split in memory.
 
-    samples: int16 (N, clip_samples). classes: int64 (N,), indices into labels. names: the clips'
-    paths relative to the data set's folder, or "silence/<number>". noise: this split's part of the
-    background noise, int16 (n,) each.
+    samples: int16 (N, clip_samples). classes: int64 (N,), indices into labels. names: the utterances' names, which are
+    paths relative to the data set's folder, or "silence/<number>". noise: this split's part of the background noise,
+    int16 (n,) each.
     """
 
     labels: tuple[str, ...]
@@ -60,11 +84,6 @@ class Split:
         return np.flatnonzero(self.classes == self.labels.index(label))
 
 
-def command_words(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels that are words: all but "unknown" and "silence"."""
-    return tuple(label for label in labels if label not in (UNKNOWN, SILENCE))
-
-
 def check_labels(labels: object) -> None:
     """Raise InputError unless labels is a list of two or more distinct words."""
     if not isinstance(labels, list | tuple) or len(labels) < 2:
@@ -73,27 +92,19 @@ def check_labels(labels: object) -> None:
         raise InputError(f"bad labels: got {labels!r:.80}, need distinct words")
 
 
-def list_split(root: Path, split: str) -> list[str]:
-    """Return the split's clips as "<word>/<file>", sorted; background noise is not among them.
+def list_utterances(root: Path, split: str) -> tuple[Utterance, ...]:
+    """Return one split of the data set at a path, in its order; background noise is not among it.
 
-    A clip in neither list is for training. A list names clips by their path; the suffix may be .wav
-    for a clip that is kept as .flac. Raises InputError for a folder or a list that is missing, or a
-    listed clip that is.
+    Raises InputError for a data set that read_corpus() refuses, a clip in two splits, and an empty split.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split: got {split!r}, need one of {', '.join(SPLITS)}")
-    clips = _find_clips(root)
-    listed = {name: _read_list(root, name, clips) for name in SPLITS[1:]}
-    both = listed["validation"] & listed["testing"]
-    if both:
-        raise InputError(f"a clip is in two splits ({root}): got {min(both)} in both lists, need it in one")
-    if split == "training":
-        chosen = set(clips.values()) - listed["validation"] - listed["testing"]
-    else:
-        chosen = listed[split]
-    if not chosen:
-        raise InputError(f"no clips for {split} ({root}): got an empty split, need at least one clip")
-    return sorted(chosen)
+    return _checked_split(read_corpus(Path(root)), split)
+
+
+def list_split(root: Path, split: str) -> list[str]:
+    """Return the names of one split's utterances: "<word>/<file>" in a folder; see list_utterances()."""
+    return [utterance.name for utterance in list_utterances(root, split)]
 
 
 def load_split(
@@ -105,32 +116,23 @@ def load_split(
 ) -> Split:
     """Return a split's clips, in the order of list_split(), followed by its silence.
 
-    A word that is no label is "unknown", or left out where there is no such label. Where "silence"
-    is a label, validation and testing get as many fixed silence clips as a word has on average;
-    training draws its own every epoch (silence_clips()), so it gets none here. progress: a line on
-    stderr now and then. Raises InputError for data that is missing or unreadable, and for a label
-    without a folder.
+    A word that is no label is "unknown", or left out where there is no such label. Where "silence" is a label and the
+    split has no recordings of that name, validation and testing get as many fixed silence clips as a word has on
+    average; training draws its own every epoch (silence_clips()), so it gets none here. progress: a line on stderr now
+    and then. Raises InputError for data that is missing or unreadable, for a label without a recording, and for
+    training for a label that only the other splits have.
     """
-    root = Path(root)
-    names = list_split(root, split)
-    words = command_words(labels)
-    for word in words:
-        if not (root / word).is_dir():
-            raise InputError(f"a label without recordings ({root}): got {word!r}, need a folder of that name")
-    if UNKNOWN not in labels:
-        names = [name for name in names if name.split("/")[0] in words]
-    index = {label: number for number, label in enumerate(labels)}
-    classes = [index.get(name.split("/")[0], index.get(UNKNOWN, -1)) for name in names]
-    samples = np.zeros((len(names), clip_samples), dtype=np.int16)
-    _read_clips(root, names, samples, f"loading {split}" if progress else None)
-    noise = load_noise(root, split)
-    if SILENCE in labels and split != "training":
-        count = round(sum(name.split("/")[0] in words for name in names) / max(len(words), 1))
-        rng = np.random.default_rng(_SILENCE_SEEDS[split])
-        samples = np.concatenate([samples, silence_clips(noise, count, rng, clip_samples)])
-        names += [f"{SILENCE}/{number:04d}" for number in range(count)]
-        classes += [index[SILENCE]] * count
-    return Split(tuple(labels), samples, np.array(classes, dtype=np.int64), tuple(names), noise)
+    return _load(root, (split,), labels, clip_samples, progress, None)[split]
+
+
+def load_protocol(
+    root: Path, split: str, protocol: Protocol, clip_samples: int = CLIP_SAMPLES, progress: bool = True
+) -> Split:
+    """Return a split's clips as a protocol has them: load_split() with its labels, and of the other words in validation
+    and testing as many as it says.
+    """
+    ratio = None if split == "training" else protocol.measured_unknown_ratio
+    return _load(root, (split,), protocol.labels, clip_samples, progress, ratio)[split]
 
 
 def load_speech_commands(
@@ -141,21 +143,21 @@ def load_speech_commands(
     progress: bool = True,
 ) -> dict[str, Split]:
     """Return {split: its clips}; see load_split()."""
-    return {split: load_split(root, split, labels, clip_samples, progress) for split in splits}
+    return _load(root, splits, labels, clip_samples, progress, None)
 
 
 def load_noise(root: Path, split: str) -> tuple[np.ndarray, ...]:
-    """Return the split's part of every background noise recording, int16 (n,) each, ordered by file
-    name.
+    """Return the split's part of every background noise recording, int16 (n,) each, ordered by file name.
 
-    Empty where the data set has no noise. Raises InputError for an unreadable recording.
+    The recordings lie in _background_noise_, in the folder or beside the manifest. Empty where the data set has no
+    noise. Raises InputError for an unreadable recording.
     """
+    root = Path(root)
     first, last = NOISE_PARTS[split]
     parts = []
-    for path in sorted((Path(root) / NOISE_FOLDER).glob("*")):
-        if path.suffix.lower() in _SUFFIXES:
-            samples = read_recording(path, SAMPLE_RATE_HZ).samples
-            parts.append(samples[int(first * len(samples)) : int(last * len(samples))].copy())
+    for path in find_noise(root if root.is_dir() else root.parent):
+        samples = read_recording(path, SAMPLE_RATE_HZ).samples
+        parts.append(samples[int(first * len(samples)) : int(last * len(samples))].copy())
     return tuple(part for part in parts if len(part))
 
 
@@ -197,54 +199,90 @@ def silence_clips(
     return clips
 
 
-def _find_clips(root: Path) -> dict[str, str]:
-    """Return {"word/file without suffix": "word/file"} of every clip under root."""
-    if not root.is_dir():
+def _load(
+    root: Path,
+    splits: Sequence[str],
+    labels: Sequence[str],
+    clip_samples: int,
+    progress: bool,
+    unknown_ratio: float | None,
+) -> dict[str, Split]:
+    """Return {split: its clips}. unknown_ratio: see choose_unknown()."""
+    for split in splits:
+        if split not in SPLITS:
+            raise InputError(f"unknown split: got {split!r}, need one of {', '.join(SPLITS)}")
+    root = Path(root)
+    corpus = read_corpus(root)
+    _check_words(corpus, command_words(labels), "training" in splits)
+    chosen = {split: choose_unknown(_checked_split(corpus, split), labels, unknown_ratio) for split in splits}
+    return {split: _load_clips(root, split, chosen[split], labels, clip_samples, progress) for split in splits}
+
+
+def _load_clips(
+    root: Path, split: str, utterances: Sequence[Utterance], labels: Sequence[str], clip_samples: int, progress: bool
+) -> Split:
+    index = {label: number for number, label in enumerate(labels)}
+    found = [class_of(utterance.label, labels) for utterance in utterances]
+    classes = [index[label] for label in found if label is not None]
+    samples = _read_clips(utterances, clip_samples, f"loading {split}" if progress else None)
+    names = [utterance.name for utterance in utterances]
+    noise = load_noise(root, split)
+    if SILENCE in labels and SILENCE not in found and split != "training":
+        words = command_words(labels)
+        count = round(sum(utterance.label in words for utterance in utterances) / max(len(words), 1))
+        rng = np.random.default_rng(_SILENCE_SEEDS[split])
+        samples = np.concatenate([samples, silence_clips(noise, count, rng, clip_samples)])
+        names += [f"{SILENCE}/{number:04d}" for number in range(count)]
+        classes += [index[SILENCE]] * count
+    return Split(tuple(labels), samples, np.array(classes, dtype=np.int64), tuple(names), noise)
+
+
+def _checked_split(corpus: Corpus, split: str) -> tuple[Utterance, ...]:
+    check_disjoint(corpus)
+    utterances = corpus.split(split)
+    if not utterances:
+        hints = {
+            "lists": f"name some clips in {split}_list.txt",
+            "hash": "record more speakers, or divide the clips by lists or manifests of your own",
+            "manifests": f"put a manifest of {split} beside it, called alike: train_, validation_, test_manifest.json",
+        }
         raise InputError(
-            f"no data set ({root}): got no folder, need the Speech Commands folder",
-            "name the folder that holds testing_list.txt",
+            f"no clips for {split} ({corpus.source}): got an empty split, need at least one clip", hints[corpus.kind]
         )
-    clips: dict[str, str] = {}
-    for folder in sorted(root.iterdir()):
-        if not folder.is_dir() or folder.name.startswith(("_", ".")):
-            continue
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in _SUFFIXES:
-                clips[f"{folder.name}/{path.stem}"] = f"{folder.name}/{path.name}"
-    return clips
+    return utterances
 
 
-def _read_list(root: Path, split: str, clips: dict[str, str]) -> set[str]:
-    path = root / f"{split}_list.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read a list of clips ({path}): got {type(error).__name__}, need a text file",
-            "name the folder that holds testing_list.txt",
-        ) from error
-    chosen = set()
-    for line in lines:
-        key = line.rsplit(".", 1)[0]
-        if key not in clips:
-            raise InputError(f"a listed clip is missing ({path}): got no file {line}, need it under {root}")
-        chosen.add(clips[key])
-    return chosen
+def _check_words(corpus: Corpus, words: Sequence[str], training: bool) -> None:
+    """Raise InputError for a word without a recording, or without one to train on where training is wanted."""
+    where = corpus.source
+    has = {split: corpus.counts(split) for split in SPLITS}
+    for word in words:
+        if word not in corpus.labels:
+            need = "clips" if corpus.kind == "manifests" or where.is_file() else "a folder"
+            raise InputError(f"a label without recordings ({where}): got {word!r}, need {need} of that name")
+        others = [split for split in SPLITS if has[split][word]]
+        if not others:
+            raise InputError(f"an empty class ({where}): got no recordings of {word!r}, need some")
+        if training and not has["training"][word]:
+            raise InputError(
+                f"no training clips of {word!r} ({where}): got some for {' and '.join(others)} only, need at least one",
+                "leave it out of the labels, or record more speakers",
+            )
 
 
-def _read_clips(root: Path, names: list[str], out: np.ndarray, what: str | None) -> None:
-    """Fill out, int16 (len(names), clip_samples); the decoder releases the GIL, so a few threads
-    help.
-    """
+def _read_clips(utterances: Sequence[Utterance], clip_samples: int, what: str | None) -> np.ndarray:
+    """Return int16 (len(utterances), clip_samples), saying so on stderr if what is given."""
+    clips = np.zeros((len(utterances), clip_samples), dtype=np.int16)
 
-    def read(number: int) -> None:
-        recording = read_recording(root / names[number], SAMPLE_RATE_HZ)
-        out[number] = fit_clip(recording.samples, out.shape[1])
+    def fill(number: int, recording: Recording, samples: np.ndarray) -> None:
+        clips[number] = fit_clip(samples, clip_samples)
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        for done, _ in enumerate(pool.map(read, range(len(names))), start=1):
-            if what and done % 1000 == 0 and sys.stderr.isatty():
-                print(f"\r{what}: {done}/{len(names)} clips", end="", file=sys.stderr, flush=True)
+    def say(done: int, of: int) -> None:
+        if what and done % 1000 == 0 and sys.stderr.isatty():
+            print(f"\r{what}: {done}/{of} clips", end="", file=sys.stderr, flush=True)
+
+    map_utterances(utterances, fill, progress=say)
     if what:
         start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}{what}: {len(names)}/{len(names)} clips", file=sys.stderr)
+        print(f"{start}{what}: {len(utterances)}/{len(utterances)} clips", file=sys.stderr)
+    return clips

@@ -1,5 +1,6 @@
 """From a checkpoint to the artifact: the conversion, its checks, and what is refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from mbx_deploy.quantize import (
     require_export_extra,
 )
 from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
+from mbx_deploy.train.dataset import list_utterances
 from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
 
 LABELS = ("left", "right", "unknown", "silence")
@@ -141,6 +143,13 @@ def test_clips_are_drawn_evenly_and_repeatably(data_root: Path) -> None:
     assert np.array_equal(first, draw_clips(data_root, "training", LABELS, FRONTEND, 10))
     # 6 clips a word are for training; silence is made as long as it is asked for
     assert len(draw_clips(data_root, "training", LABELS, FRONTEND, 100)) == 6 + 6 + 6 + 25
+
+
+def test_clips_are_drawn_from_a_manifest(data_root: Path, tmp_path: Path) -> None:
+    lines = [{"audio_filepath": str(u.path), "command": u.label} for u in list_utterances(data_root, "training")]
+    (tmp_path / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn = [draw_clips(x, "training", LABELS[:3], FRONTEND, 10) for x in (data_root, tmp_path / "train.json")]
+    assert np.array_equal(*drawn)
 
 
 def test_splits_share_no_clip(data_root: Path) -> None:
