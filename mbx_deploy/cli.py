@@ -195,6 +195,35 @@ def train(
 
 
 @cli.command()
+@click.option("--from", "base", required=True, type=click.Path(path_type=Path), help="The checkpoint to begin from.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set that has the words.")
+@click.option("--words", required=True, help="The new words, with commas between them.")
+@click.option("--clips", type=click.IntRange(1), help="Recordings of a word at most. Default: all.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt file to write.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@JSON_OPTION
+def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path, seed: int, as_json: bool) -> None:
+    """Teach a trained checkpoint other words, from a few dozen recordings of each, and say how sure the result is."""
+    from mbx_deploy.training import run_finetuning
+
+    chosen = tuple(word.strip() for word in words.split(","))
+    report = run_finetuning(base, data, chosen, clips, output, seed, _say)
+    if as_json:
+        _print_json(report)
+        return
+    low, high = report["interval"]
+    click.echo(
+        f"{report['accuracy']:.1%} by cross-validation over {report['speakers']} speakers (95 %: {low:.1%} to {high:.1%})"
+    )
+    if report["testing"] is not None:
+        low, high = report["testing_interval"]
+        click.echo(
+            f"{report['testing']:.1%} of {report['testing_clips']} clips for testing (95 %: {low:.1%} to {high:.1%})"
+        )
+    click.echo(f"model: {output}")
+
+
+@cli.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="The data set it was trained on.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write.")

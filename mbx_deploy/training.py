@@ -1,5 +1,6 @@
-"""The command `train`: reads the configuration, and needs torch only from there on."""
+"""The commands `train` and `finetune`: they need torch only from here on."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,25 @@ def run_training(
     config = TrainConfig.from_dict({**base.to_dict(), **overrides})
     summary = train(config, data, output, resume=resume, options=EngineOptions(**(devices or {})))
     return summary.to_dict() if is_first_process() else {}
+
+
+def run_finetuning(
+    base: Path,
+    data: Path,
+    words: tuple[str, ...],
+    clips_per_word: int | None,
+    output: Path,
+    seed: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Teach a checkpoint other words, and return how sure the result is, as JSON takes it.
+
+    Raises InputError for a bad checkpoint, words or data, ToolMissing where torch is not installed.
+    """
+    try:
+        from mbx_deploy.train.finetune import FinetuneConfig, finetune, load_base
+    except ImportError as error:
+        hint = "install it: pip install 'mbx-deploy[train]'"
+        raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
+    config = FinetuneConfig(words=words, clips_per_word=clips_per_word, seed=seed)
+    return finetune(load_base(base), data, output, config, say).to_dict()

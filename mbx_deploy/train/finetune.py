@@ -1,8 +1,8 @@
 """Other words from a few dozen clips a word: a trained network keeps what it hears, and learns to name it anew.
 
-The base's layers up to the last block stay as they are, batch norms included; the epilogue and a new head are trained on
-many variants of the clips. How sure the result is, is measured by cross-validation over speakers: each clip is judged by
-a model that never heard its speaker.
+The base's layers up to the last block stay as they are, batch norms included; the epilogue and a new head are trained
+on many variants of the clips. How sure the result is, is measured by cross-validation over speakers: each clip is
+judged by a model that never heard its speaker.
 """
 
 import copy
@@ -173,7 +173,7 @@ def take(split: Split, which: np.ndarray) -> Split:
 
 
 def speakers_of(split: Split) -> list[str]:
-    """Return who speaks each clip, by the data set's file names; a name that does not say is a speaker of its own."""
+    """Return who speaks each clip, by the data set's file names; where one does not say, the name is the speaker."""
     return [name.split("/")[-1].split("_nohash_")[0] for name in split.names]
 
 
@@ -193,7 +193,7 @@ def divide_speakers(speakers: Sequence[str], folds: int, seed: int) -> np.ndarra
 
 
 def speaker_interval(right: np.ndarray, speakers: Sequence[str]) -> tuple[float, float]:
-    """Return the 95 % interval of a share of right clips, by drawing speakers anew: clips of one are not independent."""
+    """Return the 95 % interval of a share of right clips, by drawing speakers anew; clips of one depend on each other."""
     _, numbers = np.unique(np.array(speakers), return_inverse=True)
     clips, hits = np.bincount(numbers), np.bincount(numbers, weights=right)
     drawn = np.random.default_rng(0).integers(len(clips), size=(INTERVAL_DRAWS, len(clips)))
@@ -210,7 +210,10 @@ def fit(
     noise: Any,
     config: FinetuneConfig,
 ) -> nn.Module:
-    """Return a network for the split's words, in evaluation mode; the base stays as it is. The same seed, the same weights."""
+    """Return a network for the split's words, in evaluation mode; the base stays as it is.
+
+    The same seed gives the same weights.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         module = _prepare(base, info, config)
@@ -235,7 +238,7 @@ def fit(
             classes = torch.from_numpy(split.classes[batch])
             loss = nn.functional.cross_entropy(logits, classes, label_smoothing=config.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             step += 1
             if step < steps:

@@ -99,10 +99,6 @@ def train(
     TrainingInterrupted on Ctrl-C.
     """
     run_folder = Path(run_folder)
-    try:
-        run_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the run folder ({run_folder}): {error.strerror}") from error
     interrupted = TrainingInterrupted(
         f"training stopped ({run_folder}): its finished epochs are kept",
         "the same command goes on from there",
@@ -128,6 +124,10 @@ def _train(
     validation = load_split(data_root, "validation", config.labels, config.frontend.clip_samples)
     _check_clips(training, validation, data_root)
     provenance = _provenance(config, training, validation, teacher_info)
+    try:  # only now: bad data leave no folder
+        run_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the run folder ({run_folder}): {error.strerror}") from error
     state_path = run_folder / "state.pt"
     if not resume and is_first_process():
         for name in _RUN_FILES:

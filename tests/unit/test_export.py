@@ -148,8 +148,8 @@ def test_clips_are_drawn_evenly_and_repeatably(data_root: Path) -> None:
 def test_clips_are_drawn_from_a_manifest(data_root: Path, tmp_path: Path) -> None:
     lines = [{"audio_filepath": str(u.path), "command": u.label} for u in list_utterances(data_root, "training")]
     (tmp_path / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    drawn = [draw_clips(x, "training", LABELS[:3], FRONTEND, 10) for x in (data_root, tmp_path / "train.json")]
-    assert np.array_equal(*drawn)
+    first, second = (draw_clips(x, "training", LABELS[:3], FRONTEND, 10) for x in (data_root, tmp_path / "train.json"))
+    assert np.array_equal(first, second)
 
 
 def test_splits_share_no_clip(data_root: Path) -> None:
