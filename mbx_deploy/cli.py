@@ -213,7 +213,8 @@ def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path
         return
     low, high = report["interval"]
     click.echo(
-        f"{report['accuracy']:.1%} by cross-validation over {report['speakers']} speakers (95 %: {low:.1%} to {high:.1%})"
+        f"{report['accuracy']:.1%} by cross-validation over {report['speakers']} speakers "
+        f"(95 %: {low:.1%} to {high:.1%})"
     )
     if report["testing"] is not None:
         low, high = report["testing_interval"]

@@ -193,7 +193,7 @@ def divide_speakers(speakers: Sequence[str], folds: int, seed: int) -> np.ndarra
 
 
 def speaker_interval(right: np.ndarray, speakers: Sequence[str]) -> tuple[float, float]:
-    """Return the 95 % interval of a share of right clips, by drawing speakers anew; clips of one depend on each other."""
+    """Return the 95 % interval of a share of right clips, by drawing speakers anew: clips of one are alike."""
     _, numbers = np.unique(np.array(speakers), return_inverse=True)
     clips, hits = np.bincount(numbers), np.bincount(numbers, weights=right)
     drawn = np.random.default_rng(0).integers(len(clips), size=(INTERVAL_DRAWS, len(clips)))
