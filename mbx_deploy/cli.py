@@ -180,17 +180,48 @@ def train(
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="The folder of the training clips.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write.")
+@click.option(
+    "--ranges",
+    type=click.Choice(["auto", "minmax", "percentile", "mse"]),
+    default="auto",
+    show_default=True,
+    help="Rule for the activations' ranges. auto: the best on the validation list.",
+)
 @click.option("--no-accuracy", is_flag=True, help="Don't measure the accuracy on the testing list.")
 @JSON_OPTION
-def export(checkpoint: Path, data: Path, output: Path, no_accuracy: bool, as_json: bool) -> None:
+def export(checkpoint: Path, data: Path, output: Path, ranges: str, no_accuracy: bool, as_json: bool) -> None:
     """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file."""
     from mbx_deploy.export import export_checkpoint
 
-    report = export_checkpoint(checkpoint, data, output, measure_accuracy=not no_accuracy).to_dict()
+    report = export_checkpoint(checkpoint, data, output, ranges=ranges, measure_accuracy=not no_accuracy).to_dict()
     if as_json:
         _print_json(report)
         return
     click.echo(json.dumps(report, indent=2, sort_keys=True))
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
+)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="The .pt that the model was exported from.")
+@click.option("--clips", default=64, show_default=True, type=click.IntRange(1), help="Of the validation list, at most.")
+@JSON_OPTION
+def sqnr(model: str, data: Path, checkpoint: Path | None, clips: int, as_json: bool) -> None:
+    """Print the quantization error of each layer of MODEL in dB, and which layer is the worst.
+
+    "own dB" is what a layer alone adds, "total dB" what has gathered up to there. They are against the checkpoint's
+    float weights; without --checkpoint against the dequantized int8 weights.
+    """
+    from mbx_deploy import sqnr as meter
+    from mbx_deploy.pretrained import resolve_model
+
+    report = meter.measure_model(resolve_model(model), data, checkpoint, clips)
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    click.echo(meter.render(report))
 
 
 @cli.command()
