@@ -145,7 +145,7 @@ def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None
 
 @cli.command()
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="A .toml of training keys. Default: the shipped model's."
+    "--config", type=click.Path(path_type=Path), help="A .toml or .yaml of training keys. Default: ours."
 )
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
@@ -154,6 +154,10 @@ def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the configuration's.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
 @click.option("--resume/--restart", default=True, show_default=True, help="Go on where a run in the folder stopped.")
+@click.option("--accelerator", default="auto", show_default=True, help="auto, cpu, gpu, ... as Lightning names them.")
+@click.option("--devices", type=click.IntRange(1), help="Processes, one a device. Default: all GPUs, or the CPU.")
+@click.option("--num-nodes", default=1, show_default=True, type=click.IntRange(1), help="Machines.")
+@click.option("--precision", default="32-true", show_default=True, help="16-mixed, bf16-mixed, 32-true, ...")
 @JSON_OPTION
 def train(
     config: Path | None,
@@ -162,13 +166,20 @@ def train(
     epochs: int | None,
     seed: int | None,
     resume: bool,
+    accelerator: str,
+    devices: int | None,
+    num_nodes: int,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Train MatchboxNet; writes OUTPUT/model.pt. Ctrl-C stops it, the same line goes on."""
     from mbx_deploy.training import run_training
 
     overrides = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    summary = run_training(config, overrides, data, output, resume)
+    engine = {"accelerator": accelerator, "num_nodes": num_nodes, "precision": precision, "devices": devices or "auto"}
+    summary = run_training(config, overrides, data, output, resume, engine)
+    if not summary:  # one of several processes: the first one tells
+        return
     if as_json:
         _print_json(summary)
         return

@@ -7,19 +7,27 @@ from mbx_deploy.errors import ToolMissing
 
 
 def run_training(
-    config_path: Path | None, overrides: dict[str, Any], data: Path, output: Path, resume: bool
+    config_path: Path | None,
+    overrides: dict[str, Any],
+    data: Path,
+    output: Path,
+    resume: bool,
+    devices: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train, or go on with a run, and return its summary as JSON takes it.
+    """Train, or go on with a run, and return its summary as JSON takes it; empty in all but the first
+    of several processes.
 
-    config_path: TOML, None for the defaults. overrides: keys of TrainConfig that win over it.
-    Raises InputError for a bad configuration or data folder, ToolMissing where torch is not installed.
+    config_path: TOML or YAML, None for the defaults. overrides: keys of TrainConfig that win over
+    it. devices: the fields of EngineOptions. Raises InputError for a bad configuration or data
+    folder, ToolMissing where torch or Lightning is not installed.
     """
     try:
         from mbx_deploy.train.config import TrainConfig, load_train_config
-        from mbx_deploy.train.loop import train
+        from mbx_deploy.train.loop import EngineOptions, is_first_process, train
     except ImportError as error:
         hint = "install it: pip install 'mbx-deploy[train]'"
         raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
     base = load_train_config(config_path) if config_path else TrainConfig()
     config = TrainConfig.from_dict({**base.to_dict(), **overrides})
-    return train(config, data, output, resume=resume).to_dict()
+    summary = train(config, data, output, resume=resume, options=EngineOptions(**(devices or {})))
+    return summary.to_dict() if is_first_process() else {}

@@ -6,16 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.train.augment import AugmentConfig
 from mbx_deploy.train.dataset import LABELS, SAMPLE_RATE_HZ, check_labels
 from mbx_deploy.train.model import MatchboxNetConfig
 
+OPTIMIZERS = ("adamw", "novograd")
+SCHEDULES = ("cosine", "polynomial")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Ratios count clips an epoch against the mean count of a command word."""
+    """One training run. Ratios count clips an epoch against the mean count of a command word.
+
+    Fractions are of all steps. feature_epochs: new variants of the clips are drawn every so many
+    epochs, between them only order and masks change: features cost nearly as much as the network. teacher: the path of a model file whose answers, softened by
+    teacher_temperature, count teacher_weight of the loss; "" for none.
+    """
 
     labels: tuple[str, ...] = LABELS
     model: MatchboxNetConfig = field(default_factory=lambda: MatchboxNetConfig(len(LABELS)))
@@ -23,14 +33,24 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 1
     epochs: int = 50
+    feature_epochs: int = 2
     batch_size: int = 128
+    optimizer: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
     learning_rate: float = 0.006
+    schedule: str = "cosine"
     warmup_fraction: float = 0.15
+    hold_fraction: float = 0.0
+    decay_power: float = 2.0
+    least_learning_rate: float = 0.0
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     ema_decay: float = 0.998
     unknown_ratio: float = 1.5
     silence_ratio: float = 1.0
+    teacher: str = ""
+    teacher_weight: float = 0.7
+    teacher_temperature: float = 2.0
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -48,13 +68,29 @@ class TrainConfig:
         ):
             if need != found:
                 raise InputError(f"bad training (model.{name}): got {found}, need {need}")
-        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 2), ("threads", 1)):
+        for name, least in (("seed", 0), ("epochs", 1), ("feature_epochs", 1), ("batch_size", 2), ("threads", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"bad training ({name}): got {value!r}, need a whole number of {least} or more")
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"bad training ({name}): got {getattr(self, name)!r}, need {' or '.join(choices)}")
+        if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
+            raise InputError(f"bad training (betas): got {self.betas!r}, need two numbers from 0 to below 1")
+        for beta in self.betas:
+            if not isinstance(beta, int | float) or isinstance(beta, bool) or not 0 <= beta < 1:
+                raise InputError(f"bad training (betas): got {self.betas!r}, need two numbers from 0 to below 1")
+        object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
+        if not isinstance(self.teacher, str):
+            raise InputError(f"bad training (teacher): got {self.teacher!r}, need the path of a model file")
         for name, most in (
             ("learning_rate", 1000.0),
+            ("least_learning_rate", self.learning_rate),
             ("warmup_fraction", 1.0),
+            ("hold_fraction", 1.0),
+            ("decay_power", 10.0),
+            ("teacher_weight", 1.0),
+            ("teacher_temperature", 100.0),
             ("weight_decay", 1000.0),
             ("label_smoothing", 0.99),
             ("ema_decay", 0.999999),
@@ -66,11 +102,16 @@ class TrainConfig:
                 raise InputError(f"bad training ({name}): got {value!r}, need a number")
             if not 0 <= value <= most:
                 raise InputError(f"bad training ({name}): got {value}, need 0 to {most:g}")
+        if self.warmup_fraction + self.hold_fraction > 1:
+            total = self.warmup_fraction + self.hold_fraction
+            raise InputError(f"bad training (warmup_fraction, hold_fraction): got {total:g}, need 1 at most")
+        if not self.teacher_temperature:
+            raise InputError("bad training (teacher_temperature): got 0, need more")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON and TOML values, the parts as nested tables."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["labels"] = list(self.labels)
+        values["labels"], values["betas"] = list(self.labels), list(self.betas)
         return {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in values.items()}
 
     @classmethod
@@ -105,11 +146,25 @@ class TrainConfig:
 
 
 def load_train_config(path: Path) -> TrainConfig:
-    """Return the config of a TOML file. Raises InputError for a file that is no TOML, unknown keys,
-    bad values.
+    """Return the config of a TOML or YAML file (.yaml, .yml). A teacher's path is relative to the
+    file's folder.
+
+    Raises InputError for a file that cannot be read as such, unknown keys, bad values.
     """
+    path = Path(path)
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read the training configuration ({path}): {error}") from error
-    return TrainConfig.from_dict(values)
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot read the training configuration ({path}): {reason:.200}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"bad training configuration ({path}): got no table of keys, need one")
+    if isinstance(values.get("teacher"), str) and values["teacher"]:
+        values = {**values, "teacher": str(path.parent / values["teacher"])}
+    try:
+        return TrainConfig.from_dict(values)
+    except InputError as error:
+        raise InputError(f"{error.what} ({path})", error.hint) from None

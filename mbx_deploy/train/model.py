@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.train.depthwise import Depthwise
 
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.1
@@ -87,15 +88,7 @@ class Separable(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(
-            channels_in,
-            channels_in,
-            (1, kernel),
-            padding=(0, dilation * (kernel - 1) // 2),
-            dilation=(1, dilation),
-            groups=channels_in,
-            bias=False,
-        )
+        self.depthwise = Depthwise(channels_in, kernel, dilation)
         self.pointwise = nn.Conv2d(channels_in, channels_out, 1, bias=False)
         self.norm = _batch_norm(channels_out)
 
@@ -163,6 +156,9 @@ class MatchboxNet(nn.Module):
             x = block(x)
         x = torch.relu(self.epilogue_1(x))
         x = torch.relu(self.epilogue_2(x))
+        if self.training:
+            # The same mean; its gradient comes back with channels last, as everything else is.
+            return self.decoder(x.permute(0, 2, 3, 1).mean(dim=(1, 2)))
         return self.decoder(x.mean(dim=(2, 3)))
 
 

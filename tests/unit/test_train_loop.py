@@ -28,11 +28,10 @@ from mbx_deploy.train.dataset import Split, load_split
 from mbx_deploy.train.evaluation import evaluate, measure, predict
 from mbx_deploy.train.loop import (
     TrainingInterrupted,
-    _epoch_plan,
-    learning_rate_at,
     train,
 )
 from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
+from mbx_deploy.train.optimizers import learning_rate_at
 
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
@@ -284,25 +283,6 @@ def test_it_learns_and_says_how_far(
     assert info.provenance["training"] == config.to_dict()
     again = evaluate(module, config, data_root, "validation")
     assert again == summary.validation
-
-
-def test_an_epoch_draws_every_word_and_its_share_of_the_rest() -> None:
-    labels = ("low", "high", "unknown", "silence")
-    classes = np.array([0] * 30 + [1] * 50 + [2] * 500)
-    split = Split(labels, np.zeros((580, 1), np.int16), classes, ("x",) * 580, ())
-    config = TrainConfig.from_dict(
-        {"labels": list(labels), "batch_size": 10, "unknown_ratio": 1.5, "silence_ratio": 0.5}
-    )
-    plan = _epoch_plan(config, split, 0)
-    assert plan.shape == (16, 10)
-    drawn = plan.ravel()
-    assert (drawn < 0).sum() == 20
-    clips = drawn[drawn >= 0]
-    assert len(set(clips)) == len(clips)
-    assert set(range(80)) <= set(clips)
-    assert (clips >= 80).sum() == 60
-    np.testing.assert_array_equal(plan, _epoch_plan(config, split, 0))
-    assert set(_epoch_plan(config, split, 1).ravel()) != set(drawn)
 
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:

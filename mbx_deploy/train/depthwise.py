@@ -1,0 +1,97 @@
+"""A depthwise 1 x k convolution that trains fast on a CPU.
+
+It is nn.Conv2d in weights, names and results. PyTorch's kernels are slow in two places, which were
+half of a training step: a dilated depthwise convolution, here one of no dilation over interleaved
+frames, and the gradient of the weights, here a few lines of C. A GPU, other types and evaluation
+get PyTorch's own.
+"""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mbx_deploy.errors import ToolMissing
+from mbx_deploy.toolchain import compile_shared_library
+
+_LANES = 8
+
+
+class Depthwise(nn.Conv2d):
+    """Depthwise 1 x k with "same" padding and no bias: (N, C, 1, T) -> (N, C, 1, T)."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int = 1) -> None:
+        super().__init__(
+            channels,
+            channels,
+            (1, kernel),
+            padding=(0, dilation * (kernel - 1) // 2),
+            dilation=(1, dilation),
+            groups=channels,
+            bias=False,
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return nn.Conv2d's result, while training on a CPU but for the rounding of the sums."""
+        plain = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+        if plain or not self.training or self.in_channels % _LANES or _weight_gradient() is None:
+            return super().forward(x)
+        return _DepthwiseFunction.apply(x, self.weight, self.dilation[1])  # type: ignore[no-untyped-call]
+
+
+class _DepthwiseFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, dilation: int) -> torch.Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight)
+        ctx.dilation = dilation
+        return _correlate(x, weight, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            to_x = _correlate(gradient, weight.flip(3), ctx.dilation)
+        if ctx.needs_input_grad[1]:
+            clips, channels, _, frames = x.shape
+            taps = weight.shape[3]
+            sums = torch.empty(taps, channels)
+            run = _weight_gradient()
+            sizes = (clips, frames, channels, taps, ctx.dilation)
+            if run is None or run(x.data_ptr(), gradient.data_ptr(), sums.data_ptr(), *sizes):
+                raise MemoryError("no memory for a gradient")
+            to_weight = sums.t().reshape(weight.shape)
+        return to_x, to_weight, None
+
+
+def _correlate(x: torch.Tensor, weight: torch.Tensor, dilation: int) -> torch.Tensor:
+    """Return the depthwise convolution of (N, C, 1, T), channels last, with (C, 1, 1, k), "same" padding."""
+    taps, channels, frames = weight.shape[3], x.shape[1], x.shape[3]
+    if dilation == 1:
+        return nn.functional.conv2d(x, weight, padding=(0, taps // 2), groups=channels)
+    # Frame q * dilation + r becomes row q, column r: its dilated neighbours are the rows above and below.
+    rows = -(-frames // dilation)
+    padded = nn.functional.pad(x[:, :, 0].permute(0, 2, 1), (0, 0, 0, rows * dilation - frames))
+    grid = padded.reshape(len(x), rows, dilation, channels).permute(0, 3, 1, 2)
+    out = nn.functional.conv2d(grid, weight.permute(0, 1, 3, 2), padding=(taps // 2, 0), groups=channels)
+    out = out.permute(0, 2, 3, 1).reshape(len(x), rows * dilation, channels)[:, :frames].contiguous()
+    return out.permute(0, 2, 1).unsqueeze(2)
+
+
+@functools.cache
+def _weight_gradient() -> Any:
+    """Return the C function, None where there is no compiler."""
+    source = Path(__file__).with_suffix(".c").read_text(encoding="utf-8")
+    try:
+        library = ctypes.CDLL(str(compile_shared_library({"depthwise.c": source})))
+    except (ToolMissing, OSError):
+        return None
+    run = library.mbx_depthwise_weight_gradient
+    run.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long] * 5
+    run.restype = ctypes.c_int
+    return run
