@@ -59,21 +59,27 @@ def compare(
     conversion: Conversion,
     coefficients_q16: np.ndarray,
     int8_logits: Int8Logits = reference_logits,
+    trained: "torch.nn.Module | None" = None,
 ) -> Agreement:
     """Return how far the formats stand apart from PyTorch on clips.
 
-    coefficients_q16: int32 (N, T, C), the front end's.
+    module: what was converted. coefficients_q16: int32 (N, T, C), the front end's. trained: what int8 is measured
+    against, where that is another one: the network before it was fine-tuned for int8.
     """
     from mbx_deploy.train.evaluation import predict, to_inputs
 
     features = natural_units(coefficients_q16)
     expected = predict(module, to_inputs(features))
     largest = np.abs(expected).max()
+    onnx_error = float(np.abs(onnx_logits(conversion.onnx, features) - expected).max() / largest)
+    float_error = float(np.abs(float_logits(conversion.float_tflite, features) - expected).max() / largest)
+    if trained is not None:
+        expected = predict(trained, to_inputs(features))
     int8 = real_logits(conversion.int8_tflite, coefficients_q16, int8_logits)
     return Agreement(
         clips=len(features),
-        onnx_error=float(np.abs(onnx_logits(conversion.onnx, features) - expected).max() / largest),
-        float_tflite_error=float(np.abs(float_logits(conversion.float_tflite, features) - expected).max() / largest),
+        onnx_error=onnx_error,
+        float_tflite_error=float_error,
         same_label=float(np.mean(int8.argmax(axis=1) == expected.argmax(axis=1))),
         int8_rms=float(np.sqrt(np.mean((int8 - expected) ** 2)) / expected.std()),
     )

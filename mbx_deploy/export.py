@@ -11,16 +11,19 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mbx_deploy import sqnr
 from mbx_deploy.agreement import Agreement, Bounds, check_agreement, compare
 from mbx_deploy.artifact import METADATA_FORMAT, write_metadata
 from mbx_deploy.calibration import observe
 from mbx_deploy.clips import SEED, draw_clips
 from mbx_deploy.errors import InputError
-from mbx_deploy.float_network import read_float_network
+from mbx_deploy.float_network import FloatNetwork, read_float_network
 from mbx_deploy.host_frontend import HostFrontend
 from mbx_deploy.output import write_file
 from mbx_deploy.quantize import (
+    Conversion,
     Int8Logits,
     Quantization,
     check_graph,
@@ -31,8 +34,9 @@ from mbx_deploy.quantize import (
     reference_logits,
     require_export_extra,
 )
-from mbx_deploy.range_choice import Validation, choose_ranges
+from mbx_deploy.range_choice import Choice, Validation, add_candidate, choose_ranges
 from mbx_deploy.range_choice import render as render_choice
+from mbx_deploy.requantization import set_ranges
 from mbx_deploy.tflite_reader import parse_tflite
 from mbx_deploy.train.dataset import (
     Split,
@@ -43,9 +47,11 @@ if TYPE_CHECKING:
     import torch
 
     from mbx_deploy.train.checkpoint import CheckpointInfo
+    from mbx_deploy.train.qat import QatResult
 
 CALIBRATION_CLIPS = 500
 CHECK_CLIPS = 400
+QAT_MARGIN_POINTS = 0.3
 RANGES = ("auto", "minmax", "percentile", "mse")
 _TOOLS = ("ai-edge-litert", "onnx", "onnx2tf", "tensorflow", "torch")
 
@@ -66,6 +72,14 @@ class Accuracy:
     clips: int
     balanced_float: float
     balanced_int8: float
+
+
+@dataclass(frozen=True)
+class QatOptions:
+    """Fine-tuning for int8: where int8 loses more than margin_points of the validation score against float."""
+
+    epochs: int = 2
+    margin_points: float = QAT_MARGIN_POINTS
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ def export_checkpoint(
     calibration_clips: int = CALIBRATION_CLIPS,
     check_clips: int = CHECK_CLIPS,
     ranges: str = "auto",
+    qat: QatOptions | None = None,
     measure_accuracy: bool = True,
     int8_logits: Int8Logits = reference_logits,
     bounds: Bounds | None = None,
@@ -106,7 +121,7 @@ def export_checkpoint(
     split, the formats are compared on clips of its validation split, both drawn evenly over the
     labels; accuracy is measured on its testing split.
     ranges: the rule for the activations' ranges, one of RANGES. Where that names several, "auto" all of them, the
-    whole validation split decides.
+    whole validation split decides. qat: fine-tune for int8 where the best of them loses too much.
     int8_logits: any engine that gives the bytes of TFLite's reference kernels.
     The same checkpoint, clips and packages give the same bytes.
 
@@ -117,7 +132,11 @@ def export_checkpoint(
     require_export_extra()
     from mbx_deploy.train.checkpoint import load_checkpoint
 
-    for name, count in (("calibration_clips", calibration_clips), ("check_clips", check_clips)):
+    for name, count in (
+        ("calibration_clips", calibration_clips),
+        ("check_clips", check_clips),
+        ("qat.epochs", qat.epochs if qat else 1),
+    ):
         if count < 1:
             raise InputError(f"bad number of clips ({name}): got {count}, need 1 or more")
     data_root, output_path = Path(data_root), Path(output_path)
@@ -132,17 +151,31 @@ def export_checkpoint(
     calibration = draw_clips(data_root, "training", info.labels, info.frontend, calibration_clips)
     _say(f"converting, calibrated on {len(calibration)} training clips")
     features = natural_units(front_end.coefficients(calibration))
-    conversion = convert_module(module, features)
-    network = read_float_network(parse_tflite(conversion.int8_tflite, "the converted network"), conversion.float_tflite)
+    conversion, network = _convert(module, features)
     _say(f"choosing ranges ({ranges}) on {len(validation.split)} validation clips")
     choice = choose_ranges(conversion.int8_tflite, network, observe(network, features), ranges, validation)
     _say(render_choice(choice))
+    tuned: torch.nn.Module = module
+    tuning: dict[str, Any] = {}
+    if qat and choice.loss_points > qat.margin_points:
+        _say(f"fine-tuning for int8, {qat.epochs} epochs: it loses {choice.loss_points:.2f} points")
+        result = _fine_tune(module, info, network, choice, data_root, qat)
+        another, another_network = _convert(result.module, features)
+        choice, taken = add_candidate(
+            choice, "qat", set_ranges(another.int8_tflite, another_network, result.ranges), result.ranges, validation
+        )
+        _say(render_choice(choice))
+        tuning = {"epochs": qat.epochs, "margin_points": qat.margin_points, "steps": result.steps, "taken": taken}
+        if taken:
+            tuned, conversion, network = result.module, another, another_network
+    elif choice.loss_points > QAT_MARGIN_POINTS:
+        _say(f"int8 loses {choice.loss_points:.2f} points on the validation clips: try --qat")
     conversion = dataclasses.replace(conversion, int8_tflite=choice.data)
 
     clips = draw_clips(data_root, "validation", info.labels, info.frontend, check_clips)
     _say(f"comparing PyTorch, ONNX and TFLite on {len(clips)} validation clips")
     coefficients = front_end.coefficients(clips)
-    agreement = compare(module, conversion, coefficients, int8_logits)
+    agreement = compare(tuned, conversion, coefficients, int8_logits, module)
     check_agreement(agreement, bounds or Bounds())
     layers = sqnr.measure_layers(
         parse_tflite(conversion.int8_tflite, "the quantized network"),
@@ -171,6 +204,7 @@ def export_checkpoint(
                 "model_config": info.model_config.to_dict(),
                 "calibration": {"split": "training", "clips": len(calibration), "seed": SEED},
                 "ranges": choice.to_dict(),
+                "qat": tuning,
                 "agreement": {
                     "split": "validation",
                     "clips": agreement.clips,
@@ -197,6 +231,27 @@ def export_checkpoint(
         layers=layers,
         accuracy=accuracy,
     )
+
+
+def _convert(module: "torch.nn.Module", features: np.ndarray) -> tuple[Conversion, FloatNetwork]:
+    conversion = convert_module(module, features)
+    model = parse_tflite(conversion.int8_tflite, "the converted network")
+    return conversion, read_float_network(model, conversion.float_tflite)
+
+
+def _fine_tune(
+    module: "torch.nn.Module",
+    info: "CheckpointInfo",
+    network: FloatNetwork,
+    choice: Choice,
+    data_root: Path,
+    qat: QatOptions,
+) -> "QatResult":
+    from mbx_deploy.train.qat import fine_tune
+
+    result = fine_tune(module, info, network, choice.ranges, data_root, qat.epochs)
+    _say(f"{result.steps} steps, distance from float {result.first_loss:.5f} -> {result.last_loss:.5f}")
+    return result
 
 
 def _load_validation(

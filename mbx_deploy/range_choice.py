@@ -104,6 +104,17 @@ def choose_ranges(
     return Choice(files[best.rule], ranges[best.rule], best, candidates, len(validation.split), *in_float)
 
 
+def add_candidate(
+    choice: Choice, rule: str, data: bytes, ranges: tuple[Range, ...], validation: Validation
+) -> tuple[Choice, bool]:
+    """Return the choice with one more candidate, and whether that is chosen: where its score is higher."""
+    candidate = measure_candidate(rule, data, validation)
+    candidates = (*choice.candidates, candidate)
+    if candidate.score <= choice.chosen.score:
+        return dataclasses.replace(choice, candidates=candidates), False
+    return dataclasses.replace(choice, data=data, ranges=ranges, chosen=candidate, candidates=candidates), True
+
+
 def best_candidate(candidates: Sequence[Candidate], clips: int) -> Candidate:
     """Return the candidate of the smallest rms error among those that keep the float network's labels best.
 
