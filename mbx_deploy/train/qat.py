@@ -26,11 +26,12 @@ from mbx_deploy.calibration import Range
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.float_network import FloatNetwork, activations
 from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.quantize import natural_units
 from mbx_deploy.train.checkpoint import CheckpointInfo
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.dataset import load_split
 from mbx_deploy.train.evaluation import to_inputs
-from mbx_deploy.train.lightning import EngineOptions, KeywordData, build_trainer, quiet
+from mbx_deploy.train.lightning import EngineOptions, KeywordData, build_trainer, quiet, say
 from mbx_deploy.train.plan import Batch, EpochBatches
 from mbx_deploy.train.quantized_graph import Step, trace_steps
 
@@ -217,6 +218,12 @@ class QatModule(pl.LightningModule):
             raise CheckFailed(f"fine-tuning diverged (step {len(self.losses)}): loss is {self.losses[-1]}")
         return loss
 
+    def on_train_epoch_end(self) -> None:
+        """Say how far it is."""
+        done = len(self.losses) * self.trainer.max_epochs // self.steps  # type: ignore[operator]
+        some = self.losses[-max(self.steps // 10, 1) :]
+        say(f"fine-tuning, epoch {done}/{self.trainer.max_epochs}: distance from float {np.mean(some):.5f}")
+
     def configure_optimizers(self) -> Any:
         """Return Adam; the rates fall to zero in half a cosine."""
         groups: list[dict[str, Any]] = [
@@ -251,7 +258,7 @@ def fine_tune(
     torch.set_num_threads(config.threads)
     training = load_split(data_root, "training", config.labels, config.frontend.clip_samples)
     front_end = HostFrontend(config.frontend)
-    features = front_end.coefficients(training.samples[:1]).astype(np.float32) * np.float32(1.0 / 65536.0)
+    features = natural_units(front_end.coefficients(training.samples[:1]))
     # Channels last is a quarter faster on a CPU, and the order in which features come.
     own, teacher = (copy.deepcopy(module).to(memory_format=torch.channels_last) for _ in range(2))  # type: ignore[call-overload]
     student, order = quantize_network(own, reference, ranges, features)
