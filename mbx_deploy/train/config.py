@@ -16,15 +16,20 @@ from mbx_deploy.train.model import MatchboxNetConfig
 
 OPTIMIZERS = ("adamw", "novograd")
 SCHEDULES = ("cosine", "polynomial")
+_LEAST_COUNTS = {"seed": 0, "epochs": 1, "stop_after": 0, "feature_epochs": 1, "batch_size": 2, "threads": 1}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run. Ratios count clips an epoch against the mean count of a command word.
 
-    Fractions are of all steps. feature_epochs: new variants of the clips are drawn every so many
-    epochs, between them only order and masks change: features cost nearly as much as the network. teacher: the path of a model file whose answers, softened by
-    teacher_temperature, count teacher_weight of the loss; "" for none.
+    Fractions are of all steps. stop_after: end after so many epochs though the learning rate is
+    planned for more, 0 for all: an early model is the better teacher (J. H. Cho, B. Hariharan, "On
+    the Efficacy of Knowledge Distillation", 2019). feature_epochs: new variants of the clips are
+    drawn every so many epochs, between them only order and masks change: features cost nearly as
+    much as the network. teacher: the path of a model file whose answers, softened by
+    teacher_temperature, count teacher_weight of the loss; "" for none. data_source: what the model
+    card says of the data and its licence.
     """
 
     labels: tuple[str, ...] = LABELS
@@ -33,6 +38,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 1
     epochs: int = 50
+    stop_after: int = 0
     feature_epochs: int = 2
     batch_size: int = 128
     optimizer: str = "adamw"
@@ -52,6 +58,7 @@ class TrainConfig:
     teacher_weight: float = 0.7
     teacher_temperature: float = 2.0
     threads: int = 2
+    data_source: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -68,7 +75,14 @@ class TrainConfig:
         ):
             if need != found:
                 raise InputError(f"bad training (model.{name}): got {found}, need {need}")
-        for name, least in (("seed", 0), ("epochs", 1), ("feature_epochs", 1), ("batch_size", 2), ("threads", 1)):
+        for name, least in (
+            ("seed", 0),
+            ("epochs", 1),
+            ("stop_after", 0),
+            ("feature_epochs", 1),
+            ("batch_size", 2),
+            ("threads", 1),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"bad training ({name}): got {value!r}, need a whole number of {least} or more")
@@ -81,8 +95,9 @@ class TrainConfig:
             if not isinstance(beta, int | float) or isinstance(beta, bool) or not 0 <= beta < 1:
                 raise InputError(f"bad training (betas): got {self.betas!r}, need two numbers from 0 to below 1")
         object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
-        if not isinstance(self.teacher, str):
-            raise InputError(f"bad training (teacher): got {self.teacher!r}, need the path of a model file")
+        for name, kind in (("teacher", "the path of a model file"), ("data_source", "a text")):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"bad training ({name}): got {getattr(self, name)!r}, need {kind}")
         for name, most in (
             ("learning_rate", 1000.0),
             ("least_learning_rate", self.learning_rate),
@@ -107,6 +122,11 @@ class TrainConfig:
             raise InputError(f"bad training (warmup_fraction, hold_fraction): got {total:g}, need 1 at most")
         if not self.teacher_temperature:
             raise InputError("bad training (teacher_temperature): got 0, need more")
+
+    @property
+    def last_epoch(self) -> int:
+        """Return how many epochs are trained."""
+        return min(self.stop_after or self.epochs, self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON and TOML values, the parts as nested tables."""

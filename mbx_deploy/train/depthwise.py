@@ -21,7 +21,13 @@ _LANES = 8
 
 
 class Depthwise(nn.Conv2d):
-    """Depthwise 1 x k with "same" padding and no bias: (N, C, 1, T) -> (N, C, 1, T)."""
+    """Depthwise 1 x k with "same" padding and no bias: (N, C, 1, T) -> (N, C, 1, T).
+
+    fast_evaluation: whether evaluation without gradients takes the fast way too, which is no single
+    operation and so not for a network that is exported.
+    """
+
+    fast_evaluation = False
 
     def __init__(self, channels: int, kernel: int, dilation: int = 1) -> None:
         super().__init__(
@@ -36,10 +42,12 @@ class Depthwise(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return nn.Conv2d's result, while training on a CPU but for the rounding of the sums."""
+        if self.fast_evaluation and not self.training and not torch.is_grad_enabled():
+            return _correlate(x, self.weight, self.dilation[1])
         plain = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
         if plain or not self.training or self.in_channels % _LANES or _weight_gradient() is None:
             return super().forward(x)
-        return _DepthwiseFunction.apply(x, self.weight, self.dilation[1])  # type: ignore[no-untyped-call]
+        return _DepthwiseFunction.apply(x, self.weight, self.dilation[1])
 
 
 class _DepthwiseFunction(torch.autograd.Function):

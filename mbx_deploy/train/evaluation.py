@@ -169,11 +169,44 @@ def command_interval(logits: np.ndarray, split: Split) -> tuple[float, float]:
     if not len(commands):
         return 0.0, 0.0
     right = logits.argmax(axis=1)[commands] == split.classes[commands]
-    names = [split.names[number].split("/")[-1].split("_")[0] for number in commands]
-    _, speakers = np.unique(names, return_inverse=True)
-    clips_of = np.bincount(speakers)
-    right_of = np.bincount(speakers, weights=right)
+    _, voices = np.unique(speakers([split.names[number] for number in commands]), return_inverse=True)
+    clips_of = np.bincount(voices)
+    right_of = np.bincount(voices, weights=right)
     drawn = np.random.default_rng(0).integers(len(clips_of), size=(_RESAMPLES, len(clips_of)))
     shares = right_of[drawn].sum(axis=1) / clips_of[drawn].sum(axis=1)
     low, high = np.percentile(shares, [2.5, 97.5])
     return float(low), float(high)
+
+
+def speakers(names: Sequence[str]) -> list[str]:
+    """Return who speaks each clip, by the data set's naming: "word/<speaker>_nohash_<n>.wav"."""
+    return [name.split("/")[-1].split("_")[0] for name in names if not name.startswith(f"{SILENCE}/")]
+
+
+def seeds_summary(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean, standard deviation, least and most of each accuracy over evaluation_report()s of
+    runs that differ in their seed, as JSON takes it. Raises ValueError for fewer than two.
+    """
+    if len(reports) < 2:
+        raise ValueError(f"need two reports or more, got {len(reports)}")
+
+    def spread(values: Sequence[float]) -> dict[str, float]:
+        found = np.array(values, dtype=np.float64)
+        return {
+            "mean": float(found.mean()),
+            "std": float(found.std(ddof=1)),
+            "least": float(found.min()),
+            "most": float(found.max()),
+        }
+
+    noise = [
+        {
+            "snr_db": rows[0]["snr_db"],
+            "command_accuracy": spread([row["command_accuracy"] for row in rows]),
+        }
+        for rows in zip(*(report["noise"] for report in reports), strict=True)
+    ]
+    accuracies = {
+        name: spread([report[name] for report in reports]) for name in ("command_accuracy", "balanced_accuracy")
+    }
+    return {"seeds": len(reports), **accuracies, "noise": noise}

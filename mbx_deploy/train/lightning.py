@@ -33,7 +33,7 @@ from mbx_deploy.train.checkpoint import CheckpointInfo, load_torch, save_checkpo
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.dataset import Split
 from mbx_deploy.train.evaluation import Evaluation, measure, predict
-from mbx_deploy.train.model import MatchboxNet, build_matchboxnet
+from mbx_deploy.train.model import MatchboxNet, build_matchboxnet, prepare_for_answers
 from mbx_deploy.train.optimizers import build_optimizer, learning_rate_at, move_average
 from mbx_deploy.train.plan import Batch, EpochBatches
 
@@ -52,7 +52,7 @@ class KeywordModule(pl.LightningModule):
             self.network = build_matchboxnet(config.model)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # In a list: no part of the module, so it is neither trained nor saved.
-        self._teachers = [teacher.eval().to(memory_format=torch.channels_last)] if teacher else []  # type: ignore[call-overload]
+        self._teachers = [prepare_for_answers(teacher)] if teacher else []
         self.epoch_losses: list[float] = []
 
     def on_fit_start(self) -> None:
@@ -248,7 +248,7 @@ class RunKeeper(Callback):
             values = {"loss": loss, **{k: v for k, v in found.items() if k.endswith("_accuracy")}}
             logger.log_metrics(values, step=epoch)
         say(
-            f"epoch {epoch}/{self.config.epochs}: loss {loss:.4f}, validation: command words "
+            f"epoch {epoch}/{self.config.last_epoch}: loss {loss:.4f}, validation: command words "
             f"{100 * found['command_accuracy']:.2f} %, balanced {100 * found['balanced_accuracy']:.2f} %"
             f"{' (best)' if epoch == record.best_epoch else ''}, {time.monotonic() - self._started:.1f} s"
         )
@@ -274,9 +274,7 @@ class WholeFiles(CheckpointIO):
         """Write the checkpoint beside path, then rename."""
         save_torch(Path(path), checkpoint)
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Return the checkpoint, on the CPU. Raises InputError for a damaged file."""
         return load_torch(Path(path))
 
@@ -323,7 +321,7 @@ def build_trainer(config: TrainConfig, folder: Path, options: EngineOptions, cal
             num_nodes=options.num_nodes,
             precision=options.precision,  # type: ignore[arg-type]
             strategy="ddp" if several else "auto",
-            max_epochs=config.epochs,
+            max_epochs=config.last_epoch,
             callbacks=[*callbacks, *([_Bar()] if bar else [])],
             plugins=[WholeFiles()],
             logger=_tensorboard(folder),

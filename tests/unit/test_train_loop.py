@@ -1,13 +1,14 @@
-"""A run that is stopped goes on to the same weights, and a model file is trusted in nothing."""
+"""A run that is stopped goes on to the same weights, on one process or several, and says clearly what it cannot use."""
 
 import csv
+import dataclasses
+import json
 import math
 import os
-import pickle
+import shutil
 import signal
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,21 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 
-from mbx_deploy.errors import CheckFailed, InputError
+from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.train.checkpoint import (
-    CHECKPOINT_FORMAT,
-    CheckpointInfo,
     load_checkpoint,
     save_checkpoint,
 )
 from mbx_deploy.train.config import TrainConfig, load_train_config
-from mbx_deploy.train.dataset import Split, load_split
-from mbx_deploy.train.evaluation import evaluate, measure, predict
-from mbx_deploy.train.loop import (
-    TrainingInterrupted,
-    train,
-)
-from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
-from mbx_deploy.train.optimizers import learning_rate_at
+from mbx_deploy.train.dataset import load_split
+from mbx_deploy.train.evaluation import evaluate
+from mbx_deploy.train.loop import EngineOptions, TrainingInterrupted, train
+from mbx_deploy.train.model import MatchboxNetConfig
+from mbx_deploy.training import run_training
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "configs"
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
 TINY_MODEL = {
@@ -168,6 +166,134 @@ train(config, Path({str(data_root)!r}), Path({str(tmp_path)!r}), on_step=die)
     assert_same_run(tmp_path, whole_run)
 
 
+def test_a_pupil_that_dies_goes_on_to_the_same_weights(whole_run: Path, data_root: Path, tmp_path: Path) -> None:
+    taught = TrainConfig.from_dict({**TINY, "teacher": str(whole_run / "model.pt"), "feature_epochs": 3})
+    train(taught, data_root, tmp_path / "whole")
+
+    def die(epoch: int, step: int) -> None:
+        if (epoch, step) == (2, 1):
+            raise Crash
+
+    with pytest.raises(Crash):
+        train(taught, data_root, tmp_path / "stopped", on_step=die)
+    train(taught, data_root, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+    _, info = load_checkpoint(tmp_path / "whole" / "model.pt")
+    assert info.provenance["training"]["teacher"] == "model.pt"
+    assert info.provenance["teacher"]["training"]["seed"] == 1
+    untaught = torch.load(whole_run / "model.pt", weights_only=True)["model"]
+    assert not torch.equal(info_weights(tmp_path / "whole")["decoder.weight"], untaught["decoder.weight"])
+    # A teacher by the same name that is another one is not the run's.
+    other = tmp_path / "other.pt"
+    module, of = load_checkpoint(whole_run / "model.pt")
+    with torch.no_grad():
+        module.decoder.bias.add_(1.0)
+    save_checkpoint(other, module, of)
+    with pytest.raises(InputError, match="another teacher"):
+        train(dataclasses.replace(taught, teacher=str(other)), data_root, tmp_path / "stopped")
+
+
+def info_weights(folder: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = torch.load(folder / "model.pt", weights_only=True)["model"]
+    return weights
+
+
+def test_a_teacher_of_other_labels_is_refused(whole_run: Path, data_root: Path, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict({**TINY, "labels": ["low", "high"], "teacher": str(whole_run / "model.pt")})
+    with pytest.raises(InputError, match=r"teacher does not fit.*model\.pt"):
+        train(config, data_root, tmp_path)
+    with pytest.raises(InputError, match=r"nothing\.pt"):
+        train(dataclasses.replace(config, teacher=str(tmp_path / "nothing.pt")), data_root, tmp_path)
+
+
+def test_a_run_can_end_before_its_schedule(data_root: Path, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict({**TINY, "epochs": 50, "stop_after": 2})
+    assert train(config, data_root, tmp_path).epochs == 2
+    assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 2
+
+
+def run_command(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    config = folder / "tiny.yaml"
+    config.write_text(yaml.safe_dump(TINY))
+    line = [sys.executable, "-m", "mbx_deploy", "train", "--config", str(config), "--accelerator", "cpu", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280, check=False)
+
+
+def test_the_command_says_a_line_an_epoch_and_nothing_of_its_engine(
+    whole_run: Path, data_root: Path, tmp_path: Path
+) -> None:
+    done = run_command(["--data", str(data_root), "-o", str(tmp_path / "run"), "--json"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 3
+    lines = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "loading training",
+        "loading validation",
+        *(f"epoch {number}/3" for number in (1, 2, 3)),
+    ]
+    assert_same_run(tmp_path / "run", whole_run)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.name != "tensorboard") == [
+        "best.pt",
+        "metrics.csv",
+        "model.pt",
+        "state.pt",
+    ]
+
+
+def test_without_the_engine_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("mbx_deploy.train.loop", "mbx_deploy.train.lightning"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    with pytest.raises(ToolMissing, match="pytorch_lightning") as caught:
+        run_training(None, {}, tmp_path, tmp_path, resume=True)
+    assert caught.value.hint == "install it: pip install 'mbx-deploy[train]'"
+
+
+def test_what_only_uses_a_model_does_not_load_the_engine() -> None:
+    code = (
+        "import sys, mbx_deploy.export, mbx_deploy.float_engine, mbx_deploy.train.evaluation;"
+        "sys.exit('pytorch_lightning' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, timeout=200, check=True)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_clips_and_repeat_themselves(data_root: Path, tmp_path: Path) -> None:
+    def run(name: str, *more: str) -> Path:
+        folder = tmp_path / name
+        done = run_command(["--data", str(data_root), "-o", str(folder), "--devices", "2", "--json", *more], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["epochs"] == int(more[1] if more else 3)
+        assert done.stderr.count("epoch 1/") == 1
+        return folder
+
+    first = run("first")
+    assert_same_run(first, run("second"))
+    rows = list(csv.DictReader((first / "metrics.csv").open()))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+@pytest.mark.slow
+def test_processes_that_cannot_share_a_batch_are_told_so(data_root: Path, tmp_path: Path) -> None:
+    done = run_command(["--data", str(data_root), "-o", str(tmp_path / "run"), "--devices", "3"], tmp_path)
+    assert done.returncode == 2
+    assert "batch_size" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_devices_that_are_not_there_are_one_line(config: TrainConfig, data_root: Path, tmp_path: Path) -> None:
+    for options in (EngineOptions(accelerator="warp"), EngineOptions(accelerator="cpu", precision="7-mixed")):
+        with pytest.raises(InputError, match="devices"):
+            train(config, data_root, tmp_path, options=options)
+
+
+def test_mixed_precision_trains(config: TrainConfig, data_root: Path, tmp_path: Path) -> None:
+    summary = train(config, data_root, tmp_path, options=EngineOptions(accelerator="cpu", precision="bf16-mixed"))
+    assert summary.epochs == 3
+
+
 def test_ctrl_c_is_one_line_and_can_be_gone_on_from(
     config: TrainConfig, data_root: Path, whole_run: Path, tmp_path: Path
 ) -> None:
@@ -252,6 +378,49 @@ def test_a_label_without_training_clips_is_named(data_root: Path, tmp_path: Path
         train(config, tmp_path, tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["validation_list.txt", "testing_list.txt"])
+def test_a_missing_list_is_named(config: TrainConfig, data_root: Path, tmp_path: Path, name: str) -> None:
+    for path in data_root.iterdir():
+        if path.name != name:
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(InputError, match=name):
+        train(config, tmp_path, tmp_path / "run")
+
+
+def test_a_label_that_is_tested_only_is_named(data_root: Path, tmp_path: Path) -> None:
+    for path in data_root.iterdir():
+        if path.suffix != ".txt":
+            (tmp_path / path.name).symlink_to(path)
+    highs = "\n".join(f"high/{path.name}" for path in sorted((data_root / "high").iterdir()))
+    (tmp_path / "testing_list.txt").write_text(highs)
+    (tmp_path / "validation_list.txt").write_text((data_root / "low").name + "/speaker8_nohash_0.wav")
+    with pytest.raises(InputError, match="no training clips of 'high'"):
+        train(TrainConfig.from_dict(TINY), tmp_path, tmp_path / "run")
+
+
+def test_a_clip_that_is_not_a_number_is_named(config: TrainConfig, data_root: Path, tmp_path: Path) -> None:
+    for path in data_root.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "low").unlink()
+    shutil.copytree(data_root / "low", tmp_path / "low")
+    wave = np.zeros(RATE_HZ, np.float32)
+    wave[7] = np.nan
+    soundfile.write(tmp_path / "low" / "speaker1_nohash_0.wav", wave, RATE_HZ, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"low/speaker1_nohash_0\.wav"):
+        train(config, tmp_path, tmp_path / "run")
+
+
+def test_what_is_told_of_the_data_may_change(
+    config: TrainConfig, data_root: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole_run, tmp_path / "run")
+    told = dataclasses.replace(config, data_source="Tones, CC0", threads=2)
+    train(told, data_root, tmp_path / "run")
+    _, info = load_checkpoint(tmp_path / "run" / "model.pt")
+    assert info.provenance["data_source"] == "Tones, CC0"
+    assert info.provenance["epoch"] == load_checkpoint(whole_run / "model.pt")[1].provenance["epoch"]
+
+
 def test_divergence_is_said(data_root: Path, tmp_path: Path) -> None:
     rates = {"learning_rate": 1000.0, "weight_decay": 1000.0, "warmup_fraction": 0.0}
     config = TrainConfig.from_dict({**TINY, **rates, "epochs": 10})
@@ -281,33 +450,10 @@ def test_it_learns_and_says_how_far(
     # The model file says what it was trained on, and measured on validation.
     assert info.provenance["epoch"] == summary.best_epoch
     assert info.provenance["training"] == config.to_dict()
+    assert info.provenance["splits"]["training"] == {"clips": 24, "speakers": 8}
+    assert info.provenance["versions"]["torch"] == str(torch.__version__)
     again = evaluate(module, config, data_root, "validation")
     assert again == summary.validation
-
-
-def test_learning_rate_rises_then_falls_to_zero() -> None:
-    config = TrainConfig(learning_rate=0.01, warmup_fraction=0.1)
-    rates = [learning_rate_at(config, step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.001)
-    assert rates[9] == pytest.approx(0.01)
-    assert rates[55] == pytest.approx(0.005)
-    assert all(a <= b for a, b in pairwise(rates[:10]))
-    assert all(a >= b for a, b in pairwise(rates[9:]))
-    assert 0 < rates[-1] < 1e-5
-
-
-def test_measure_by_hand() -> None:
-    labels = ("go", "stop", "unknown", "silence")
-    classes = np.array([0, 0, 0, 0, 1, 1, 2, 2])
-    chosen = [0, 0, 0, 2, 1, 0, 2, 1]
-    split = Split(labels, np.zeros((8, 1), np.int16), classes, ("x",) * 8, ())
-    found = measure(np.eye(4, dtype=np.float32)[chosen], split)
-    assert found.command_clips == 6
-    assert found.command_accuracy == pytest.approx(4 / 6)
-    assert found.recall == {"go": 0.75, "stop": 0.5, "unknown": 0.5}
-    assert found.balanced_accuracy == pytest.approx(1.75 / 3)
-    assert found.clips == 8
-    assert found.score == pytest.approx((4 / 6 + 1.75 / 3) / 2)
 
 
 def test_config_goes_through_dict_and_toml(tmp_path: Path) -> None:
@@ -315,6 +461,9 @@ def test_config_goes_through_dict_and_toml(tmp_path: Path) -> None:
     assert TrainConfig.from_dict(config.to_dict()) == config
     assert TrainConfig.from_dict({}) == TrainConfig()
     assert TrainConfig().model.num_classes == 10
+    (tmp_path / "train.yml").write_text(yaml.safe_dump({**TINY, "teacher": "teachers/t.pt"}))
+    read = load_train_config(tmp_path / "train.yml")
+    assert read == dataclasses.replace(config, teacher=str(tmp_path / "teachers" / "t.pt"))
     path = tmp_path / "train.toml"
     path.write_text("""
 epochs = 7
@@ -352,6 +501,15 @@ gain_db = [-6.0, 0.0]
         ({"frontend": {"n_mel": 3}}, "n_mel"),
         ({"frontend": {"sample_rate_hz": 8000, "high_hz": 4000.0}}, "sample_rate_hz"),
         ({"augment": {"noise": 3}}, "noise"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"schedule": []}, "schedule"),
+        ({"betas": [0.9]}, "betas"),
+        ({"betas": [0.9, 1.0]}, "betas"),
+        ({"least_learning_rate": 1.0}, "least_learning_rate"),
+        ({"warmup_fraction": 0.6, "hold_fraction": 0.5}, "hold_fraction"),
+        ({"teacher": 3}, "teacher"),
+        ({"teacher_temperature": 0.0}, "teacher_temperature"),
+        ({"feature_epochs": 0}, "feature_epochs"),
     ],
 )
 def test_a_bad_config_is_refused(change: dict[str, Any], named: str) -> None:
@@ -359,134 +517,24 @@ def test_a_bad_config_is_refused(change: dict[str, Any], named: str) -> None:
         TrainConfig.from_dict(change)
 
 
-@pytest.mark.parametrize("content", [b"epochs = ", b"\xff", None])
-def test_no_toml(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "train.toml"
+@pytest.mark.parametrize("name", ["train.toml", "train.yaml"])
+@pytest.mark.parametrize(
+    "content", [b"epochs = [", b"\xff", b"- a\n- b: [", b"!!python/object/apply:os.getcwd []", None]
+)
+def test_no_configuration(tmp_path: Path, name: str, content: bytes | None) -> None:
+    path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=r"train\.toml"):
+    with pytest.raises(InputError, match=name) as caught:
         load_train_config(path)
+    assert "\n" not in caught.value.what
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """A model file of the tiny network, untrained."""
-    config = TrainConfig.from_dict(TINY)
-    torch.manual_seed(0)
-    info = CheckpointInfo(config.model, config.frontend, config.labels, {"epoch": 3})
-    save_checkpoint(tmp_path / "model.pt", build_matchboxnet(config.model), info)
-    return tmp_path / "model.pt"
-
-
-def test_a_model_file_gives_back_the_model(checkpoint: Path) -> None:
-    config = TrainConfig.from_dict(TINY)
-    torch.manual_seed(0)
-    module = build_matchboxnet(config.model)
-    loaded, info = load_checkpoint(checkpoint)
-    assert isinstance(loaded, MatchboxNet)
-    assert not loaded.training
-    x = torch.randn(3, 64, 1, 101)
-    np.testing.assert_array_equal(predict(loaded, x), predict(module, x))
-    assert module.training
-    expected = (config.model, config.frontend, config.labels, {"epoch": 3})
-    assert (info.model_config, info.frontend, info.labels, info.provenance) == expected
-    content = torch.load(checkpoint, weights_only=True)
-    assert list(content) == [
-        "format",
-        "model",
-        "model_config",
-        "frontend",
-        "labels",
-        "provenance",
-    ]
-    assert content["format"] == CHECKPOINT_FORMAT
-
-
-class Hostile:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
-
-
-def test_a_model_file_is_never_executed(checkpoint: Path, tmp_path: Path) -> None:
-    trace = tmp_path / "executed"
-    content = {**torch.load(checkpoint, weights_only=True), "provenance": Hostile(trace)}
-    torch.save(content, checkpoint)
-    with pytest.raises(InputError, match=r"model\.pt"):
-        load_checkpoint(checkpoint)
-    checkpoint.write_bytes(pickle.dumps(Hostile(trace)))
-    with pytest.raises(InputError, match=r"model\.pt"):
-        load_checkpoint(checkpoint)
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"a text", b"PK\x03\x04", b"\x80\x02.", bytes(1000)])
-def test_what_is_no_model_file_is_refused(checkpoint: Path, content: bytes) -> None:
-    checkpoint.write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.pt"):
-        load_checkpoint(checkpoint)
-
-
-def test_a_cut_model_file_is_refused(checkpoint: Path) -> None:
-    whole = checkpoint.read_bytes()
-    for count in (1, 100, len(whole) // 2, len(whole) - 1):
-        checkpoint.write_bytes(whole[:count])
-        with pytest.raises(InputError, match=r"model\.pt"):
-            load_checkpoint(checkpoint)
-
-
-def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "nothing.pt", tmp_path):
-        with pytest.raises(InputError, match="no such file"):
-            load_checkpoint(path)
-
-
-HUGE = {"prologue_filters": 65536, "channels": 65536}
-
-
-def change_weight(content: dict[str, Any], value: Any) -> dict[str, Any]:
-    return {**content, "model": {**content["model"], "decoder.weight": value}}
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda c: [c], "list"),
-        (lambda c: c["model"], "format"),
-        (lambda c: {**c, "format": "mbx-deploy-99"}, "mbx-deploy-99"),
-        (lambda c: {k: v for k, v in c.items() if k != "labels"}, "labels"),
-        (lambda c: {**c, "labels": ["a", "b"]}, "labels"),
-        (lambda c: {**c, "labels": [1, 2, 3, 4]}, "labels"),
-        (lambda c: {**c, "frontend": {"n_mels": 40, "n_mfcc": 10}}, "front end"),
-        (lambda c: {**c, "frontend": {"mels": 40}}, "mels"),
-        (lambda c: {**c, "model_config": {**c["model_config"], "channels": 16}}, "fit"),
-        (lambda c: {**c, "model_config": {**c["model_config"], **HUGE}}, "parameters"),
-        (lambda c: {**c, "provenance": {"x": torch.zeros(1)}}, "JSON"),
-        (lambda c: {**c, "model": {}}, "missing"),
-        (lambda c: {**c, "model": {**c["model"], "extra": torch.zeros(1)}}, "extra"),
-        (lambda c: change_weight(c, torch.zeros(8, 4)), r"decoder\.weight"),
-        (lambda c: change_weight(c, [0.0]), r"decoder\.weight"),
-        (lambda c: change_weight(c, torch.zeros(4, 8, dtype=torch.int32)), "foreign type"),
-        (lambda c: change_weight(c, torch.zeros(4, 8).to_sparse()), "foreign type"),
-        (lambda c: change_weight(c, torch.full((4, 8), math.nan)), "not finite"),
-    ],
-)
-def test_parts_that_do_not_fit_are_named(checkpoint: Path, change: Any, named: str) -> None:
-    torch.save(change(torch.load(checkpoint, weights_only=True)), checkpoint)
-    with pytest.raises(InputError, match=named):
-        load_checkpoint(checkpoint)
-
-
-def test_half_precision_is_read(checkpoint: Path) -> None:
-    content = torch.load(checkpoint, weights_only=True)
-    content["model"] = {k: v.half() if v.is_floating_point() else v for k, v in content["model"].items()}
-    torch.save(content, checkpoint)
-    module, _ = load_checkpoint(checkpoint)
-    assert {p.dtype for p in module.parameters()} == {torch.float32}
+@pytest.mark.parametrize("name", ["kws10.toml", "kws10_teacher.toml", "nemo_3x1x64.toml"])
+def test_our_configurations_are_read(name: str) -> None:
+    config = load_train_config(EXAMPLES / name)
+    assert config.model.num_classes == 10
+    assert config.optimizer == ("novograd" if name.startswith("nemo") else "adamw")
 
 
 def test_the_model_of_a_run_is_the_best_epochs(whole_run: Path, data_root: Path) -> None:
