@@ -36,7 +36,7 @@ from mbx_deploy.train.plan import Batch, EpochBatches
 from mbx_deploy.train.quantized_graph import Step, trace_steps
 
 LEARNING_RATE = 2e-4
-RANGE_LEARNING_RATE = 1e-3
+RANGE_LEARNING_RATE = 1e-2
 # How far two computations of one activation lie apart, over its largest value: float32 sums, 1e-6 where measured.
 _SAME = 1e-4
 
