@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.resources import targets_folder
+from mbx_deploy.resources import firmware_templates_folder, targets_folder
 
 TOOLCHAINS = ("arm-none-eabi", "host")
 
@@ -29,7 +29,7 @@ class Memory:
 class Target:
     """A CPU or board.
 
-    memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
+    text: its file. memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Target:
     memory: Memory | None
     machine: str | None
     sources: tuple[tuple[str, str], ...]
+    text: str
 
 
 def list_targets() -> list[Target]:
@@ -63,7 +64,8 @@ def find_target(name: str) -> Target:
 def read_target(path: Path) -> Target:
     """Return the target that a file describes, validated. Raises InputError naming the file and the key."""
     try:
-        values = tomllib.loads(path.read_text())
+        text = path.read_text()
+        values = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"can't read the target ({path.name}): {error}") from None
     table = _Table(values, path.name)
@@ -82,6 +84,7 @@ def read_target(path: Path) -> Target:
         memory=memory and _memory(memory, path.name),
         machine=emulator and _Table(emulator, f"{path.name}, [emulator]").take_only("machine", str),
         sources=tuple(sorted(sources.items())),
+        text=text,
     )
     table.refuse_rest()
     return _validate(target, path)
@@ -132,6 +135,9 @@ def _validate(target: Target, path: Path) -> Target:
     need(target.name == path.stem, "name", target.name, f"the file's name, {path.stem!r}")
     need(target.toolchain in TOOLCHAINS, "toolchain", target.toolchain, " or ".join(TOOLCHAINS))
     need(all(isinstance(flag, str) for flag in target.compile_flags), "compile_flags", target.compile_flags, "strings")
+    boards = sorted(path.name for path in (firmware_templates_folder() / "boards").iterdir() if path.name != "session")
+    need(target.board in boards, "board", target.board, " or ".join(boards))
+    need(target.clock_hz is None or 1 <= target.clock_hz <= 10**10, "clock_hz", target.clock_hz, "1 to 10 GHz")
     need(target.optimization in ("-O2", "-O3", "-Os"), "optimization", target.optimization, "-O2, -O3 or -Os")
     if target.toolchain != "host":
         need(target.memory is not None, "memory", None, "a table [memory]")
@@ -139,6 +145,10 @@ def _validate(target: Target, path: Path) -> Target:
         memory = target.memory
         for key in ("flash_bytes", "ram_bytes", "stack_bytes"):
             need(1024 <= getattr(memory, key) <= 1 << 30, key, getattr(memory, key), "1 KiB to 1 GiB")
+        for key in ("flash_origin", "ram_origin"):
+            origin, size = getattr(memory, key), getattr(memory, key.replace("origin", "bytes"))
+            need(origin >= 0 and origin + size <= 1 << 32, key, origin, "an address of 32 bits")
+        need(memory.stack_bytes < memory.ram_bytes, "stack_bytes", memory.stack_bytes, "less than ram_bytes")
         need(memory.stack_bytes % 8 == 0, "stack_bytes", memory.stack_bytes, "a multiple of 8")
     sourced = dict(target.sources)
     for key, value in (("compile_flags", True), ("clock_hz", target.clock_hz), ("memory", target.memory)):
@@ -151,6 +161,7 @@ def target_to_dict(target: Target) -> dict[str, Any]:
     values = dict(vars(target))
     values["memory"] = dict(vars(target.memory)) if target.memory else None
     values["sources"] = dict(target.sources)
+    del values["text"]
     return values
 
 
