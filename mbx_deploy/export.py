@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 CALIBRATION_CLIPS = 500
 CHECK_CLIPS = 400
 QAT_MARGIN_POINTS = 0.3
+# A tuned network clips more and says the same: three runs of an epoch or two ended at 0.032 to 0.067.
+QAT_BOUNDS = Bounds(largest_int8_rms=0.1)
 RANGES = ("auto", "minmax", "percentile", "mse")
 _TOOLS = ("ai-edge-litert", "onnx", "onnx2tf", "tensorflow", "torch")
 
@@ -176,7 +178,7 @@ def export_checkpoint(
     _say(f"comparing PyTorch, ONNX and TFLite on {len(clips)} validation clips")
     coefficients = front_end.coefficients(clips)
     agreement = compare(tuned, conversion, coefficients, int8_logits, module)
-    check_agreement(agreement, bounds or Bounds())
+    check_agreement(agreement, bounds or (Bounds() if tuned is module else QAT_BOUNDS))
     layers = sqnr.measure_layers(
         parse_tflite(conversion.int8_tflite, "the quantized network"),
         network,

@@ -36,6 +36,8 @@ from mbx_deploy.train.plan import Batch, EpochBatches
 from mbx_deploy.train.quantized_graph import Step, trace_steps
 
 LEARNING_RATE = 2e-4
+# Measured on one MatchboxNet 3x1x64 whose ranges were half as wide as they should be, one epoch of 70 steps: the
+# logits' rms error of 0.106 became 0.087 with 1e-3, and 0.067 with 1e-2.
 RANGE_LEARNING_RATE = 1e-2
 # How far two computations of one activation lie apart, over its largest value: float32 sums, 1e-6 where measured.
 _SAME = 1e-4
