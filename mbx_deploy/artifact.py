@@ -61,22 +61,43 @@ def write_metadata(data: bytes, metadata: dict[str, Any]) -> bytes:
     Raises InputError: as read_metadata(), for the file or for the metadata.
     ToolMissing: ai-edge-litert is not installed.
     """
+    text = encode_metadata(metadata)
+    model = unpack_model(data)
+    try:
+        _put_metadata(model, text)
+        return pack_model(model)
+    except _CORRUPT as error:
+        raise _corrupt(error) from None
+
+
+def unpack_model(data: bytes) -> Any:
+    """Return a .tflite file as objects, a ModelT of TFLite's schema, to be changed and packed again.
+
+    Raises InputError: as read_metadata(), for the file. ToolMissing: ai-edge-litert is not installed.
+    """
+    schema = _schema()
+    _parse(data)
+    try:
+        return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytes(data), 0))
+    except _CORRUPT as error:
+        raise _corrupt(error) from None
+
+
+def pack_model(model: Any) -> bytes:
+    """Return the file of a ModelT, every buffer at a multiple of 16 bytes; the same objects give the same bytes."""
+    builder = _AlignedBuilder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _schema() -> Any:
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError:
         raise ToolMissing(
             "writing a .tflite needs the package ai-edge-litert", "pip install mbx-deploy[export]"
         ) from None
-    text = encode_metadata(metadata)
-    _parse(data)
-    try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytes(data), 0))
-        _put_metadata(model, text, schema)
-        builder = _AlignedBuilder(len(data) + len(text) + 4096)
-        builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    except _CORRUPT as error:
-        raise _corrupt(error) from None
-    return bytes(builder.Output())
+    return schema
 
 
 def encode_metadata(metadata: dict[str, Any]) -> bytes:
@@ -211,8 +232,9 @@ class _AlignedBuilder(flatbuffers.Builder):
         return int(super().CreateNumpyVector(x))
 
 
-def _put_metadata(model: Any, text: bytes, schema: Any) -> None:
+def _put_metadata(model: Any, text: bytes) -> None:
     """Set the entry METADATA_NAME of a schema.ModelT; its buffer is used again if there was one."""
+    schema = _schema()
     data = np.frombuffer(text, np.uint8)
     model.metadata = model.metadata or []
     for entry in model.metadata:

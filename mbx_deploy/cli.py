@@ -228,17 +228,68 @@ def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="The data set it was trained on.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write.")
+@click.option(
+    "--ranges",
+    type=click.Choice(["auto", "minmax", "percentile", "mse"]),
+    default="auto",
+    show_default=True,
+    help="Rule for the activations' ranges. auto: the best on the validation list.",
+)
+@click.option("--qat", is_flag=True, help="Fine-tune for int8 where the best ranges lose more than the margin.")
+@click.option("--qat-epochs", default=2, show_default=True, type=click.IntRange(1), help="Of fine-tuning.")
+@click.option(
+    "--qat-margin", default=0.3, show_default=True, help="Points on the validation list; a negative one: always."
+)
 @click.option("--no-accuracy", is_flag=True, help="Don't measure the accuracy on the testing list.")
 @JSON_OPTION
-def export(checkpoint: Path, data: Path, output: Path, no_accuracy: bool, as_json: bool) -> None:
+def export(
+    checkpoint: Path,
+    data: Path,
+    output: Path,
+    ranges: str,
+    qat: bool,
+    qat_epochs: int,
+    qat_margin: float,
+    no_accuracy: bool,
+    as_json: bool,
+) -> None:
     """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file."""
-    from mbx_deploy.export import export_checkpoint
+    from mbx_deploy.export import QatOptions, export_checkpoint
 
-    report = export_checkpoint(checkpoint, data, output, measure_accuracy=not no_accuracy).to_dict()
+    options = QatOptions(qat_epochs, qat_margin) if qat else None
+    accuracy = not no_accuracy
+    report = export_checkpoint(checkpoint, data, output, ranges=ranges, qat=options, measure_accuracy=accuracy)
     if as_json:
-        _print_json(report)
+        _print_json(report.to_dict())
         return
-    click.echo(json.dumps(report, indent=2, sort_keys=True))
+    click.echo(f"{report.output}: {report.size_bytes:,} bytes, ranges by {report.ranges['chosen']}")
+    if report.accuracy:
+        found = report.accuracy
+        click.echo(f"command words: float {found.commands_float:.2%}, int8 {found.commands_int8:.2%} ({found.split})")
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
+)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="The .pt that the model was exported from.")
+@click.option("--clips", default=64, show_default=True, type=click.IntRange(1), help="Of the validation list, at most.")
+@JSON_OPTION
+def sqnr(model: str, data: Path, checkpoint: Path | None, clips: int, as_json: bool) -> None:
+    """Print the quantization error of each layer of MODEL in dB, and which layer is the worst.
+
+    "own dB" is what a layer alone adds, "total dB" what has gathered up to there. They are against the checkpoint's
+    float weights; without --checkpoint against the dequantized int8 weights.
+    """
+    from mbx_deploy import sqnr as meter
+    from mbx_deploy.pretrained import resolve_model
+
+    report = meter.measure_model(resolve_model(model), data, checkpoint, clips)
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    click.echo(meter.render(report))
 
 
 @cli.group()

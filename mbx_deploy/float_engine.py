@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mbx_deploy import ir
 from mbx_deploy.errors import ToolMissing
+from mbx_deploy.float_network import dequantize_network, float_logits
 from mbx_deploy.frontend import COEFFICIENT_FRACTION_BITS, FrontendConfig, build_tables
-from mbx_deploy.recognizer import Recognizer, load_recognizer
+from mbx_deploy.recognizer import load_recognizer
 from mbx_deploy.sim.frontend import coefficients
 
 
@@ -30,7 +30,8 @@ class FloatEngine:
         else:
             recognizer = load_recognizer(model)
             self.labels, self.config = recognizer.labels, recognizer.config
-            self._network = lambda features: dequantized_logits(recognizer, features)
+            network = dequantize_network(recognizer.network)
+            self._network = lambda features: float_logits(network, features[None])[0]
         self.tables = build_tables(self.config)
 
     def _load_checkpoint(self, path: Path) -> None:
@@ -65,66 +66,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Return the posteriors of float logits, (classes,)."""
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
-
-
-def dequantized_logits(recognizer: Recognizer, features: np.ndarray) -> np.ndarray:
-    """Return the float64 logits (classes,) of a quantized network without the rounding of its activations.
-
-    features: float64 (num_frames, num_coefficients).
-    """
-    network = recognizer.network
-    values = {network.input: features.reshape(network.tensors[network.input].shape)}
-    for op in network.ops:
-        values[op.output] = _run(network, op, values).reshape(network.tensors[op.output].shape)
-    return values[network.output].ravel()
-
-
-def _run(network: ir.Model, op: ir.Op, values: dict[int, np.ndarray]) -> np.ndarray:
-    source = values[op.input]
-    if isinstance(op, ir.Mean):
-        return source.mean(axis=(1, 2))
-    if isinstance(op, ir.Add):
-        return _activate(source + values[op.other], op.activation)
-    weights = network.tensors[op.weights]
-    assert weights.data is not None
-    channel_axis = 3 if isinstance(op, ir.DepthwiseConv2D) else 0
-    scales = np.array(weights.scales, np.float64)
-    real = weights.data * (scales.reshape([-1 if i == channel_axis else 1 for i in range(weights.data.ndim)]))
-    bias = np.zeros(1)
-    if op.bias is not None:
-        data = network.tensors[op.bias].data
-        assert data is not None
-        bias = data * float(network.tensors[op.input].scale) * scales
-    if isinstance(op, ir.FullyConnected):
-        return _activate(source.reshape(1, -1) @ real.T + bias, op.activation)
-    return _activate(_convolve(source[0], real, op, network.tensors[op.output].shape) + bias, op.activation)
-
-
-def _convolve(
-    source: np.ndarray, weights: np.ndarray, op: ir.Conv2D | ir.DepthwiseConv2D, shape: tuple[int, ...]
-) -> np.ndarray:
-    total = np.zeros(shape[1:])
-    padding = []
-    for axis in range(2):
-        extent = (weights.shape[1 + axis] - 1) * op.dilation[axis] + 1
-        reach = max(0, (shape[1 + axis] - 1) * op.stride[axis] + extent - source.shape[axis])
-        padding.append((reach // 2, reach - reach // 2) if op.padding == "SAME" else (0, 0))
-    padded = np.pad(source, (*padding, (0, 0)))
-    for y in range(weights.shape[1]):
-        for x in range(weights.shape[2]):
-            starts = (y * op.dilation[0], x * op.dilation[1])
-            window = tuple(
-                slice(start, start + (shape[1 + axis] - 1) * op.stride[axis] + 1, op.stride[axis])
-                for axis, start in enumerate(starts)
-            )
-            if isinstance(op, ir.Conv2D):
-                total += padded[window] @ weights[:, y, x].T
-            else:
-                total += np.repeat(padded[window], op.depth_multiplier, axis=2) * weights[0, y, x]
-    return total
-
-
-def _activate(values: np.ndarray, activation: str) -> np.ndarray:
-    if activation == "NONE":
-        return values
-    return np.clip(values, 0.0, 6.0 if activation == "RELU6" else None)

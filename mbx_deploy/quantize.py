@@ -21,6 +21,7 @@ import numpy as np
 
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.output import cannot_write
+from mbx_deploy.sim.frontend import quantize_features
 
 if TYPE_CHECKING:
     import torch
@@ -302,6 +303,18 @@ def reference_logits(data: bytes, features: np.ndarray) -> np.ndarray:
 
     resolver = OpResolverType.BUILTIN_REF
     return _interpret(Interpreter(model_content=data, experimental_op_resolver_type=resolver), features)
+
+
+def natural_units(coefficients_q16: np.ndarray) -> np.ndarray:
+    """Return float32 features as the network was trained on. coefficients_q16: int32, the front end's."""
+    return coefficients_q16.astype(np.float32) * np.float32(1.0 / 65536.0)
+
+
+def real_logits(data: bytes, coefficients_q16: np.ndarray, int8_logits: Int8Logits = reference_logits) -> np.ndarray:
+    """Return an int8 network's logits as real numbers, float32 (N, classes). coefficients_q16: int32 (N, T, C)."""
+    first, last = io_quantization(data)
+    logits = int8_logits(data, quantize_features(coefficients_q16, first.scale, first.zero_point))
+    return (logits.astype(np.float32) - np.float32(last.zero_point)) * np.float32(last.scale)
 
 
 def float_logits(data: bytes, features: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from mbx_deploy.cli import cli
 from mbx_deploy.errors import CheckFailed, InputError, MbxError, ToolMissing
 from mbx_deploy.verify import Comparison
 
-COMMANDS = ["build", "doctor", "export", "features", "run", "simulate", "targets", "train", "verify"]
+COMMANDS = ["build", "doctor", "export", "features", "run", "simulate", "sqnr", "targets", "train", "verify"]
 RUN_MAIN = "import sys; from mbx_deploy.cli import main; sys.argv[0] = 'mbx-deploy'; "
 
 

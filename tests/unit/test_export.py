@@ -12,17 +12,21 @@ import soundfile
 import torch
 from ai_edge_litert import schema_py_generated as schema
 
-from mbx_deploy import export, quantize
+from mbx_deploy import export, ir, quantize
 from mbx_deploy.artifact import read_metadata
+from mbx_deploy.calibration import RULES, observe
+from mbx_deploy.engines import SimEngine, TflmEngine
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.export import (
     Agreement,
     Bounds,
+    QatOptions,
     check_agreement,
     compare,
     draw_clips,
     export_checkpoint,
 )
+from mbx_deploy.float_network import read_float_network
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.host_frontend import HostFrontend
 from mbx_deploy.quantize import (
@@ -34,9 +38,14 @@ from mbx_deploy.quantize import (
     reference_logits,
     require_export_extra,
 )
+from mbx_deploy.recognizer import parse_recognizer
+from mbx_deploy.requantization import set_ranges
+from mbx_deploy.session import ITEM_FEATURES, TRACE_LAYERS, Item
+from mbx_deploy.tflite_reader import parse_tflite
 from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
 from mbx_deploy.train.dataset import list_utterances
 from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
+from mbx_deploy.train.qat import fine_tune
 
 LABELS = ("left", "right", "unknown", "silence")
 WORDS = ("cat", "left", "right")
@@ -265,6 +274,29 @@ def test_the_formats_agree(module: MatchboxNet, conversion: Conversion, calibrat
 
 
 @pytest.mark.slow
+def test_minmax_ranges_are_the_converters(conversion: Conversion, calibration: np.ndarray) -> None:
+    """Written without the converter, scales and biases are its own, but for the convolution that an ADD overwrites.
+
+    The converter's calibration sees there what the ADD left in the same memory.
+    """
+    old = parse_tflite(conversion.int8_tflite, "the converter's")
+    network = read_float_network(old, conversion.float_tflite)
+    ranges = [RULES["minmax"](histogram) for histogram in observe(network, calibration)]
+    new = parse_tflite(set_ranges(conversion.int8_tflite, network, ranges), "ours")
+    overwritten = [op.input for op in old.ops if isinstance(op, ir.Add)]
+    for index, (before, after) in enumerate(zip(old.tensors, new.tensors, strict=True)):
+        if index in overwritten:
+            assert after.scale <= before.scale * 1.0001
+            continue
+        np.testing.assert_allclose(after.scales, before.scales, rtol=1e-5)
+        assert after.zero_point == before.zero_point
+        if before.data is not None and before.dtype == "int8":
+            np.testing.assert_array_equal(after.data, before.data)
+        elif before.data is not None and before.scales:
+            np.testing.assert_allclose(after.data, before.data, atol=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
 def test_a_foreign_op_is_named(conversion: Conversion) -> None:
     def reshape(model: Any) -> None:
         for code in model.operatorCodes:
@@ -359,3 +391,45 @@ def test_export_writes_nothing_for_a_model_that_disagrees(
         export_checkpoint(checkpoint, data_root, output, check_clips=12, int8_logits=wrong, bounds=LOOSE)
     assert output.read_bytes() == b"an older one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "model.tflite"]
+
+
+@pytest.mark.slow
+def test_export_with_qat_ends_in_the_same_plain_network(checkpoint: Path, data_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    output = tmp_path / "model.tflite"
+    always = QatOptions(epochs=1, margin_points=-1000.0)
+    report = export_checkpoint(
+        checkpoint, data_root, output, calibration_clips=24, check_clips=12, ranges="mse", qat=always, bounds=LOOSE
+    )
+    assert report.ops == OPS
+    assert [each["rule"] for each in report.ranges["candidates"]] == ["mse", "qat"]
+    metadata = read_metadata(output.read_bytes())
+    assert metadata is not None
+    assert metadata["export"]["qat"]["steps"] == 1
+    assert metadata["export"]["qat"]["taken"] == (report.ranges["chosen"] == "qat")
+    recognizer = parse_recognizer(output.read_bytes(), "model")
+    random = np.random.default_rng(1).integers(-128, 128, (4, 49, 10), np.int8)
+    items = [Item(ITEM_FEATURES, features) for features in random]
+    simulated, micro = (engine.run(items, TRACE_LAYERS) for engine in (SimEngine(recognizer), TflmEngine(recognizer)))
+    for (one,), (other,) in zip(simulated, micro, strict=True):
+        for name in one.stages:
+            np.testing.assert_array_equal(one.stages[name], other.stages[name])
+
+
+@pytest.mark.slow
+def test_fine_tuning_is_repeatable_and_leaves_the_network_alone(
+    module: MatchboxNet, conversion: Conversion, calibration: np.ndarray, data_root: Path
+) -> None:
+    network = read_float_network(parse_tflite(conversion.int8_tflite, "x"), conversion.float_tflite)
+    ranges = [RULES["mse"](histogram) for histogram in observe(network, calibration)]
+    info = CheckpointInfo(CONFIG, FRONTEND, LABELS, {})
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    first, second = (fine_tune(module, info, network, ranges, data_root, 2) for _ in range(2))
+    assert first.ranges == second.ranges
+    assert first.ranges != tuple(ranges)
+    for name, value in first.module.state_dict().items():
+        assert torch.equal(value, second.module.state_dict()[name])
+        assert torch.equal(module.state_dict()[name], before[name])
+    # Each activation keeps its own range, in the converter's order.
+    for old, new in zip(ranges, first.ranges, strict=True):
+        np.testing.assert_allclose([new.low, new.high], [old.low, old.high], rtol=0.02)

@@ -9,7 +9,8 @@ import pytest
 from mbx_deploy import ir
 from mbx_deploy.engines import TflmEngine
 from mbx_deploy.errors import InputError
-from mbx_deploy.float_engine import FloatEngine, _convolve, dequantized_logits, softmax
+from mbx_deploy.float_engine import FloatEngine, softmax
+from mbx_deploy.float_network import _convolve, dequantize_network, float_logits
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.pretrained import shipped_model_path
 from mbx_deploy.recognizer import Recognizer, load_recognizer
@@ -74,7 +75,10 @@ def test_a_small_artifact_in_float_is_within_a_few_steps_of_int8(tmp_path: Path)
         features = (row + rng.integers(-9, 10, (config.num_frames, config.num_coefficients))).astype(np.int8)
         result = TflmEngine(recognizer).run([Item(ITEM_FEATURES, features.ravel())])[0][0]
         real = (features - float(program.input_zero_point)) * program.input_scale
-        floats = dequantized_logits(recognizer, real) / program.output_scale + program.output_zero_point
+        floats = (
+            float_logits(dequantize_network(recognizer.network), real[None])[0] / program.output_scale
+            + program.output_zero_point
+        )
         steps.append(np.abs(floats - result.logits))
         found.append(result.logits.astype(int))
     assert np.ptp(found, axis=0).min() > 40, "the network hardly listens"
@@ -127,7 +131,7 @@ def test_convolution_is_pytorchs(
     inputs = torch.nn.functional.pad(torch.from_numpy(source.transpose(2, 0, 1)[None]), edges)
     filters = torch.from_numpy(weights.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2)).copy())
     expected = torch.nn.functional.conv2d(inputs, filters, None, stride, 0, dilation, 4 if depthwise else 1)
-    got = _convolve(source, weights, op, output)
+    got = _convolve(source[None], weights, op, output)
     np.testing.assert_allclose(got.reshape(output[1:]), expected[0].numpy().transpose(1, 2, 0), atol=1e-12)
 
 
