@@ -149,7 +149,7 @@ def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
     """Return the front end's tables."""
     tables = recognizer.tables
     arrays = [
-        CArray("window_q29", "int32_t", tables.window_q29, "periodic Hann window, Q29"),
+        CArray("window_q29", "int32_t", tables.window_q29, f"{recognizer.config.window.removeprefix('hann_')} Hann window, Q29"),
         CArray("twiddle_q31", "int32_t", tables.twiddle_q31, "cos and sin of 2 pi k / n_fft, Q31"),
         CArray("mel_first", "uint16_t", tables.mel_first, "first bin of each mel filter"),
         CArray("mel_count", "uint16_t", tables.mel_count, "bins of each mel filter"),
@@ -180,6 +180,7 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "embedded": target.toolchain != "host",
         "arrays": constant_arrays(recognizer, prefix),
         "tables": frontend_arrays(recognizer),
+        "preemphasis_q30": tables.preemphasis_q30,
         "ln2_q24": tables.ln2_q24,
         "log_bias_q24": tables.log_bias_q24,
         "log_offset": tables.log_offset,

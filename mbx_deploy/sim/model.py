@@ -30,7 +30,7 @@ def stream_features(samples: np.ndarray, tables: FrontendTables, program: Progra
     samples: int16 (any,). The first window is complete when its frames are; the next follow every stride_frames.
     """
     config = tables.config
-    frames = frontend.frame_coefficients(frontend.stream_frames(samples, config), tables)
+    frames = frontend.frame_coefficients(frontend.stream_frames(samples, tables), tables)
     starts = range(0, len(frames) - config.audio_frames + 1, stride_frames)
     windows = [frontend.pad_frames(frames[start : start + config.audio_frames], config) for start in starts]
     shape = (len(windows), config.num_frames, config.num_coefficients)
