@@ -15,7 +15,7 @@ import numpy as np
 from mbx_deploy.audio import fit_clip, read_recording
 from mbx_deploy.errors import InputError
 
-SYNTHETIC_CLIPS = 400
+SYNTHETIC_CLIPS = 300
 REAL_CLIPS = 500
 _SEED = 20260101
 _SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
@@ -165,8 +165,9 @@ def _shape(excitation: np.ndarray, envelopes: np.ndarray) -> np.ndarray:
     samples = len(excitation)
     padded = np.pad(excitation, (_FFT // 2, _FFT))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT) / _FFT)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP][: len(envelopes)]
+    shaped = window * np.fft.irfft(np.fft.rfft(window * frames) * envelopes)
     out = np.zeros(len(padded))
-    for index, envelope in enumerate(envelopes):
-        part = slice(index * _HOP, index * _HOP + _FFT)
-        out[part] += window * np.fft.irfft(np.fft.rfft(window * padded[part]) * envelope)
+    for index, frame in enumerate(shaped):
+        out[index * _HOP : index * _HOP + _FFT] += frame
     return out[_FFT // 2 : _FFT // 2 + samples]

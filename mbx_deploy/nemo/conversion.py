@@ -168,21 +168,43 @@ def quantize(imported: Imported, calibration: Calibration) -> bytes:
     return write_metadata(conversion.int8_tflite, metadata)
 
 
-def import_model(
-    path: Path, output: Path, forward: str | None, data: Path | None, clip_ms: int | None, note: Note
-) -> dict[str, Any]:
-    """Write a .nemo as .pt or .tflite, by the output's suffix, and return what was written.
+@dataclass(frozen=True)
+class ImportRequest:
+    """What `import` is asked for. model: a .nemo or an .onnx. output: a .pt or a .tflite.
 
-    Raises InputError for another suffix or an unusable file; nothing is written then.
+    labels, frontend: files that say of an .onnx what a .nemo says itself.
     """
-    check_output(output)
-    return write_model(import_nemo(path, forward, clip_ms), output, data, note)
+
+    model: Path | None
+    output: Path
+    forward: str | None = None
+    data: Path | None = None
+    clip_ms: int | None = None
+    labels: Path | None = None
+    frontend: Path | None = None
 
 
-def check_output(output: Path) -> None:
-    """Raise InputError unless the output is to be a checkpoint or an artifact."""
+def import_model(request: ImportRequest, note: Note) -> dict[str, Any]:
+    """Write a foreign model as .pt or .tflite, by the output's suffix, and return what was written.
+
+    Raises InputError for what does not go together or an unusable file; nothing is written then.
+    """
+    model, output = request.model, request.output
     if output.suffix not in (".pt", ".tflite") or output.is_dir():
         raise InputError(f"bad output (-o): got {output}, need the name of a .pt or a .tflite file")
+    if model is None or model.suffix not in (".nemo", ".onnx"):
+        raise InputError(f"bad model to import: got {model}, need a .nemo or an .onnx file")
+    if model.suffix == ".nemo":
+        if request.labels or request.frontend:
+            raise InputError("--labels and --frontend are for .onnx models: a .nemo holds both", "leave them out")
+        return write_model(import_nemo(model, request.forward, request.clip_ms), output, request.data, note)
+    require_import_extra()
+    from mbx_deploy.nemo.onnx_import import import_onnx
+
+    if request.labels is None:
+        raise InputError("an .onnx model does not say its labels: need --labels FILE, one word a line")
+    imported = import_onnx(model, request.labels, request.frontend, request.forward, request.clip_ms)
+    return write_model(imported, output, request.data, note)
 
 
 def write_model(imported: Imported, output: Path, data: Path | None, note: Note) -> dict[str, Any]:

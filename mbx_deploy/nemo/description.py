@@ -75,7 +75,7 @@ def describe(config: bytes, path: Path, forward: str | None = None) -> NemoModel
     if model.flag("is_regression_task", False):
         raise model.unsupported("is_regression_task", "true", "a classifier")
     version = plain.optional_text("nemo_version")
-    chosen, reason = _choose_forward(version, forward, path)
+    chosen, reason = _choose_forward(version, forward)
     preprocessor = describe_preprocessor(model.component("preprocessor"), version_number(version))
     rate = model.number("sample_rate", preprocessor.frontend.sample_rate_hz)
     if rate != preprocessor.frontend.sample_rate_hz:
@@ -105,13 +105,28 @@ def describe(config: bytes, path: Path, forward: str | None = None) -> NemoModel
     )
 
 
+def describe_frontend(config: bytes, path: Path, forward: str | None) -> tuple[Preprocessor, int | None, str]:
+    """Return what a NeMo YAML says of the features alone: the preprocessor, the frames it is padded to or None, and why.
+
+    config: a model's YAML, as it stands in a .nemo, or with the model below the key `model`. Raises as describe().
+    """
+    typed, text = load_yaml(config, path, yaml.SafeLoader), load_yaml(config, path, yaml.BaseLoader)
+    if "preprocessor" not in typed and isinstance(typed.get("model"), dict):
+        typed, text = typed["model"], text["model"]
+    model, plain = Section(typed, path, ""), Section(text, path, "")
+    version = plain.optional_text("nemo_version")
+    chosen, reason = _choose_forward(version, forward)
+    preprocessor = describe_preprocessor(model.component("preprocessor"), version_number(version))
+    return preprocessor, _crop_frames(model) if chosen == CROP else None, f"forward pass {chosen} ({reason})"
+
+
 def version_number(version: str | None) -> tuple[int, int] | None:
     """Return (major, minor) of a NeMo release such as "2.2.1" or "1.0.0rc1"; None for what is no release."""
     match = re.match(r"(\d{1,4})\.(\d{1,4})", version or "")
     return (int(match[1]), int(match[2])) if match else None
 
 
-def _choose_forward(version: str | None, forward: str | None, path: Path) -> tuple[str, str]:
+def _choose_forward(version: str | None, forward: str | None) -> tuple[str, str]:
     if forward is not None:
         if forward not in FORWARDS:
             raise InputError(f"bad forward pass (--forward): got {forward!r:.40}, need {' or '.join(FORWARDS)}")
