@@ -15,7 +15,7 @@ import numpy as np
 from mbx_deploy import __version__
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import feature_multiplier
-from mbx_deploy.program import Addition, Average, Call, Convolution, Pointwise
+from mbx_deploy.program import Addition, Average, Call, Convolution, Maximum, Pointwise
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim.model import exponential_table
@@ -132,7 +132,7 @@ def constant_arrays(recognizer: Recognizer, prefix: str) -> list[CArray]:
     """Return the network's constants, in the order of the calls."""
     arrays: list[CArray] = []
     for number, call in enumerate(recognizer.program.calls):
-        if isinstance(call, Addition | Average):
+        if isinstance(call, Addition | Average | Maximum):
             continue
         shape = " x ".join(str(length) for length in call.weights.shape)
         r = call.requantization
@@ -225,6 +225,9 @@ def _call_context(recognizer: Recognizer, number: int, call: Call, prefix: str) 
             "count": target.size_bytes,
             "other_offset": offsets[call.other],
         }
+    if isinstance(call, Maximum):
+        positions = source.height * source.width
+        return context | {"kind": "max", "kernel": "mbx_max", "positions": positions, "channels": source.channels}
     if isinstance(call, Average):
         positions = source.height * source.width
         return context | {

@@ -110,6 +110,8 @@ def dequantized_logits(recognizer: Recognizer, features: np.ndarray) -> np.ndarr
 
 def _run(network: ir.Model, op: ir.Op, values: dict[int, np.ndarray]) -> np.ndarray:
     source = values[op.input]
+    if isinstance(op, ir.Max):
+        return source.max(axis=(1, 2))
     if isinstance(op, ir.Mean):
         return source.mean(axis=(1, 2))
     if isinstance(op, ir.Add):

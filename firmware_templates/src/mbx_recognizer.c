@@ -100,7 +100,7 @@ mbx_status mbx_feed(mbx_recognizer *self, const int16_t *samples, size_t count, 
         const uint32_t taken = rest < missing ? (uint32_t)rest : missing;
         mbx_append(self, samples + *consumed, taken);
         *consumed += taken;
-        self->overlong |= taken > self->clip_remaining;
+        self->past_clip |= taken > self->clip_remaining;
         self->clip_remaining -= taken < self->clip_remaining ? taken : self->clip_remaining;
     }
     return self->window_ready ? MBX_WINDOW_READY : MBX_OK;
@@ -112,7 +112,7 @@ mbx_status mbx_finish_clip(mbx_recognizer *self)
     if (self == NULL || self->model == NULL) {
         return MBX_ERROR_ARGUMENT;
     }
-    if (self->overlong || self->finished) {
+    if (self->past_clip || self->finished) {
         return MBX_ERROR_STATE;
     }
     while (self->clip_remaining != 0u && !self->window_ready) {
@@ -125,7 +125,7 @@ mbx_status mbx_finish_clip(mbx_recognizer *self)
     /* Sample N - 2 - i follows as sample N + i; it lies 2 i + 1 before the newest one. */
     for (uint32_t back = 1; !self->window_ready; back += 2u) {
         if (back >= 2u * self->model->frontend->lead) {
-            return MBX_ERROR_STATE; /* the clip's window was run before its end */
+            return MBX_ERROR_STATE; /* no clip of this front end is that short: kept from reading before the history */
         }
         const int16_t mirrored = self->memory.history[MBX_HISTORY_MARGIN + self->history_count - 1u - back];
         const int16_t behind = self->model->frontend->zero_edges ? 0 : mirrored;
@@ -184,6 +184,7 @@ mbx_status mbx_run(mbx_recognizer *self, mbx_result *result)
         return MBX_ERROR_STATE;
     }
     self->window_ready = 0;
+    self->past_clip = 1;
     mbx_fill_input(self, (int8_t *)self->memory.arena + self->model->input_offset);
     mbx_invoke(self, result);
     return MBX_OK;

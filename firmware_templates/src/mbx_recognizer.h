@@ -77,7 +77,7 @@ typedef struct {
     uint8_t started;          /* the stream's beginning has been extended */
     uint8_t finished;         /* the clip's end has been extended */
     uint8_t window_ready;
-    uint8_t overlong;         /* more samples than a clip has were fed */
+    uint8_t past_clip;        /* more samples than a clip has were fed, or its window was run: it can't be finished */
     mbx_observer observe;
     void *context;
 } mbx_recognizer;

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mbx_deploy.frontend import FrontendTables
-from mbx_deploy.program import Addition, Average, Pointwise, Program
+from mbx_deploy.program import Addition, Average, Maximum, Pointwise, Program
 from mbx_deploy.sim import frontend, kernels
 from mbx_deploy.sim.frontend import Observer
 
@@ -52,6 +52,8 @@ def logits(features_s8: np.ndarray, program: Program, observe: Observer | None =
             result = kernels.add(source, buffers[call.other], call)
         elif isinstance(call, Average):
             result = kernels.mean(source, call)
+        elif isinstance(call, Maximum):
+            result = kernels.maximum(source)
         elif call.depthwise:
             result = kernels.depthwise_conv_2d(source, call, target.shape)
         else:

@@ -139,7 +139,6 @@ class JasperNet(nn.Module):
         self.config = config
         sizes = [config.input_coefficients] + [block.filters for block in config.blocks]
         self.blocks = nn.ModuleList(JasperBlock(sizes[b], block) for b, block in enumerate(config.blocks))
-        self.pool = nn.MaxPool2d((1, config.input_frames)) if config.pooling == "max" else None
         self.decoder = nn.Linear(sizes[-1], config.num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -149,7 +148,7 @@ class JasperNet(nn.Module):
         """Return the logits."""
         for block in self.blocks:
             x = block(x)
-        return self.decoder(x.mean(dim=(2, 3)) if self.pool is None else self.pool(x).flatten(1))
+        return self.decoder(x.mean(dim=(2, 3)) if self.config.pooling == "avg" else x.amax(dim=(2, 3)))
 
 
 def build_jasper(config: JasperConfig) -> JasperNet:
