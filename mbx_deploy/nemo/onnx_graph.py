@@ -12,6 +12,7 @@ from mbx_deploy.train.jasper import JasperBlockConfig
 MAX_NODES = 5000
 _SHAPING = ("Reshape", "Squeeze", "Flatten", "Identity", "Cast")
 _POOLINGS = {"GlobalAveragePool": "avg", "ReduceMean": "avg", "GlobalMaxPool": "max", "ReduceMax": "max"}
+_WINDOWED_POOLINGS = {"AveragePool": "avg", "MaxPool": "max"}  # over all frames, where their number is fixed
 
 
 @dataclass
@@ -109,7 +110,7 @@ def _walk(graph: _Graph, name: str, coefficients: int, frames: int | None) -> On
     while True:
         # Shape nodes look at the tensor that is pooled, too.
         found = [node for node in graph.consumers.get(tensor, []) if node.op_type != "Shape"]
-        if len(found) == 1 and found[0].op_type in _POOLINGS:
+        if len(found) == 1 and found[0].op_type in _POOLINGS | _WINDOWED_POOLINGS:
             break
         config, own, tensor = _residual_block(graph, found) if len(found) == 2 else _plain_block(graph, found)
         blocks.append(config)
@@ -123,9 +124,10 @@ def _walk(graph: _Graph, name: str, coefficients: int, frames: int | None) -> On
     if coefficients not in (0, found_coefficients):
         raise graph.bad(f"its input has {coefficients} coefficients, its first convolution {found_coefficients}")
     pooling = found[0]
+    kind = _pooling(graph, pooling, frames)
     weight, bias, logits = _linear(graph, pooling)
     return OnnxNetwork(
-        tuple(blocks), tuple(parts), weight, bias, _POOLINGS[pooling.op_type], found_coefficients, frames, name, logits
+        tuple(blocks), tuple(parts), weight, bias, kind, found_coefficients, frames, name, logits
     )
 
 
@@ -218,13 +220,24 @@ def _config(graph: _Graph, parts: list[SubBlock], separable: bool, residual: boo
     return JasperBlockConfig(filters, len(parts), kernel, dilation, residual, separable)
 
 
-def _linear(graph: _Graph, pooling: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return (weight, bias, the name of the logits), found behind the pooling over nodes that only shape."""
+def _pooling(graph: _Graph, pooling: Any, frames: int | None) -> str:
+    """Return avg or max. Raises InputError unless the node pools over time alone, and over all of it."""
+    if pooling.op_type in _WINDOWED_POOLINGS:
+        attributes = _attributes(pooling)
+        pads = attributes.get("pads") or [0]
+        if list(attributes.get("kernel_shape") or []) != [frames] or any(pads) or attributes.get("auto_pad"):
+            raise graph.bad(f"{pooling.op_type} is not over all frames")
+        return _WINDOWED_POOLINGS[pooling.op_type]
     axes = _attributes(pooling).get("axes")
     if axes is None and len(pooling.input) > 1 and pooling.input[1] in graph.constants:
         axes = graph.constants[pooling.input[1]].tolist()
     if pooling.op_type.startswith("Reduce") and list(axes or []) not in ([2], [-1]):
         raise graph.bad(f"{pooling.op_type} is over the axes {axes}, need time alone")
+    return _POOLINGS[pooling.op_type]
+
+
+def _linear(graph: _Graph, pooling: Any) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return (weight, bias, the name of the logits), found behind the pooling over nodes that only shape."""
     tensor = pooling.output[0]
     for _ in range(16):
         # A shaping node takes the tensor as its first input; Shape, Gather and the like only compute a shape.

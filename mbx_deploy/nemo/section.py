@@ -1,5 +1,6 @@
 """A mapping of a .nemo's YAML, and the errors that name its keys."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ _ABSENT = object()
 def load_yaml(data: bytes, path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> dict[str, Any]:
     """Return the mapping that the YAML holds, plain values only. Raises InputError, naming the file, for any other."""
     try:
-        content = yaml.load(data, Loader=loader)  # noqa: S506, both loaders make plain values
+        content = yaml.load(data, Loader=loader)  # both loaders make plain values only
     except (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"the configuration in the .nemo file is damaged ({path}): {reason:.160}") from None
@@ -98,10 +99,12 @@ class Section:
         value = self._value(key, default)
         try:
             if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-                return float(value)
+                number = float(value)
+                if math.isfinite(number):
+                    return number
         except (ValueError, OverflowError):
             pass
-        raise self.bad(key, value, "a number")
+        raise self.bad(key, value, "a finite number")
 
     def flag(self, key: str, default: bool | None = None) -> bool:
         """Return a truth value."""
