@@ -101,9 +101,7 @@ def build(
 @click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
 @FORWARD_OPTION
 @JSON_OPTION
-def simulate(
-    model: str, clips: tuple[Path, ...], engine: str, trace: bool, forward: str | None, as_json: bool
-) -> None:
+def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forward: str | None, as_json: bool) -> None:
     """Say which word each recording holds.
 
     MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt.

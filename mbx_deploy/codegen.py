@@ -148,8 +148,9 @@ def constant_arrays(recognizer: Recognizer, prefix: str) -> list[CArray]:
 def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
     """Return the front end's tables."""
     tables = recognizer.tables
+    kind = recognizer.config.window.removeprefix("hann_")
     arrays = [
-        CArray("window_q29", "int32_t", tables.window_q29, f"{recognizer.config.window.removeprefix('hann_')} Hann window, Q29"),
+        CArray("window_q29", "int32_t", tables.window_q29, f"{kind} Hann window, Q29"),
         CArray("twiddle_q31", "int32_t", tables.twiddle_q31, "cos and sin of 2 pi k / n_fft, Q31"),
         CArray("mel_first", "uint16_t", tables.mel_first, "first bin of each mel filter"),
         CArray("mel_count", "uint16_t", tables.mel_count, "bins of each mel filter"),

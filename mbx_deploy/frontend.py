@@ -278,9 +278,7 @@ def build_tables(config: FrontendConfig) -> FrontendTables:
     dct = dct_matrix(config.n_mfcc, config.n_mels)[:, : (config.n_mels + 1) // 2]
     tables = FrontendTables(
         config=config,
-        window_q29=_to_fixed(
-            hann_window(config.window_length, config.window == "hann_periodic"), WINDOW_FRACTION_BITS
-        ),
+        window_q29=_to_fixed(hann_window(config.window_length, config.window == "hann_periodic"), WINDOW_FRACTION_BITS),
         twiddle_q31=_to_fixed(np.stack([np.cos(angle), np.sin(angle)], axis=1), 31),
         mel_first=np.array(first, dtype=np.uint16),
         mel_count=np.array(count, dtype=np.uint16),

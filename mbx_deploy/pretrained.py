@@ -31,8 +31,8 @@ def resolve_model(model: str | None) -> Path:
 def artifact_of(model: Path, forward: str | None = None, note: Callable[[str], None] = lambda line: None) -> Path:
     """Return the .tflite of a model: the file itself, or what a .nemo converts to, kept for the next time.
 
-    forward: which of NeMo's forward passes a .nemo is to be taken for, instead of what the file says. note hears of what
-    was chosen. Raises InputError for an unusable .nemo, or for forward with another model.
+    forward: which of NeMo's forward passes a .nemo is to be taken for, instead of what the file says. note hears of
+    what was chosen. Raises InputError for an unusable .nemo, or for forward with another model.
     """
     if model.suffix == ".nemo":
         from mbx_deploy.nemo.conversion import cached_artifact

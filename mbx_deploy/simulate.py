@@ -51,7 +51,8 @@ def simulate(
 ) -> list[dict[str, Any]]:
     """Return one answer a recording: file, label, score, labels, scores, logits, engine, and stages where traced.
 
-    scores: posteriors in the order of labels, summing to 1. forward: of a .nemo, see pretrained.artifact_of(). Raises InputError for a bad model or recording.
+    scores: posteriors in the order of labels, summing to 1. forward: of a .nemo, see pretrained.artifact_of().
+    Raises InputError for a bad model or recording.
     """
     if engine == "float":
         return _simulate_float(model, clips, trace, note, forward)

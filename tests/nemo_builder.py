@@ -21,7 +21,7 @@ class MaskedConv1d(nn.Module):
 
     def __init__(self, *args: Any, use_mask: bool = True, **options: Any) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(*args, bias=False, **options)
+        self.conv = nn.Conv1d(*args, **options, bias=False)  # type: ignore[misc]
         self.use_mask = use_mask
 
     def forward(self, x: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
     @staticmethod
     def conv(conv_mask: bool, *args: Any, **options: Any) -> nn.Module:
-        return MaskedConv1d(*args, **options) if conv_mask else nn.Conv1d(*args, bias=False, **options)
+        return MaskedConv1d(*args, **options) if conv_mask else nn.Conv1d(*args, **options, bias=False)  # type: ignore[misc]
 
     def forward(self, x: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
         y = self.run(self.mconv, x, lens)

@@ -1,7 +1,7 @@
 """The .nemo file: a tar, plain or compressed with gzip, of model_config.yaml and model_weights.ckpt.
 
-It is read in memory. Nothing is extracted, so no name in it can reach a file; every entry is looked at all the same, and
-a file that holds anything but folders and regular files below its root is refused.
+It is read in memory. Nothing is extracted, so no name in it can reach a file; every entry is looked at all the same,
+and a file that holds anything but folders and regular files below its root is refused.
 """
 
 import io

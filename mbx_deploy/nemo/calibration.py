@@ -155,7 +155,8 @@ def _envelope(rng: np.random.Generator, kind: str, rate_hz: int) -> np.ndarray:
 
 def _pulses(rng: np.random.Generator, samples: int, rate_hz: int) -> np.ndarray:
     """Return the pulses of a voice whose pitch glides, with a little breath."""
-    pitch = np.linspace(*rng.uniform(85.0, 280.0) * rng.uniform(0.8, 1.25, 2), samples)
+    begin, end = rng.uniform(85.0, 280.0) * rng.uniform(0.8, 1.25, 2)
+    pitch = np.linspace(begin, end, samples)
     phase = np.cumsum(pitch) / rate_hz
     return 8.0 * np.diff(np.floor(phase), prepend=0.0) + 0.02 * rng.normal(size=samples)
 

@@ -106,7 +106,7 @@ def describe(config: bytes, path: Path, forward: str | None = None) -> NemoModel
 
 
 def describe_frontend(config: bytes, path: Path, forward: str | None) -> tuple[Preprocessor, int | None, str]:
-    """Return what a NeMo YAML says of the features alone: the preprocessor, the frames it is padded to or None, and why.
+    """Return what a NeMo YAML says of the features: the preprocessor, the frames it is padded to or None, and why.
 
     config: a model's YAML, as it stands in a .nemo, or with the model below the key `model`. Raises as describe().
     """
@@ -174,7 +174,7 @@ def _labels(plain: Section, forward: str) -> tuple[tuple[str, ...], tuple[str, .
     )
 
 
-_BLOCK_KEYS = ("filters", "repeat", "kernel", "stride", "dilation", "dropout", "residual", "separable")
+_BLOCK_KEYS: tuple[str, ...] = ("filters", "repeat", "kernel", "stride", "dilation", "dropout", "residual", "separable")
 _BLOCK_KEYS += ("kernel_size_factor", "residual_mode", "stride_last")
 # What must have its default: (key, default, why a model may not have another value).
 _BLOCK_DEFAULTS: tuple[tuple[str, Any], ...] = (

@@ -28,7 +28,7 @@ class NemoFloatEngine:
             note(f"{path}: {text}")
 
     def takes(self, samples: int) -> bool:
-        """Return whether NeMo has one answer to a clip of so many samples; other clips are cut or padded by our rule."""
+        """Return whether NeMo has one answer to a clip of so many samples; others are cut or padded by our rule."""
         return clip_layout(self.model.preprocessor, self.model.crop_frames, samples) is not None
 
     def features(self, samples: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """NeMo's masked network -> ours: of fixed length, without masks, and proven to give the same logits.
 
-A clip of the model's length always has the same valid length L of T frames. The mask zeroes the frames from L on before
-every convolution, so a network that ends at frame L and pads with zeros computes the same in the frames before. What the
+A clip of the model's length always has the same valid length L of T frames. The mask zeroes the frames from L on
+before every convolution, so a network that ends at frame L and pads with zeros computes the same in the frames before. What the
 pooling sees in the T - L frames behind is the same vector c in each of them, whatever the clip: the last convolution,
 1x1 and masked, gives zero there, so c = relu(batch norm of 0), residual branch included. Hence
     the mean over T     is  L / T * (the mean over L) + (T - L) / T * c,
@@ -21,6 +21,7 @@ from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.nemo.description import NemoModel
 from mbx_deploy.nemo.masked import JasperBlock, MaskedNetwork, SubBlock
 from mbx_deploy.nemo.preprocessor import Layout, clip_layout
+from mbx_deploy.train.jasper import JasperBlock as OurBlock
 from mbx_deploy.train.jasper import JasperBlockConfig, JasperConfig, JasperNet, build_jasper
 from mbx_deploy.train.model import BATCH_NORM_EPS
 
@@ -30,7 +31,7 @@ _PROOF_INPUTS = 8
 
 @dataclass(frozen=True)
 class Folded:
-    """network: ours, in evaluation mode. frontend: what feeds it. layout: of NeMo's frames. error: measured, relative."""
+    """network: ours, in evaluation mode. frontend: what feeds it. layout: of NeMo's frames. error: relative."""
 
     network: JasperNet
     frontend: FrontendConfig
@@ -90,22 +91,25 @@ def _frontend(model: NemoModel, layout: Layout, clip_samples: int, frames: int) 
 
 def _copy(network: JasperNet, masked: MaskedNetwork) -> None:
     for ours, theirs in zip(network.blocks, masked.blocks, strict=True):
-        assert isinstance(theirs, JasperBlock)
-        pairs = list(zip(ours.repeats, theirs.repeats, strict=True))
-        if theirs.residual is not None:
-            pairs.append((ours.residual, theirs.residual))
-        for our_part, their_part in pairs:
+        assert isinstance(ours, OurBlock) and isinstance(theirs, JasperBlock)
+        for our_part, their_part in zip(_parts(ours), _parts(theirs), strict=True):
             _copy_sub_block(our_part, their_part)
     network.decoder.weight.copy_(masked.get_buffer("weight"))
     network.decoder.bias.copy_(masked.get_buffer("bias"))
 
 
-def _copy_sub_block(ours: nn.Module, theirs: SubBlock) -> None:
+def _parts(block: OurBlock | JasperBlock) -> list[nn.Module]:
+    return [*block.repeats, *([] if block.residual is None else [block.residual])]
+
+
+def _copy_sub_block(ours: nn.Module, theirs: nn.Module) -> None:
+    assert isinstance(theirs, SubBlock)
     convs = [module for module in ours.children() if isinstance(module, nn.Conv2d)]
     for conv, source in zip(convs, theirs.convs, strict=True):
         conv.weight.copy_(source.get_buffer("weight")[:, :, None])
+    norm = ours.get_submodule("norm")
     for name in ("weight", "bias", "running_mean", "running_var"):
-        getattr(ours.norm, name).copy_(getattr(theirs.norm, name))
+        getattr(norm, name).copy_(getattr(theirs.norm, name))
 
 
 def _fold_masked_frames(network: JasperNet, masked: MaskedNetwork, model: NemoModel, layout: Layout) -> None:
@@ -125,8 +129,10 @@ def _fold_masked_frames(network: JasperNet, masked: MaskedNetwork, model: NemoMo
     weight, bias = masked.get_buffer("weight").double(), masked.get_buffer("bias").double()
     decoder = network.decoder
     if model.pooling == "max":
-        ours = network.blocks[-1].repeats[-1].norm
-        ours.bias.copy_(ours.bias.double() - constant)
+        ours = network.blocks[-1]
+        assert isinstance(ours, OurBlock)
+        shift = ours.repeats[-1].get_parameter("norm.bias")
+        shift.copy_(shift.double() - constant)
         decoder.bias.copy_(bias + weight @ constant)
         return
     share = layout.length / layout.total

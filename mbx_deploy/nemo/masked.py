@@ -16,7 +16,15 @@ from mbx_deploy.nemo.features import clip_features
 from mbx_deploy.nemo.preprocessor import Layout, clip_layout
 from mbx_deploy.train.model import BATCH_NORM_EPS
 
-_IGNORED_PREFIXES = ("preprocessor.", "loss.", "spec_augment", "crop_or_pad", "_accuracy", "_macro_accuracy", "eval_loss")
+_IGNORED_PREFIXES = (
+    "preprocessor.",
+    "loss.",
+    "spec_augment",
+    "crop_or_pad",
+    "_accuracy",
+    "_macro_accuracy",
+    "eval_loss",
+)
 _IGNORED_SUFFIXES = (".num_batches_tracked", "seq_range")
 
 
@@ -31,8 +39,9 @@ class Norm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the normalised values."""
         mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
-        return functional.batch_norm(x, mean, variance, self.get_buffer("weight"), self.get_buffer("bias"), False, 0.0,
-                                     BATCH_NORM_EPS)
+        return functional.batch_norm(
+            x, mean, variance, self.get_buffer("weight"), self.get_buffer("bias"), False, 0.0, BATCH_NORM_EPS
+        )
 
 
 class MaskedConv(nn.Module):

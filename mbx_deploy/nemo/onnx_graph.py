@@ -1,4 +1,4 @@
-"""The graph of a classifier that NeMo exported, read as Jasper blocks. What does not fit is refused by its node's name."""
+"""The graph of a classifier that NeMo exported, read as Jasper blocks. What does not fit is refused by name."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,8 @@ def read_network(data: bytes, path: Path) -> OnnxNetwork:
         constants = {} if outside else {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant" and not outside:
-                constants |= {node.output[0]: numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"}
+                for attribute in (found for found in node.attribute if found.name == "value"):
+                    constants[node.output[0]] = numpy_helper.to_array(attribute.t)
     except Exception as error:  # protobuf's and numpy's, without a common base
         raise InputError(f"can't read the ONNX file ({path}): it is damaged, {type(error).__name__}") from None
     reader = _Graph(path, constants)
@@ -126,9 +127,7 @@ def _walk(graph: _Graph, name: str, coefficients: int, frames: int | None) -> On
     pooling = found[0]
     kind = _pooling(graph, pooling, frames)
     weight, bias, logits = _linear(graph, pooling)
-    return OnnxNetwork(
-        tuple(blocks), tuple(parts), weight, bias, kind, found_coefficients, frames, name, logits
-    )
+    return OnnxNetwork(tuple(blocks), tuple(parts), weight, bias, kind, found_coefficients, frames, name, logits)
 
 
 def _plain_block(graph: _Graph, found: list[Any]) -> tuple[JasperBlockConfig, tuple[SubBlock, ...], str]:
@@ -158,7 +157,7 @@ def _residual_block(graph: _Graph, found: list[Any]) -> tuple[JasperBlockConfig,
         if len(kinds) != 1:
             raise graph.bad("a block mixes separable and other convolutions")
         branches.append((own, kinds.pop(), after))
-    branches.sort(key=lambda branch: (len(branch[0]) == 1 and not branch[1] and branch[0][0].weights[0].shape[2] == 1))
+    branches.sort(key=lambda branch: len(branch[0]) == 1 and not branch[1] and branch[0][0].weights[0].shape[2] == 1)
     (main, separable, end), (side, side_separable, side_end) = branches
     if end is not side_end or len(side) != 1 or side_separable or side[0].weights[0].shape[2] != 1:
         raise graph.bad("a residual branch is not one convolution with a kernel of 1")
@@ -196,7 +195,7 @@ def _sub_block(graph: _Graph, node: Any) -> tuple[SubBlock, bool, str]:
 
 
 def _conv(graph: _Graph, node: Any) -> tuple[np.ndarray, np.ndarray | None, int, int]:
-    """Return (weight, bias or None, dilation, groups). Raises InputError unless it is of stride 1 and keeps the length."""
+    """Return (weight, bias or None, dilation, groups). Raises InputError unless it keeps the number of frames."""
     attributes = _attributes(node)
     weight = graph.constant(node.input[1], node)
     if weight.ndim != 3:

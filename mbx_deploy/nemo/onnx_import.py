@@ -21,7 +21,7 @@ from mbx_deploy.nemo.description import CROP, describe_frontend
 from mbx_deploy.nemo.folding import LARGEST_ERROR
 from mbx_deploy.nemo.onnx_graph import OnnxNetwork, SubBlock, read_network
 from mbx_deploy.nemo.preprocessor import CEILING, Preprocessor, clip_layout
-from mbx_deploy.train.jasper import JasperConfig, JasperNet, build_jasper
+from mbx_deploy.train.jasper import JasperBlock, JasperConfig, JasperNet, build_jasper
 from mbx_deploy.train.model import BATCH_NORM_EPS
 
 MAX_FILE_BYTES = 256 << 20
@@ -133,7 +133,8 @@ def _build(config: JasperConfig, network: OnnxNetwork) -> JasperNet:
     module = build_jasper(config).eval()
     with torch.no_grad():
         for ours, theirs in zip(module.blocks, network.sub_blocks, strict=True):
-            parts: list[nn.Module] = list(ours.repeats) + ([ours.residual] if ours.residual is not None else [])
+            assert isinstance(ours, JasperBlock)
+            parts = [*ours.repeats, *([] if ours.residual is None else [ours.residual])]
             for part, source in zip(parts, theirs, strict=True):
                 _copy(part, source)
         module.decoder.weight.copy_(torch.from_numpy(network.weight))
@@ -178,10 +179,10 @@ def _compare(module: JasperNet, data: bytes, network: OnnxNetwork, path: Path) -
         raise InputError(f"onnxruntime can't run the model ({path}): {reason:.200}") from None
     with torch.no_grad():
         got = module(torch.from_numpy(values[:, :, None])).numpy()
-    error = float(np.abs(want - got).max() / max(np.abs(want).max(), 1e-6)) if want.shape == got.shape else np.inf
-    if not error < LARGEST_ERROR:
+    apart = float(np.abs(want - got).max() / max(np.abs(want).max(), 1e-6)) if want.shape == got.shape else np.inf
+    if not apart < LARGEST_ERROR:
         raise CheckFailed(
             f"the rebuilt network does not equal onnxruntime's ({path}, largest error over the largest logit): "
-            f"got {error:.3g}, need less than {LARGEST_ERROR:.3g}"
+            f"got {apart:.3g}, need less than {LARGEST_ERROR:.3g}"
         )
-    return error
+    return apart

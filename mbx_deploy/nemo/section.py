@@ -160,9 +160,8 @@ class Section:
 
     def bad(self, key: str, got: object, need: str) -> InputError:
         """Return the error for a value of the wrong kind."""
-        return InputError(
-            f"bad value in the .nemo file's configuration ({self.path}, {self._place(key)}): got {show(got)}, need {need}"
-        )
+        where = f"{self.path}, {self._place(key)}"
+        return InputError(f"bad value in the .nemo file's configuration ({where}): got {show(got)}, need {need}")
 
     def unsupported(self, key: str, got: str, need: str) -> InputError:
         """Return the error for a value that NeMo knows and we don't."""

@@ -1,7 +1,7 @@
 """Any network of Jasper blocks in PyTorch: what MatchboxNet, MarbleNet and QuartzNet are special cases of.
 
-Convolutions are Conv2d with kernels of (1, k), for the reason that model.py tells. Time has a fixed length and there are
-no masks; what NeMo's masks leave behind is folded into the weights (mbx_deploy/nemo/folding.py).
+Convolutions are Conv2d with kernels of (1, k), for the reason that model.py tells. Time has a fixed length and there
+are no masks; what NeMo's masks leave behind is folded into the weights (mbx_deploy/nemo/folding.py).
 """
 
 import dataclasses

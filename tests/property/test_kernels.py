@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from mbx_deploy.engines import _import_tflm
 from mbx_deploy.errors import InputError
 from mbx_deploy.passes import lower, verify_program
-from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Pointwise, Program, Requantization
+from mbx_deploy.program import (
+    Addition,
+    Average,
+    Buffer,
+    Call,
+    Convolution,
+    Maximum,
+    Pointwise,
+    Program,
+    Requantization,
+)
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim import kernels
 from mbx_deploy.sim import model as sim_model
@@ -88,6 +98,12 @@ class CAverage(ctypes.Structure):
     ]
 
 
+class CMaximum(ctypes.Structure):
+    """mbx_max_call."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in ("positions", "channels")]
+
+
 _library: ctypes.CDLL | None = None
 
 
@@ -153,6 +169,9 @@ def run_c(call: Call, inputs: list[np.ndarray], source: Buffer, target: Buffer) 
             call.low,
             call.high,
         )
+    elif isinstance(call, Maximum):
+        name = "mbx_max"
+        c = CMaximum(source.height * source.width, source.channels)
     else:
         name = "mbx_mean"
         positions = source.height * source.width
@@ -176,6 +195,8 @@ def run_twin(call: Call, inputs: list[np.ndarray], target: Buffer) -> np.ndarray
         result = kernels.add(inputs[0], inputs[1], call)
     elif isinstance(call, Average):
         result = kernels.mean(inputs[0], call)
+    elif isinstance(call, Maximum):
+        result = kernels.maximum(inputs[0])
     else:
         kernel = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
         result = kernel(inputs[0], call, target.shape)
@@ -302,6 +323,12 @@ def test_mean(
 ) -> None:
     call = Average("m", 0, 1, point_in, point_out, multiplier, shift)
     check_twins(call, Buffer("x", height, width, channels), Buffer("y", 1, 1, channels), seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths, st.integers(1, 40), channel_counts, seeds)
+def test_maximum(height: int, width: int, channels: int, seed: int) -> None:
+    check_twins(Maximum("m", 0, 1), Buffer("x", height, width, channels), Buffer("y", 1, 1, channels), seed)
 
 
 def test_add_may_write_over_its_input() -> None:
@@ -475,6 +502,15 @@ def test_mean_as_tflm(
     same = int(network.tensors[0].quantization.zeroPoint[0])
     output = network.mean(0, network.scale(0) * factor, same if point is None else point, axes, keep)
     compare_with_tflm(tflm, network.build(output), seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(inputs(), st.integers(1, 110), st.booleans(), st.sampled_from([(1, 2), (2, 1), (-3, -2)]), seeds)
+def test_maximum_as_tflm(
+    tflm: Any, network: Network, width: int, keep: bool, axes: tuple[int, int], seed: int
+) -> None:
+    network.tensors[0].shape[2] = width
+    compare_with_tflm(tflm, network.build(network.maximum(0, axes, keep)), seed)
 
 
 @settings(max_examples=60, deadline=None)

@@ -166,7 +166,10 @@ REFUSED: list[tuple[str, Change]] = [
     ("preprocessor.norm", part("preprocessor", norm=None, dct_type=1)),
     ("n_fft", part("preprocessor", n_fft=500)),
     ("normalize is 'per_feature'", lambda c: c.update(preprocessor=mel_preprocessor(normalize="per_feature"))),
-    ("normalize is 'per_feature'", lambda c: (c.update(preprocessor=mel_preprocessor()), c["preprocessor"].pop("normalize"))),
+    (
+        "normalize is 'per_feature'",
+        lambda c: (c.update(preprocessor=mel_preprocessor()), c["preprocessor"].pop("normalize")),
+    ),
     ("mag_power is 1.0", lambda c: c.update(preprocessor=mel_preprocessor(mag_power=1.0))),
     ("log_zero_guard_type is 'clamp'", lambda c: c.update(preprocessor=mel_preprocessor(log_zero_guard_type="clamp"))),
     ("exact_pad", lambda c: c.update(preprocessor=mel_preprocessor(exact_pad=True))),

@@ -10,7 +10,7 @@ import torch
 from mbx_deploy.errors import InputError
 from mbx_deploy.host_frontend import HostFrontend
 from mbx_deploy.nemo.calibration import real_calibration, synthetic_calibration
-from mbx_deploy.nemo.conversion import ImportRequest, import_model, import_nemo, read_nemo
+from mbx_deploy.nemo.conversion import ImportRequest, import_model, import_nemo
 from mbx_deploy.nemo.engine import NemoFloatEngine
 from mbx_deploy.nemo.masked import nemo_features
 from mbx_deploy.train.checkpoint import load_checkpoint
@@ -37,12 +37,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "no-crop, max": with_part("decoder", {"pooling_type": "max"}),
     "crop, max": with_part("decoder", {"pooling_type": "max"}, nemo_version="1.0.0"),
     "old MarbleNet": small_config(nemo_version="1.23.0", crop_or_pad_augment=None),
-    "short crop": small_config(nemo_version="2.2.1", crop_or_pad_augment={"_target_": "CropOrPadSpectrogramAugmentation", "audio_length": 64}),
+    "short crop": small_config(
+        nemo_version="2.2.1", crop_or_pad_augment={"_target_": "CropOrPadSpectrogramAugmentation", "audio_length": 64}
+    ),
     "last block residual": with_blocks(entry(8, 5), entry(12, 7, residual=True, repeat=3)),
-    "last block residual, max": {**with_blocks(entry(8, 5), entry(12, 7, residual=True)), "decoder": {"_target_": "x.ConvASRDecoderClassification", "feat_in": 12, "num_classes": 4, "pooling_type": "max"}},
+    "last block residual, max": {
+        **with_blocks(entry(8, 5), entry(12, 7, residual=True)),
+        "decoder": {
+            "_target_": "x.ConvASRDecoderClassification",
+            "feat_in": 12,
+            "num_classes": 4,
+            "pooling_type": "max",
+        },
+    },
     "one separable block": with_blocks(entry(12, 9)),
     "repeats without residual": with_blocks(entry(8, 5, repeat=3), entry(12, 3, repeat=2)),
-    "not separable": with_blocks(entry(8, 5, **FULL), entry(12, 7, residual=True, repeat=2, **FULL), entry(6, 1, **FULL)),
+    "not separable": with_blocks(
+        entry(8, 5, **FULL), entry(12, 7, residual=True, repeat=2, **FULL), entry(6, 1, **FULL)
+    ),
     "dilated": with_blocks(entry(8, 15, dilation=[4]), entry(8, 9, dilation=[12], residual=True), entry(6, 1)),
     "no masks": with_part("encoder", {"conv_mask": False}),
     "not separable at the end, crop": with_blocks(entry(8, 5), entry(6, 5, **FULL), nemo_version="2.2.1"),

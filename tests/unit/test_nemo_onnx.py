@@ -64,7 +64,9 @@ CONFIGS = {
     "MatchboxNet": small_config(),
     "three repeats": blocks(entry(8, 5), entry(12, 7, residual=True, repeat=3), entry(8, 1, **FULL)),
     "max": blocks(entry(8, 5), entry(12, 7, residual=True), entry(8, 1, **FULL), pooling="max"),
-    "not separable": blocks(entry(8, 5, **FULL), entry(12, 3, residual=True, **FULL), entry(8, 1, residual=True, **FULL)),
+    "not separable": blocks(
+        entry(8, 5, **FULL), entry(12, 3, residual=True, **FULL), entry(8, 1, residual=True, **FULL)
+    ),
 }
 
 
@@ -87,13 +89,17 @@ def test_equals_onnxruntime(tmp_path: Path, name: str, frames: int | None, fold:
 
 
 def test_the_graph_is_what_nemo_exports() -> None:
-    kinds = {node.op_type for node in onnx.load_model_from_string(onnx_bytes(build_classifier(small_config()))).graph.node}
+    kinds = {
+        node.op_type for node in onnx.load_model_from_string(onnx_bytes(build_classifier(small_config()))).graph.node
+    }
     assert "BatchNormalization" not in kinds
     assert {"Conv", "Relu", "Add", "Gemm"} <= kinds and kinds & {"Shape", "Reshape"}
 
 
 def test_the_front_end_of_the_yaml_and_without_one(tmp_path: Path) -> None:
-    model, labels, config = write(tmp_path, onnx_bytes(build_classifier(small_config())), small_config(nemo_version="2.2.1"))
+    model, labels, config = write(
+        tmp_path, onnx_bytes(build_classifier(small_config())), small_config(nemo_version="2.2.1")
+    )
     frontend = import_onnx(model, labels, config, None, None).frontend
     assert (frontend.pad_frames_before, frontend.num_frames, frontend.n_mfcc) == (13, 128, 10)
     config.write_text(yaml.safe_dump({"name": "x", "model": small_config()}))
@@ -128,7 +134,9 @@ class Other(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        options: dict[str, Any] = {"stride": {"stride": 2}, "groups": {"groups": 2}, "short": {"padding": 0}}.get(kind, {})
+        options: dict[str, Any] = {"stride": {"stride": 2}, "groups": {"groups": 2}, "short": {"padding": 0}}.get(
+            kind, {}
+        )
         self.kind = kind
         self.conv = nn.Conv1d(10, 8, 3, **{"padding": 1, **options})
         self.linear = nn.Linear(8, 4)
