@@ -1,9 +1,9 @@
 """NeMo's masked network -> ours: of fixed length, without masks, and proven to give the same logits.
 
 A clip of the model's length always has the same valid length L of T frames. The mask zeroes the frames from L on
-before every convolution, so a network that ends at frame L and pads with zeros computes the same in the frames before. What the
-pooling sees in the T - L frames behind is the same vector c in each of them, whatever the clip: the last convolution,
-1x1 and masked, gives zero there, so c = relu(batch norm of 0), residual branch included. Hence
+before every convolution, so a network that ends at frame L and pads with zeros computes the same in the frames before.
+What the pooling sees in the T - L frames behind is the same vector c in each of them, whatever the clip: the last
+convolution, 1x1 and masked, gives zero there, so c = relu(batch norm of 0), residual branch included. Hence
     the mean over T     is  L / T * (the mean over L) + (T - L) / T * c,
     the maximum over T  is  c + the maximum over L of relu(y - c), since y's own ReLU and c's leave c >= 0,
 and both are folded into the weights: the mean into the linear layer, the maximum into the last batch norm and the

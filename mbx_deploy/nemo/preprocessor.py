@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
@@ -49,7 +50,7 @@ def describe_preprocessor(section: Section, version: tuple[int, int] | None) -> 
         raise InputError(f"the .nemo file's preprocessor is not supported ({section.path}): {error.what}") from None
 
 
-_COMMON_KEYS = ("sample_rate", "window_size", "window_stride", "n_window_size", "n_window_stride", "window", "n_fft")
+_COMMON_KEYS: tuple[str, ...] = ("sample_rate", "window_size", "window_stride", "n_window_size", "n_window_stride", "window", "n_fft")
 _COMMON_KEYS += ("lowfreq", "highfreq", "log")
 
 
@@ -109,7 +110,7 @@ def _mel(section: Section, version: tuple[int, int] | None) -> Preprocessor:
     return Preprocessor(frontend, rule, zero_invalid=True, pad_to=section.whole("pad_to", 0, 1024, 16))
 
 
-def _common(section: Section, symmetric: bool = False) -> dict[str, int | float | str]:
+def _common(section: Section, symmetric: bool = False) -> dict[str, Any]:
     """Return what both classes name alike."""
     rate = section.whole("sample_rate", 8000, 48000, 16000)
     section.need_default("log", True)

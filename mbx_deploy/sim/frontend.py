@@ -89,9 +89,9 @@ def fft(windowed: np.ndarray, tables: FrontendTables) -> tuple[np.ndarray, np.nd
     """Return (real, imaginary) of the n_fft / 2 point complex FFT of samples packed in pairs, int32 values.
 
     windowed: Q28 or Q27 (n, window_length), zeros behind it up to n_fft. Even samples are real parts, odd ones
-    imaginary. Returns two arrays (n, n_fft / 2), scaled by 2^spectrum_bits. Decimation in time: bit-reversed input, a first pass
-    of four-point butterflies that only adds (two bits of growth fit above Q28), then stages of two-point butterflies,
-    each halving. No sum overflows: a complex value's magnitude is at most sqrt(2) * 2^30 after the first pass and no
+    imaginary. Returns two arrays (n, n_fft / 2), scaled by 2^spectrum_bits. Decimation in time: bit-reversed input, a
+    first pass of four-point butterflies that only adds (two bits of growth fit above Q28), then stages of two-point
+    butterflies, each halving. No sum overflows: a complex value's magnitude is at most sqrt(2) * 2^30 after the first pass and no
     stage enlarges it.
     Twin: mbx_fft().
     """
