@@ -50,7 +50,15 @@ def describe_preprocessor(section: Section, version: tuple[int, int] | None) -> 
         raise InputError(f"the .nemo file's preprocessor is not supported ({section.path}): {error.what}") from None
 
 
-_COMMON_KEYS: tuple[str, ...] = ("sample_rate", "window_size", "window_stride", "n_window_size", "n_window_stride", "window", "n_fft")
+_COMMON_KEYS: tuple[str, ...] = (
+    "sample_rate",
+    "window_size",
+    "window_stride",
+    "n_window_size",
+    "n_window_stride",
+    "window",
+    "n_fft",
+)
 _COMMON_KEYS += ("lowfreq", "highfreq", "log")
 
 

@@ -91,8 +91,8 @@ def fft(windowed: np.ndarray, tables: FrontendTables) -> tuple[np.ndarray, np.nd
     windowed: Q28 or Q27 (n, window_length), zeros behind it up to n_fft. Even samples are real parts, odd ones
     imaginary. Returns two arrays (n, n_fft / 2), scaled by 2^spectrum_bits. Decimation in time: bit-reversed input, a
     first pass of four-point butterflies that only adds (two bits of growth fit above Q28), then stages of two-point
-    butterflies, each halving. No sum overflows: a complex value's magnitude is at most sqrt(2) * 2^30 after the first pass and no
-    stage enlarges it.
+    butterflies, each halving. No sum overflows: a complex value's magnitude is at most sqrt(2) * 2^30 after the first
+    pass and no stage enlarges it.
     Twin: mbx_fft().
     """
     half = tables.config.n_fft // 2
