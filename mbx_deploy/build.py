@@ -16,6 +16,7 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
 from mbx_deploy.output import cannot_write, check_folder, write_folder
+from mbx_deploy.pretrained import artifact_of
 from mbx_deploy.recognizer import Recognizer, load_recognizer, parse_recognizer
 from mbx_deploy.target import Target, read_target
 from mbx_deploy.toolchain import find_tool, run_tool
@@ -59,15 +60,17 @@ def build(
     prefix: str = DEFAULT_PREFIX,
     stride_ms: int | None = None,
     progress: Progress = lambda line: None,
+    forward: str | None = None,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
 
+    model: a .tflite, or a .nemo, which is converted; forward: which of NeMo's forward passes that is taken for.
     folder: made, or replaced if it is an earlier build. stride_ms: between the windows of continuous audio. Where the
     target's compiler or CMake is missing the C project is written all the same.
     Raises InputError for a bad model, a target that it does not fit, or a folder that can't be written.
     """
     check_folder(folder)
-    recognizer = load_recognizer(model)
+    recognizer = load_recognizer(artifact_of(model, forward, progress))
     check_fit(recognizer, target)
     stride_frames = stride_in_frames(recognizer.config, stride_ms)
     files = generate_project(recognizer, target, prefix, stride_frames)

@@ -17,6 +17,11 @@ from mbx_deploy.errors import MbxError
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 ENGINE_CHOICES = click.Choice(["sim", "c", "tflm", "float"])
+FORWARD_OPTION = click.option(
+    "--forward",
+    type=click.Choice(["crop", "no-crop"]),
+    help="Of a .nemo: NeMo's forward pass up to 2.2, or from 2.3 on. Default: what the file says.",
+)
 DEFAULT_CLIPS = 200
 
 
@@ -59,13 +64,20 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
-@click.option("--model", help="A .tflite of mbx-deploy, or a shipped model's name. Default: the shipped model.")
+@click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
 @click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
+@FORWARD_OPTION
 @JSON_OPTION
 def build(
-    target: str, model: str | None, output: Path | None, prefix: str, stride_ms: int | None, as_json: bool
+    target: str,
+    model: str | None,
+    output: Path | None,
+    prefix: str,
+    stride_ms: int | None,
+    forward: str | None,
+    as_json: bool,
 ) -> None:
     """Generate the C project of a model for a target, and compile it."""
     from mbx_deploy import build as builder
@@ -75,7 +87,7 @@ def build(
 
     chosen = find_target(target)
     path = resolve_model(model)
-    report = builder.build(path, chosen, output or Path("build") / chosen.name, prefix, stride_ms, _say)
+    report = builder.build(path, chosen, output or Path("build") / chosen.name, prefix, stride_ms, _say, forward)
     if as_json:
         _print_json(report.to_dict())
         return
@@ -97,13 +109,17 @@ def build(
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--engine", type=ENGINE_CHOICES, default="sim", show_default=True, help="What computes it.")
 @click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
+@FORWARD_OPTION
 @JSON_OPTION
-def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, as_json: bool) -> None:
-    """Say which word each recording holds. MODEL: a .tflite, a shipped model's name, or for --engine float a .pt."""
+def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forward: str | None, as_json: bool) -> None:
+    """Say which word each recording holds.
+
+    MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt.
+    """
     from mbx_deploy import simulate as simulator
     from mbx_deploy.pretrained import resolve_model
 
-    _print_answers(simulator.simulate(resolve_model(model), clips, engine, trace, _note), as_json)
+    _print_answers(simulator.simulate(resolve_model(model), clips, engine, trace, _note, forward), as_json)
 
 
 @cli.command()
@@ -123,12 +139,13 @@ def run(folder: Path, clips: tuple[Path, ...], trace: bool, as_json: bool) -> No
 @click.argument("model")
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
-def features(model: str, clips: tuple[Path, ...], output: Path) -> None:
+@FORWARD_OPTION
+def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | None) -> None:
     """Write the int8 features that the network sees: features (clips, frames, coefficients), scale, zero_point."""
     from mbx_deploy import simulate as simulator
     from mbx_deploy.pretrained import resolve_model
 
-    shape = simulator.write_features(resolve_model(model), clips, output, _note)
+    shape = simulator.write_features(resolve_model(model), clips, output, _note, forward)
     click.echo(f"{click.format_filename(output)}: {' x '.join(map(str, shape))} (clips x frames x coefficients)")
 
 
@@ -327,6 +344,38 @@ def inspect(source: Path, as_json: bool) -> None:
         click.echo(render_inspection(found))
     if not found.sound:
         sys.exit(1)
+
+
+@cli.command("import")
+@click.argument("nemo", required=False, type=click.Path(path_type=Path), metavar="[MODEL.nemo]")
+@click.option("--model", type=click.Path(path_type=Path), help="A .nemo, or a classifier that NeMo exported to .onnx.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt or .tflite to write.")
+@FORWARD_OPTION
+@click.option("--data", type=click.Path(path_type=Path), help="Recordings to calibrate int8 on. Default: synthetic.")
+@click.option("--clip-ms", type=click.IntRange(30, 60000), help="The clips' length. Default: a second, or NeMo's crop.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Of an .onnx: a file of the words, one a line.")
+@click.option("--frontend", type=click.Path(path_type=Path), help="Of an .onnx: NeMo's YAML. Default: its stock MFCC.")
+@JSON_OPTION
+def import_command(
+    nemo: Path | None,
+    model: Path | None,
+    output: Path,
+    forward: str | None,
+    data: Path | None,
+    clip_ms: int | None,
+    labels: Path | None,
+    frontend: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a model of ours from a NeMo checkpoint, or from an ONNX file that NeMo exported."""
+    from mbx_deploy.nemo.conversion import ImportRequest, import_model
+
+    request = ImportRequest(nemo or model, output, forward, data, clip_ms, labels, frontend)
+    report = import_model(request, _note)
+    if as_json:
+        _print_json(report)
+        return
+    click.echo(f"{report['output']}: {len(report['labels'])} classes, {', '.join(report['labels'])}")
 
 
 @cli.command()

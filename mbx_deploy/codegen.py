@@ -15,7 +15,7 @@ import numpy as np
 from mbx_deploy import __version__
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import feature_multiplier
-from mbx_deploy.program import Addition, Average, Call, Convolution, Pointwise
+from mbx_deploy.program import Addition, Average, Call, Convolution, Maximum, Pointwise
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim.model import exponential_table
@@ -170,7 +170,7 @@ def constant_arrays(recognizer: Recognizer, prefix: str) -> list[CArray]:
     """Return the network's constants, in the order of the calls."""
     arrays: list[CArray] = []
     for number, call in enumerate(recognizer.program.calls):
-        if isinstance(call, Addition | Average):
+        if isinstance(call, Addition | Average | Maximum):
             continue
         shape = " x ".join(str(length) for length in call.weights.shape)
         r = call.requantization
@@ -186,8 +186,9 @@ def constant_arrays(recognizer: Recognizer, prefix: str) -> list[CArray]:
 def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
     """Return the front end's tables."""
     tables = recognizer.tables
+    kind = recognizer.config.window.removeprefix("hann_")
     arrays = [
-        CArray("window_q29", "int32_t", tables.window_q29, "periodic Hann window, Q29"),
+        CArray("window_q29", "int32_t", tables.window_q29, f"{kind} Hann window, Q29"),
         CArray("twiddle_q31", "int32_t", tables.twiddle_q31, "cos and sin of 2 pi k / n_fft, Q31"),
         CArray("mel_first", "uint16_t", tables.mel_first, "first bin of each mel filter"),
         CArray("mel_count", "uint16_t", tables.mel_count, "bins of each mel filter"),
@@ -219,6 +220,7 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "embedded": target.toolchain != "host",
         "arrays": constant_arrays(recognizer, prefix),
         "tables": frontend_arrays(recognizer),
+        "preemphasis_q30": tables.preemphasis_q30,
         "ln2_q24": tables.ln2_q24,
         "log_bias_q24": tables.log_bias_q24,
         "log_offset": tables.log_offset,
@@ -263,6 +265,9 @@ def _call_context(recognizer: Recognizer, number: int, call: Call, prefix: str) 
             "count": target.size_bytes,
             "other_offset": offsets[call.other],
         }
+    if isinstance(call, Maximum):
+        positions = source.height * source.width
+        return context | {"kind": "max", "kernel": "mbx_max", "positions": positions, "channels": source.channels}
     if isinstance(call, Average):
         positions = source.height * source.width
         return context | {

@@ -108,8 +108,8 @@ class HostEngine:
     ) -> None:
         """files: a generated project, for any target; without it, one is generated. flags: for gcc."""
         self.recognizer = recognizer
-        stride_frames = min(DEFAULT_STRIDE_FRAMES, recognizer.config.audio_frames)
-        host = generate_project(recognizer, find_target("host"), stride_frames=stride_frames)
+        stride = min(DEFAULT_STRIDE_FRAMES, recognizer.config.audio_frames)
+        host = generate_project(recognizer, find_target("host"), stride_frames=stride)
         if files is not None:
             host = {name: text for name, text in host.items() if name.startswith("board/") and name != "board/main.c"}
             host |= {name: text for name, text in files.items() if _is_portable(name)}

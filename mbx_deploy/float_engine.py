@@ -2,18 +2,43 @@
 
 Of a checkpoint (.pt) it is the PyTorch model. Of an artifact (.tflite) it is the same network in float arithmetic on
 dequantized weights, without rounding of activations: what int8 arithmetic costs shows, what int8 weights cost does not.
-Both see the front end's coefficients before they are quantized.
+Both see the front end's coefficients before they are quantized. Of a .nemo it is NeMo's own forward pass, on NeMo's own
+features, of a clip of any length that NeMo takes.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mbx_deploy.errors import ToolMissing
 from mbx_deploy.float_network import dequantize_network, float_logits
 from mbx_deploy.frontend import COEFFICIENT_FRACTION_BITS, FrontendConfig, build_tables
+from mbx_deploy.pretrained import check_forward
 from mbx_deploy.recognizer import load_recognizer
 from mbx_deploy.sim.frontend import coefficients
+
+if TYPE_CHECKING:
+    from mbx_deploy.nemo.engine import NemoFloatEngine
+
+
+def float_engine(
+    model: Path, forward: str | None = None, note: Callable[[str], None] = lambda line: None
+) -> "FloatEngine | NemoFloatEngine":
+    """Return the float engine of a model. forward: of a .nemo, see pretrained.artifact_of().
+
+    Raises InputError for a bad model, ToolMissing where torch is needed and not installed.
+    """
+    if model.suffix == ".nemo":
+        from mbx_deploy.nemo.conversion import require_import_extra
+
+        require_import_extra()
+        from mbx_deploy.nemo.engine import NemoFloatEngine
+
+        return NemoFloatEngine(model, forward, note)
+    check_forward(model, forward)
+    return FloatEngine(model)
 
 
 class FloatEngine:
@@ -52,6 +77,10 @@ class FloatEngine:
                 return module(inputs).numpy()[0].astype(np.float64)
 
         self._network = network
+
+    def takes(self, samples: int) -> bool:
+        """Return whether a clip of so many samples is taken as it is: only one of the model's length."""
+        return samples == self.config.clip_samples
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Return the coefficients of a clip, float64 (num_frames, num_coefficients). samples: int16 (clip_samples,)."""

@@ -139,6 +139,8 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
     if isinstance(op, ir.Mean):
         shape = network.model.tensors[op.output].shape[1:]
         return source.mean(axis=(1, 2)).reshape(len(source), *shape)
+    if isinstance(op, ir.Max):
+        return source.max(axis=(1, 2)).reshape(len(source), *network.model.tensors[op.output].shape[1:])
     if isinstance(op, ir.Add):
         return _activate(sources[0] + sources[1], op.activation)
     weights, bias = network.weights[number], network.biases[number]

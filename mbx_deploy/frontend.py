@@ -4,8 +4,10 @@ The tables are computed here once, in float64, and shipped as integers; nothing 
 stages use them is in sim/frontend.py and its twin, firmware_templates/src/mbx_frontend.c. The scales, for one frame:
 
     samples        int16           Q15, [-1, 1)
-    windowed       int32           Q28: (sample * window_q29) >> 16
-    spectrum       int32 re, im    X * 2^spectrum_bits; spectrum_bits = 30 - log2(n_fft / 2), 22 for 512 points
+    emphasized     int32           Q29, only with preemphasis: sample - preemphasis * the sample before it
+    windowed       int32           Q28: (sample * window_q29) >> 16; Q27 with preemphasis, which may double a sample
+    spectrum       int32 re, im    X * 2^spectrum_bits; spectrum_bits = 30 - log2(n_fft / 2), 22 for 512 points; one
+                                   less with preemphasis
     power          uint64          |X|^2 * 2^(2 * spectrum_bits), below 2^61
     mel            uint64          the same scale, each product with a Q32 weight truncated
     log_mel        int32           Q24, natural logarithm of mel + log_offset
@@ -32,12 +34,19 @@ WINDOWED_FRACTION_BITS = 28
 LOG_TABLE_BITS = 8
 LOG_MEL_FRACTION_BITS = 24
 DCT_FRACTION_BITS = 31
+PREEMPHASIS_FRACTION_BITS = 30
+EMPHASIZED_SHIFT = 14  # fraction bits of an emphasized sample behind those of a sample
 COEFFICIENT_FRACTION_BITS = 16
 
 
 @dataclass(frozen=True)
 class FrontendConfig:
     """Every parameter of the front end; the defaults are NeMo's MFCC for one second of audio at 16 kHz.
+
+    drop_frames_after: frames at a clip's end that are not computed. window: hann_periodic or hann_symmetric.
+    mel_scale: htk or slaney. mel_norm: none, or slaney (triangles of equal area). preemphasis: x[n] - preemphasis *
+    x[n - 1] before everything else; 0 is none. edge: what centred frames see beyond a clip's ends, its reflection or
+    zeros.
 
     Each of them is checked when the configuration is made: an InputError names the key, the value and the need.
     """
@@ -55,6 +64,12 @@ class FrontendConfig:
     n_mfcc: int = 64
     pad_frames_before: int = 0
     pad_frames_after: int = 0
+    drop_frames_after: int = 0
+    window: str = "hann_periodic"
+    mel_scale: str = "htk"
+    mel_norm: str = "none"
+    preemphasis: float = 0.0
+    edge: str = "reflect"
 
     def __post_init__(self) -> None:
         """Raise InputError for a value of the wrong type or out of its range."""
@@ -84,6 +99,11 @@ class FrontendConfig:
         _need(1e-9 <= self.log_offset <= 1.0, "log_offset", self.log_offset, "1e-9 to 1")
         for name in ("pad_frames_before", "pad_frames_after"):
             _need(0 <= getattr(self, name) <= 1024, name, getattr(self, name), "0 to 1024")
+        need = f"0 to {self.audio_frames + self.drop_frames_after - 1}, fewer than there are frames"
+        _need(self.drop_frames_after >= 0 < self.audio_frames, "drop_frames_after", self.drop_frames_after, need)
+        _need(0 <= self.preemphasis < 1, "preemphasis", self.preemphasis, "0 to below 1")
+        for name, choices in _CHOICES.items():
+            _need(getattr(self, name) in choices, name, getattr(self, name), " or ".join(choices))
 
     @property
     def lead(self) -> int:
@@ -92,10 +112,9 @@ class FrontendConfig:
 
     @property
     def audio_frames(self) -> int:
-        """Frames that are computed from a clip, without padded ones."""
-        if self.center:
-            return 1 + self.clip_samples // self.hop_length
-        return 1 + (self.clip_samples - self.window_length) // self.hop_length
+        """Frames that are computed from a clip, without padded and dropped ones."""
+        reach = 0 if self.center else self.window_length
+        return 1 + (self.clip_samples - reach) // self.hop_length - self.drop_frames_after
 
     @property
     def num_frames(self) -> int:
@@ -111,11 +130,17 @@ class FrontendConfig:
     def spectrum_bits(self) -> int:
         """log2 of the factor between the integer spectrum and X of samples in [-1, 1)."""
         stages = (self.n_fft // 2).bit_length() - 1
-        return WINDOWED_FRACTION_BITS - (stages - 2)
+        return WINDOWED_FRACTION_BITS - self.headroom_bits - (stages - 2)
+
+    @property
+    def headroom_bits(self) -> int:
+        """Bits by which windowed samples are smaller, because preemphasis may double a sample."""
+        return 1 if self.preemphasis else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field, as JSON takes it."""
-        return asdict(self)
+        """Return the fields as JSON takes them; _LATER_FIELDS only where they differ from their defaults."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in asdict(self).items() if k not in _LATER_FIELDS or v != defaults[k]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FrontendConfig":
@@ -135,10 +160,25 @@ class FrontendConfig:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+_CHOICES = {
+    "window": ("hann_periodic", "hann_symmetric"),
+    "mel_scale": ("htk", "slaney"),
+    "mel_norm": ("none", "slaney"),
+    "edge": ("reflect", "zero"),
+}
+# Models from before these existed keep their digest.
+_LATER_FIELDS = ("drop_frames_after", "preemphasis", *_CHOICES)
+
+
 def _check_type(name: str, value: object, annotation: object) -> None:
     kind = getattr(annotation, "__name__", str(annotation))
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    fits = {"int": isinstance(value, int) and is_number, "float": is_number, "bool": isinstance(value, bool)}[kind]
+    fits = {
+        "int": isinstance(value, int) and is_number,
+        "float": is_number,
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+    }[kind]
     _need(fits, name, value, f"a value of type {kind}")
 
 
@@ -151,7 +191,7 @@ def _need(condition: bool, name: str, value: object, need: str) -> None:
 class FrontendTables:
     """The integers that the simulator and the C share.
 
-    window_q29: int32 (window_length,), a periodic Hann window.
+    window_q29: int32 (window_length,), a Hann window. preemphasis_q30: 0 without preemphasis.
     twiddle_q31: int32 (n_fft / 2, 2), cos and sin of 2 pi k / n_fft.
     mel_first, mel_count: uint16 (n_mels,), the bins that a filter covers.
     mel_weights_q32: uint32 (sum of mel_count,), the filters' weights one after another.
@@ -172,21 +212,23 @@ class FrontendTables:
     log_bias_q24: int
     log_offset: int
     dct_q31: np.ndarray
+    preemphasis_q30: int
 
 
-def hann_window(length: int) -> np.ndarray:
-    """Return a periodic Hann window, float64 (length,). Source: torch.hann_window(length, periodic=True)."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+def hann_window(length: int, periodic: bool = True) -> np.ndarray:
+    """Return a Hann window, float64 (length,). Source: torch.hann_window(length, periodic)."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length if periodic else length - 1))
 
 
 def mel_filterbank(config: FrontendConfig) -> np.ndarray:
-    """Return the weights of the triangular HTK mel filters, not normalised: float64 (n_mels, n_fft / 2 + 1).
+    """Return the weights of the triangular mel filters: float64 (n_mels, n_fft / 2 + 1).
 
-    Source: torchaudio.functional.melscale_fbanks(norm=None, mel_scale="htk").
+    Source: torchaudio.functional.melscale_fbanks(norm=None, mel_scale="htk"); librosa.filters.mel(htk=False,
+    norm="slaney") for the scale and the norm of that name.
     """
     frequencies = np.linspace(0.0, config.sample_rate_hz / 2, config.n_fft // 2 + 1)
-    mel_edges = np.linspace(_hz_to_mel(config.low_hz), _hz_to_mel(config.high_hz), config.n_mels + 2)
-    edges = 700.0 * (10.0 ** (mel_edges / 2595.0) - 1.0)
+    low, high = (_hz_to_mel(hz, config.mel_scale) for hz in (config.low_hz, config.high_hz))
+    edges = _mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)
     widths = np.diff(edges)[:, None]
     if not np.all(widths > 0):
         raise InputError(
@@ -196,11 +238,25 @@ def mel_filterbank(config: FrontendConfig) -> np.ndarray:
     slopes = edges[:, None] - frequencies[None, :]
     rising = -slopes[:-2] / widths[:-1]
     falling = slopes[2:] / widths[1:]
-    return np.maximum(0.0, np.minimum(rising, falling))
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    return filters * (2.0 / (edges[2:] - edges[:-2]))[:, None] if config.mel_norm == "slaney" else filters
 
 
-def _hz_to_mel(hz: float) -> float:
-    return float(2595.0 * np.log10(1.0 + hz / 700.0))
+# Slaney's scale is linear up to 1000 Hz, 15 mel, and logarithmic from there on.
+_SLANEY_HZ_PER_MEL = 200.0 / 3
+_SLANEY_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hz: float, scale: str) -> float:
+    if scale == "htk":
+        return float(2595.0 * np.log10(1.0 + hz / 700.0))
+    return hz / _SLANEY_HZ_PER_MEL if hz < 1000.0 else 15.0 + float(np.log(hz / 1000.0) / _SLANEY_LOG_STEP)
+
+
+def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    return np.where(mel < 15.0, mel * _SLANEY_HZ_PER_MEL, 1000.0 * np.exp(_SLANEY_LOG_STEP * (mel - 15.0)))
 
 
 def dct_matrix(n_mfcc: int, n_mels: int) -> np.ndarray:
@@ -227,7 +283,7 @@ def build_tables(config: FrontendConfig) -> FrontendTables:
     dct = dct_matrix(config.n_mfcc, config.n_mels)[:, : (config.n_mels + 1) // 2]
     tables = FrontendTables(
         config=config,
-        window_q29=_to_fixed(hann_window(config.window_length), WINDOW_FRACTION_BITS),
+        window_q29=_to_fixed(hann_window(config.window_length, config.window == "hann_periodic"), WINDOW_FRACTION_BITS),
         twiddle_q31=_to_fixed(np.stack([np.cos(angle), np.sin(angle)], axis=1), 31),
         mel_first=np.array(first, dtype=np.uint16),
         mel_count=np.array(count, dtype=np.uint16),
@@ -237,6 +293,7 @@ def build_tables(config: FrontendConfig) -> FrontendTables:
         log_bias_q24=round(bits * float(np.log(2.0)) * 2**LOG_MEL_FRACTION_BITS),
         log_offset=max(1, round(config.log_offset * 2**bits)),
         dct_q31=_to_fixed(dct, DCT_FRACTION_BITS),
+        preemphasis_q30=round(config.preemphasis * 2**PREEMPHASIS_FRACTION_BITS),
     )
     prove_ranges(tables)
     return tables
@@ -254,11 +311,12 @@ def prove_ranges(tables: FrontendTables) -> None:
     """
     config = tables.config
     window_sum = int(tables.window_q29.astype(np.int64).sum()) + config.window_length
+    window_sum <<= config.headroom_bits  # what preemphasis may double
     largest_line = (window_sum >> (WINDOW_FRACTION_BITS - config.spectrum_bits)) + 64
     if largest_line >= 1 << 31:
         raise AssertionError("a spectrum line may leave int32")
     largest_mel = largest_line**2 * 2  # Parseval: lines share the energy of n_fft samples; twice one line's is ample
-    window_energy = int((tables.window_q29.astype(np.float64) ** 2).sum() * config.n_fft)
+    window_energy = int((tables.window_q29.astype(np.float64) ** 2).sum() * config.n_fft) << 2 * config.headroom_bits
     largest_mel = min(largest_mel * config.n_fft, window_energy >> (2 * (WINDOW_FRACTION_BITS - config.spectrum_bits)))
     if largest_mel + tables.log_offset >= 1 << 63:
         raise AssertionError("a mel energy may leave uint64")

@@ -84,6 +84,14 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Max:
+    """TFLite's REDUCE_MAX over height and width; input and output have one scale and zero point."""
+
+    input: int
+    output: int
+
+
+@dataclass(frozen=True)
 class FullyConnected:
     """TFLite's FULLY_CONNECTED. weights: (out, in)."""
 
@@ -94,7 +102,7 @@ class FullyConnected:
     activation: str
 
 
-Op = Conv2D | DepthwiseConv2D | Add | Mean | FullyConnected
+Op = Conv2D | DepthwiseConv2D | Add | Mean | Max | FullyConnected
 
 ACTIVATIONS = ("NONE", "RELU", "RELU6")
 PADDINGS = ("SAME", "VALID")
@@ -123,7 +131,7 @@ def op_inputs(op: Op) -> tuple[int, ...]:
 
 def op_name(op: Op) -> str:
     """Return TFLite's name of an op."""
-    names = {Conv2D: "CONV_2D", DepthwiseConv2D: "DEPTHWISE_CONV_2D", Add: "ADD", Mean: "MEAN"}
+    names = {Conv2D: "CONV_2D", DepthwiseConv2D: "DEPTHWISE_CONV_2D", Add: "ADD", Mean: "MEAN", Max: "REDUCE_MAX"}
     return names.get(type(op), "FULLY_CONNECTED")
 
 
@@ -151,7 +159,7 @@ def verify_model(model: Model) -> Model:
         _check_activation(model, op.output, where)
         _need(op.output not in written, where, "an output that is written twice", "one writer for each tensor")
         written.add(op.output)
-        if not isinstance(op, Mean):
+        if not isinstance(op, Mean | Max):
             _need(op.activation in ACTIVATIONS, where, f"the activation {op.activation}", " or ".join(ACTIVATIONS))
         _check_shapes(model, op, where)
     _need(model.output in written, "the network's output", "a tensor that nothing wrote", "the output of an op")
@@ -207,10 +215,13 @@ def _check_shapes(model: Model, op: Op, where: str) -> None:
         _check_constants(model, op, shape[0], where)
         return
     _need(len(source) == 4, where, f"an input of shape {source}", "four axes (1, height, width, channels)")
-    if isinstance(op, Mean):
+    if isinstance(op, Mean | Max):
         channels = (target[0], target[-1])
         fits = channels == (1, source[3]) and model.tensors[op.output].size == source[3]
-        _need(fits, where, f"the shapes {source} -> {target}", "the mean over height and width")
+        _need(fits, where, f"the shapes {source} -> {target}", "a reduction over height and width")
+        ends = [(model.tensors[i].scales, model.tensors[i].zero_point) for i in (op.input, op.output)]
+        kept = isinstance(op, Mean) or ends[0] == ends[1]
+        _need(kept, where, "another scale behind than before", "one scale and zero point for a maximum")
         return
     shape = model.tensors[op.weights].shape
     _need(len(shape) == 4 and len(target) == 4, where, f"weights {shape}, output {target}", "four axes")

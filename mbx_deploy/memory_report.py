@@ -10,7 +10,7 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.target import Target
 
-RECOGNIZER_STRUCT_BYTES = 56  # struct mbx_recognizer on a 32-bit core
+RECOGNIZER_STRUCT_BYTES = 64  # struct mbx_recognizer on a 32-bit core
 EXPONENTIALS_BYTES = 512
 CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a board are some 10 KB
 LIBRARY_CALL_STACK_BYTES = 64  # ample for memcpy, memset, memmove and libgcc's division, which bear no stack usage
@@ -33,7 +33,7 @@ def memory_needs(recognizer: Recognizer) -> MemoryNeeds:
     config = recognizer.config
     arena = -(-arena_bytes(recognizer) // 8) * 8
     ring = config.audio_frames * config.num_coefficients
-    history = 2 * (config.window_length + 2)
+    history = 2 * (config.window_length + 3)
     rest = 4 * config.num_coefficients + 3 * len(recognizer.labels)
     instance = -(-(RECOGNIZER_STRUCT_BYTES + arena + ring + history + rest) // 8) * 8
     weights = sum(array.size_bytes for array in constant_arrays(recognizer, "kws"))

@@ -12,6 +12,7 @@ from mbx_deploy.program import (
     Buffer,
     Call,
     Convolution,
+    Maximum,
     Pointwise,
     Program,
     Requantization,
@@ -89,6 +90,8 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
     where = (name, numbers[op.input], numbers[op.output])
     if isinstance(op, ir.Add):
         return _lower_add(model, op, name, numbers)
+    if isinstance(op, ir.Max):
+        return Maximum(*where)
     if isinstance(op, ir.Mean):
         positions = source.shape[1] * source.shape[2]
         ratio = float(source.scale) / float(target.scale)

@@ -1,6 +1,7 @@
 """The models that are shipped with the package."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from mbx_deploy.errors import InputError
@@ -26,3 +27,23 @@ def resolve_model(model: str | None) -> Path:
     if path.suffix or os.sep in model or os.path.exists(path):
         return path
     return shipped_model_path(model)
+
+
+def artifact_of(model: Path, forward: str | None = None, note: Callable[[str], None] = lambda line: None) -> Path:
+    """Return the .tflite of a model: the file itself, or what a .nemo converts to, kept for the next time.
+
+    forward: which of NeMo's forward passes a .nemo is to be taken for, instead of what the file says. note hears of
+    what was chosen. Raises InputError for an unusable .nemo, or for forward with another model.
+    """
+    if model.suffix == ".nemo":
+        from mbx_deploy.nemo.conversion import cached_artifact
+
+        return cached_artifact(model, forward, note)
+    check_forward(model, forward)
+    return model
+
+
+def check_forward(model: Path, forward: str | None) -> None:
+    """Raise InputError where a forward pass is chosen for a model that has only one."""
+    if forward is not None and model.suffix != ".nemo":
+        raise InputError(f"--forward is for .nemo models: got {model}", "leave it out")

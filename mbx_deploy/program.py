@@ -113,7 +113,16 @@ class Average:
     shift: int
 
 
-Call = Pointwise | Convolution | Addition | Average
+@dataclass(frozen=True)
+class Maximum:
+    """The largest value over all positions, a channel at a time. Kernel: mbx_max()."""
+
+    name: str
+    input: int
+    output: int
+
+
+Call = Pointwise | Convolution | Addition | Average | Maximum
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ ALLOWED_OPS = (
     "CONV_2D",
     "ADD",
     "MEAN",
+    "REDUCE_MAX",
     "AVERAGE_POOL_2D",
     "FULLY_CONNECTED",
 )
@@ -215,7 +216,7 @@ def io_quantization(data: bytes) -> tuple[Quantization, Quantization]:
 def check_graph(data: bytes, frames: int, coefficients: int) -> tuple[str, ...]:
     """Return the ops of an int8 .tflite in their order; the compiler can take every one.
 
-    Only ALLOWED_OPS; filters of CONV_2D are 1x1; activations int8 with one scale; weights int8
+    Only ALLOWED_OPS; CONV_2D has one group and filters of height 1; activations int8 with one scale; weights int8
     with a scale for each output channel and zero points of 0; biases int32; input [1, 1, frames,
     coefficients], output [1, classes].
 
@@ -234,7 +235,7 @@ def check_graph(data: bytes, frames: int, coefficients: int) -> tuple[str, ...]:
             raise CheckFailed(
                 f"the converted network holds an op that the compiler does not take (op {number}): "
                 f"got {name}, need one of {', '.join(ALLOWED_OPS)}",
-                "build the network of Conv2d with kernels (1, k), ReLU, +, mean and Linear alone",
+                "build the network of Conv2d with kernels (1, k), ReLU, +, mean or amax and Linear alone",
             )
         _check_op(f"op {number}, {name}", name, graph, op)
         ops.append(name)
@@ -273,7 +274,7 @@ def _check_op(where: str, name: str, graph: Any, op: Any) -> None:
     if len(inputs) > 2:
         _need(inputs[2].Type() == tflite.TensorType.INT32, f"{where}: bias", inputs[2].Type(), "int32")
     if name == "CONV_2D":
-        _need(shape[1:3] == (1, 1), f"{where}: filter", shape[1:3], "(1, 1)")
+        _need(shape[1] == 1, f"{where}: filter", shape[1:3], "a height of 1")
         groups = _shape(inputs[0])[3] // shape[3]
         _need(groups == 1, f"{where}: groups", groups, "1")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mbx_deploy import ir
 from mbx_deploy.artifact import pack_model, unpack_model
 from mbx_deploy.calibration import Range
 from mbx_deploy.float_network import FloatNetwork, WeightedOp, activation_tensors, over_channels
@@ -35,6 +36,9 @@ def set_ranges(int8_tflite: bytes, network: FloatNetwork, ranges: Sequence[Range
         stored.zeroPoint = np.array([quantization.zero_point], np.int64)
     taken: set[int] = set()
     for number, op in enumerate(network.model.ops):
+        if isinstance(op, ir.Max):  # picks a value, and can't scale it
+            tensors[op.output].quantization.scale = tensors[op.input].quantization.scale
+            tensors[op.output].quantization.zeroPoint = tensors[op.input].quantization.zeroPoint
         if isinstance(op, WeightedOp):
             _set_bias(model, network, number, op, taken)
     data = pack_model(model)

@@ -13,9 +13,10 @@ from mbx_deploy.audio import fit_clip, read_recording
 from mbx_deploy.build import Build
 from mbx_deploy.engines import Engine, FirmwareEngine, HostEngine, ProgramEngine, SimEngine, TflmEngine
 from mbx_deploy.errors import InputError
-from mbx_deploy.float_engine import FloatEngine, softmax
+from mbx_deploy.float_engine import float_engine, softmax
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.output import write_file
+from mbx_deploy.pretrained import artifact_of
 from mbx_deploy.recognizer import Recognizer, load_recognizer
 from mbx_deploy.session import ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item, Result
 from mbx_deploy.sim.model import features as sim_features
@@ -27,32 +28,40 @@ ITEMS_AT_ONCE = 50
 Note = Callable[[str], None]
 
 
-def read_clip(path: Path, config: FrontendConfig, note: Note) -> np.ndarray:
+def read_clip(
+    path: Path, config: FrontendConfig, note: Note, takes: Callable[[int], bool] = lambda samples: False
+) -> np.ndarray:
     """Return the recording as the model's clip, int16 (clip_samples,): see audio.fit_clip() for the rule.
 
-    note hears of every conversion. Raises InputError for a file that can't be read.
+    note hears of every conversion. takes: says of a number of samples whether the model takes them as they are.
+    Raises InputError for a file that can't be read.
     """
     recording = read_recording(path, config.sample_rate_hz)
     for text in recording.notes:
         note(f"{path}: {text}")
+    if takes(len(recording.samples)):
+        return recording.samples
     if len(recording.samples) > config.clip_samples:
         seconds = config.clip_samples / config.sample_rate_hz
         note(f"{path}: {len(recording.samples) / config.sample_rate_hz:.2f} s long, its loudest {seconds:g} s are used")
     return fit_clip(recording.samples, config.clip_samples)
 
 
-def simulate(model: Path, clips: Sequence[Path], engine: str, trace: bool, note: Note) -> list[dict[str, Any]]:
+def simulate(
+    model: Path, clips: Sequence[Path], engine: str, trace: bool, note: Note, forward: str | None = None
+) -> list[dict[str, Any]]:
     """Return one answer a recording: file, label, score, labels, scores, logits, engine, and stages where traced.
 
-    scores: posteriors in the order of labels, summing to 1. Raises InputError for a bad model or recording.
+    scores: posteriors in the order of labels, summing to 1. forward: of a .nemo, see pretrained.artifact_of().
+    Raises InputError for a bad model or recording.
     """
     if engine == "float":
-        return _simulate_float(model, clips, trace, note)
+        return _simulate_float(model, clips, trace, note, forward)
     if model.suffix == ".pt":
         raise InputError(
             f"the engine {engine} takes a .tflite model: got {model}", "use --engine float, or mbx-deploy export first"
         )
-    recognizer = load_recognizer(model)
+    recognizer = load_recognizer(artifact_of(model, forward, note))
     makers: dict[str, Callable[[Recognizer], Engine]] = {"sim": SimEngine, "c": HostEngine, "tflm": TflmEngine}
     return _answers(makers[engine](recognizer), recognizer, clips, trace, note)
 
@@ -66,12 +75,14 @@ def run_firmware(build: Build, clips: Sequence[Path], trace: bool, note: Note) -
     return _answers(engine, build.recognizer, clips, trace, note)
 
 
-def write_features(model: Path, clips: Sequence[Path], output: Path, note: Note) -> tuple[int, ...]:
+def write_features(
+    model: Path, clips: Sequence[Path], output: Path, note: Note, forward: str | None = None
+) -> tuple[int, ...]:
     """Write an .npz with features (int8), scale, zero_point and files; return the shape of features.
 
     The shape is (clips, frames, coefficients).
     """
-    recognizer = load_recognizer(model)
+    recognizer = load_recognizer(artifact_of(model, forward, note))
     program = recognizer.program
     rows = [sim_features(read_clip(path, recognizer.config, note), recognizer.tables, program) for path in clips]
     values = np.stack(rows)
@@ -128,11 +139,13 @@ def _stage(name: str, values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _simulate_float(model: Path, clips: Sequence[Path], trace: bool, note: Note) -> list[dict[str, Any]]:
-    engine = FloatEngine(model)
+def _simulate_float(
+    model: Path, clips: Sequence[Path], trace: bool, note: Note, forward: str | None
+) -> list[dict[str, Any]]:
+    engine = float_engine(model, forward, note)
     answers = []
     for path in clips:
-        samples = read_clip(path, engine.config, note)
+        samples = read_clip(path, engine.config, note, engine.takes)
         logits = engine.logits(samples)
         scores = softmax(logits)
         label = int(np.argmax(logits))

@@ -12,7 +12,7 @@ from mbx_deploy.artifact import read_metadata
 from mbx_deploy.errors import InputError
 
 MAX_FILE_BYTES = 64 << 20
-SUPPORTED_OPS = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN")
+SUPPORTED_OPS = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN", "REDUCE_MAX")
 
 
 def read_model_file(path: str | Path) -> bytes:
@@ -138,13 +138,14 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op
     if op.OutputsLength() != 1:
         raise InputError(f"the op has {op.OutputsLength()} outputs ({where}): need 1")
     output = _index(op.Outputs(0), tensors)
-    arity = {"ADD": (2, 2), "MEAN": (2, 2)}.get(name, (2, 3))
+    arity = {"ADD": (2, 2), "MEAN": (2, 2), "REDUCE_MAX": (2, 2)}.get(name, (2, 3))
     if not arity[0] <= len(inputs) <= arity[1]:
         raise InputError(f"the op has {len(inputs)} inputs ({where}): need {arity[0]} to {arity[1]}")
     first, second = _index(inputs[0], tensors), _index(inputs[1], tensors)
     bias = _index(inputs[2], tensors) if len(inputs) == 3 and inputs[2] >= 0 else None
-    if name == "MEAN":
-        return _mean(first, tensors[second], output, len(tensors[first].shape), where)
+    if name in ("MEAN", "REDUCE_MAX"):
+        _check_axes(tensors[second], len(tensors[first].shape), where)
+        return ir.Mean(first, output) if name == "MEAN" else ir.Max(first, output)
     options = _options(name, op)
     activation = _name_of("ActivationFunctionType", options.FusedActivationFunction())
     if name == "ADD":
@@ -163,15 +164,14 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op
     return ir.DepthwiseConv2D(first, second, bias, output, stride, dilation, padding, activation, depth)
 
 
-def _mean(source: int, axes: ir.Tensor, output: int, rank: int, where: str) -> ir.Mean:
+def _check_axes(axes: ir.Tensor, rank: int, where: str) -> None:
     if axes.data is None:
-        raise InputError(f"the axes of the mean are not constant ({where})")
+        raise InputError(f"the axes of the reduction are not constant ({where})")
     if rank == 0:
-        raise InputError(f"the mean is of a tensor without axes ({where})")
+        raise InputError(f"the reduction is of a tensor without axes ({where})")
     positive = sorted(int(axis) % rank for axis in np.atleast_1d(axes.data).ravel())
     if rank != 4 or positive != [1, 2]:
-        raise InputError(f"the mean is over other axes ({where}): got {positive}, need [1, 2], height and width")
-    return ir.Mean(source, output)
+        raise InputError(f"the reduction is over other axes ({where}): got {positive}, need [1, 2], height and width")
 
 
 def _options(name: str, op: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.program import Addition, Buffer, Call, Convolution, Pointwise, Program, Requantization
+from mbx_deploy.program import Addition, Buffer, Call, Convolution, Maximum, Pointwise, Program, Requantization
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.toolchain import compile_shared_library
 
@@ -65,6 +65,12 @@ class CAddition(ctypes.Structure):
         ("low", I16),
         ("high", I16),
     ]
+
+
+class CMaximum(ctypes.Structure):
+    """mbx_max_call."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in ("positions", "channels")]
 
 
 class CAverage(ctypes.Structure):
@@ -143,6 +149,9 @@ def run_c(call: Call, inputs: list[np.ndarray], source: Buffer, target: Buffer) 
             call.low,
             call.high,
         )
+    elif isinstance(call, Maximum):
+        name = "mbx_max"
+        c = CMaximum(source.height * source.width, source.channels)
     else:
         name = "mbx_mean"
         positions = source.height * source.width

@@ -155,6 +155,14 @@ class Network:
         axes_index = self.constant(np.array(axes, np.int32))
         return self.op("MEAN", [source, axes_index], output, "ReducerOptions", keepDims=keep)
 
+    def maximum(self, source: int, axes: Sequence[int] = (1, 2), keep: bool = False) -> int:
+        """Add a REDUCE_MAX over height and width; its scale and zero point are the source's."""
+        channels = self.shape(source)[-1]
+        point = int(self.tensors[source].quantization.zeroPoint[0])
+        output = self.activation((1, 1, 1, channels) if keep else (1, channels), self.scale(source), point)
+        axes_index = self.constant(np.array(axes, np.int32))
+        return self.op("REDUCE_MAX", [source, axes_index], output, "ReducerOptions", keepDims=keep)
+
     def fully_connected(
         self,
         source: int,

@@ -1,7 +1,8 @@
 /* The front end over many clips at once, for Python on the host. */
 #include "mbx_frontend.h"
 
-/* clips: [num_clips][clip_stride] samples, already padded by reflection; coefficients_q16: [num_clips][frames][count]. */
+/* clips: [num_clips][clip_stride] samples, already extended by half a window at both ends where frames are centred;
+ * coefficients_q16: [num_clips][frames][count]. */
 void mbx_host_coefficients(const mbx_frontend *frontend, const int16_t *clips, int64_t num_clips, int64_t clip_stride,
                            int64_t frames, int32_t *coefficients_q16, uint64_t *scratch);
 
@@ -11,7 +12,10 @@ void mbx_host_coefficients(const mbx_frontend *frontend, const int16_t *clips, i
     const int64_t count = frontend->n_mfcc != 0u ? frontend->n_mfcc : frontend->n_mels;
     for (int64_t clip = 0; clip < num_clips; clip++) {
         for (int64_t frame = 0; frame < frames; frame++) {
-            mbx_frame_coefficients(frontend, &clips[clip * clip_stride + frame * frontend->hop_length],
+            const int64_t start = frame * frontend->hop_length;
+            const mbx_extent extent = {(int32_t)(frontend->lead - start),
+                                       (int32_t)(clip_stride - frontend->lead - start)};
+            mbx_frame_coefficients(frontend, &clips[clip * clip_stride + start], extent,
                                    &coefficients_q16[(clip * frames + frame) * count], scratch, 0, 0);
         }
     }

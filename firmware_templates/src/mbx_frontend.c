@@ -3,8 +3,33 @@
 
 #include "mbx_fixed_point.h"
 
+/* Twin: preemphasize(), of the sample at a position of the frame: beyond an end of the recording that of its image. */
+static int32_t mbx_emphasized_sample(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, int32_t position)
+{
+    if (position < extent.first || position >= extent.end) {
+        if (f->zero_edges) {
+            return 0;
+        }
+        position = position < extent.first ? 2 * extent.first - position : 2 * (extent.end - 1) - position;
+    }
+    const int64_t before = position == extent.first ? 0 : samples[position - 1];
+    const int64_t product = mbx_shift_right_rounded(before * f->preemphasis_q30,
+                                                    MBX_PREEMPHASIS_FRACTION_BITS - MBX_EMPHASIZED_SHIFT);
+    return samples[position] * (INT32_C(1) << MBX_EMPHASIZED_SHIFT) - (int32_t)product;
+}
+
+/* Twin: apply_window(), of one sample of the frame. */
+static int32_t mbx_windowed_sample(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, uint32_t position)
+{
+    if (f->preemphasis_q30 == 0) {
+        return (int32_t)(((int64_t)samples[position] * f->window_q29[position]) >> 16);
+    }
+    const int64_t sample = mbx_emphasized_sample(f, samples, extent, (int32_t)position);
+    return (int32_t)((sample * f->window_q29[position]) >> (16 + MBX_EMPHASIZED_SHIFT + 1));
+}
+
 /* Twin: apply_window(), and the bit reversal of fft(). Even samples become real parts, odd ones imaginary parts. */
-static void mbx_apply_window(const mbx_frontend *f, const int16_t *samples, mbx_bin *bins)
+static void mbx_apply_window(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, mbx_bin *bins)
 {
     const uint32_t half = f->n_fft / 2u;
     uint32_t reversed = 0;
@@ -13,8 +38,8 @@ static void mbx_apply_window(const mbx_frontend *f, const int16_t *samples, mbx_
         int32_t re = 0;
         int32_t im = 0;
         if (even < f->window_length) { /* window_length is even */
-            re = (int32_t)(((int64_t)samples[even] * f->window_q29[even]) >> 16);
-            im = (int32_t)(((int64_t)samples[even + 1u] * f->window_q29[even + 1u]) >> 16);
+            re = mbx_windowed_sample(f, samples, extent, even);
+            im = mbx_windowed_sample(f, samples, extent, even + 1u);
         }
         bins[reversed].line.re = re;
         bins[reversed].line.im = im;
@@ -203,8 +228,8 @@ void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, in
 }
 
 /* Twin: frame_coefficients(). One call a stage. */
-void mbx_frame_coefficients(const mbx_frontend *f, const int16_t *samples, int32_t *coefficients_q16,
-                            uint64_t *scratch, mbx_observer observe, void *context)
+void mbx_frame_coefficients(const mbx_frontend *f, const int16_t *samples, mbx_extent extent,
+                            int32_t *coefficients_q16, uint64_t *scratch, mbx_observer observe, void *context)
 {
     mbx_bin *bins = (mbx_bin *)(void *)scratch;
     mbx_mel *mels = (mbx_mel *)(void *)&scratch[f->n_fft / 2u + 1u];
@@ -212,7 +237,7 @@ void mbx_frame_coefficients(const mbx_frontend *f, const int16_t *samples, int32
     const uint32_t mels_bytes = f->n_mels * (uint32_t)sizeof(mbx_mel);
     const uint32_t coefficients = f->n_mfcc != 0u ? f->n_mfcc : f->n_mels;
 
-    mbx_apply_window(f, samples, bins);
+    mbx_apply_window(f, samples, extent, bins);
     if (observe) {
         observe(context, MBX_STAGE_WINDOWED, bins, bins_bytes - (uint32_t)sizeof(mbx_bin));
     }

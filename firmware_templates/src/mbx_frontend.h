@@ -12,6 +12,8 @@
 #define MBX_LOG_MEL_FRACTION_BITS 24
 #define MBX_DCT_FRACTION_BITS 31
 #define MBX_COEFFICIENT_FRACTION_BITS 16
+#define MBX_PREEMPHASIS_FRACTION_BITS 30
+#define MBX_EMPHASIZED_SHIFT 14
 
 /* Tables and sizes; const, in flash. */
 typedef struct {
@@ -21,6 +23,8 @@ typedef struct {
     uint16_t lead;                   /* samples by which frame 0 begins before sample 0: window_length / 2, or 0 */
     uint16_t n_mels;                 /* at most MBX_MAX_MELS */
     uint16_t n_mfcc;                 /* 0: the log-mels are the coefficients */
+    uint16_t zero_edges;             /* 1: zeros lie beyond a recording's ends, 0: its reflection does */
+    int32_t preemphasis_q30;         /* 0: none */
     int32_t ln2_q24;
     int32_t log_bias_q24;            /* ln of the power's scale */
     uint64_t log_offset;             /* at the power's scale */
@@ -65,10 +69,20 @@ enum {
     MBX_STAGE_LAYERS = 16
 };
 
+/* Where a recording lies in a frame: the position of its first sample, and the position behind its last one. Before the
+ * frame or behind it is as good as anywhere there. */
+typedef struct {
+    int32_t first;
+    int32_t end;
+} mbx_extent;
+
+/* With preemphasis the two samples before a frame, and the one behind a recording's first frame, are read as well. */
+#define MBX_SAMPLES_BEFORE_FRAME 2
+
 /* Writes the coefficients of one frame, Q16.
  * samples: [window_length]; coefficients_q16: [n_mfcc or n_mels]; scratch: MBX_FRONTEND_SCRATCH_WORDS of 8 bytes. */
-void mbx_frame_coefficients(const mbx_frontend *frontend, const int16_t *samples, int32_t *coefficients_q16,
-                            uint64_t *scratch, mbx_observer observe, void *context);
+void mbx_frame_coefficients(const mbx_frontend *frontend, const int16_t *samples, mbx_extent extent,
+                            int32_t *coefficients_q16, uint64_t *scratch, mbx_observer observe, void *context);
 
 /* round(coefficient / scale) + zero_point, limited to int8; multiplier / 2^shift is 2^-16 / scale. */
 void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, int count, int32_t multiplier, int shift,

@@ -218,6 +218,19 @@ void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output)
     }
 }
 
+/* Twin: maximum(). */
+void mbx_max(const mbx_max_call *call, const int8_t *input, int8_t *output)
+{
+    for (uint32_t channel = 0; channel < call->channels; channel++) {
+        int8_t largest = input[channel];
+        for (uint32_t position = 1; position < call->positions; position++) {
+            const int8_t value = input[position * call->channels + channel];
+            largest = value > largest ? value : largest;
+        }
+        output[channel] = largest;
+    }
+}
+
 /* Twin: posteriors(). */
 void mbx_posteriors(const int8_t *logits, const uint16_t *exponentials_q15, uint16_t *posteriors_q15, uint32_t count)
 {

@@ -57,6 +57,11 @@ typedef struct {
     int8_t shift;
 } mbx_mean_call;
 
+typedef struct {
+    uint32_t positions;
+    uint32_t channels;
+} mbx_max_call;
+
 /* A 1x1 convolution, or a fully connected layer (one position). input [positions][in], output [positions][out]. */
 void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output);
 
@@ -70,6 +75,7 @@ void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other,
 
 /* input [positions][channels], output [channels]. */
 void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output);
+void mbx_max(const mbx_max_call *call, const int8_t *input, int8_t *output);
 
 /* Softmax: Q15 posteriors [count]. exponentials_q15 [256]: exp(-d * scale) for a logit d below the largest. */
 void mbx_posteriors(const int8_t *logits, const uint16_t *exponentials_q15, uint16_t *posteriors_q15, uint32_t count);

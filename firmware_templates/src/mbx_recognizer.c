@@ -6,8 +6,9 @@
 
 #include "mbx_kernels.h"
 
-/* history[0] is the sample before the frame that comes next: the reflection at a clip's end reaches back to it. */
-#define MBX_HISTORY_MARGIN 1u
+/* history begins before the frame that comes next: the reflection at a clip's end reaches back by one sample, and its
+ * preemphasis by another. */
+#define MBX_HISTORY_MARGIN ((uint32_t)MBX_SAMPLES_BEFORE_FRAME)
 
 mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory)
 {
@@ -19,6 +20,8 @@ mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memo
     self->model = model;
     self->memory = kept;
     self->history_count = model->frontend->lead;
+    self->extent.first = model->frontend->lead;
+    self->extent.end = INT32_MAX;
     self->clip_remaining = model->clip_samples;
     self->frames_until_window = model->audio_frames;
     self->started = model->frontend->lead == 0u;
@@ -32,13 +35,15 @@ static void mbx_take_frame(mbx_recognizer *self)
     const mbx_frontend *frontend = model->frontend;
     int16_t *frame = self->memory.history + MBX_HISTORY_MARGIN;
 
-    mbx_frame_coefficients(frontend, frame, self->memory.coefficients, self->memory.arena, self->observe,
+    mbx_frame_coefficients(frontend, frame, self->extent, self->memory.coefficients, self->memory.arena, self->observe,
                            self->context);
     mbx_quantize_features(self->memory.coefficients, self->memory.ring + self->ring_head * model->coefficients,
                           model->coefficients, model->feature_multiplier, model->feature_shift,
                           model->feature_zero_point);
     self->ring_head = self->ring_head + 1u == model->audio_frames ? 0u : self->ring_head + 1u;
     self->history_count -= frontend->hop_length;
+    self->extent.first -= self->extent.first >= -MBX_SAMPLES_BEFORE_FRAME ? frontend->hop_length : 0;
+    self->extent.end -= self->extent.end != INT32_MAX ? frontend->hop_length : 0;
     memmove(self->memory.history, self->memory.history + frontend->hop_length,
             (self->history_count + MBX_HISTORY_MARGIN) * sizeof(int16_t));
     self->frames_until_window--;
@@ -48,13 +53,13 @@ static void mbx_take_frame(mbx_recognizer *self)
     }
 }
 
-/* Writes the mirror image of a stream's first samples in front of them; the first sample itself is not repeated. */
-static void mbx_reflect_beginning(mbx_recognizer *self)
+/* Writes in front of a stream's first samples their mirror image, the first one not repeated, or zeros. */
+static void mbx_extend_beginning(mbx_recognizer *self)
 {
     const uint32_t lead = self->model->frontend->lead;
     int16_t *first = self->memory.history + MBX_HISTORY_MARGIN + lead;
     for (uint32_t i = 1; i <= lead; i++) {
-        first[-(ptrdiff_t)i] = first[i];
+        first[-(ptrdiff_t)i] = self->model->frontend->zero_edges ? 0 : first[i];
     }
     self->started = 1;
 }
@@ -75,7 +80,7 @@ static void mbx_append(mbx_recognizer *self, const int16_t *samples, uint32_t co
         return;
     }
     if (!self->started) {
-        mbx_reflect_beginning(self);
+        mbx_extend_beginning(self);
     }
     mbx_take_frame(self);
 }
@@ -95,7 +100,7 @@ mbx_status mbx_feed(mbx_recognizer *self, const int16_t *samples, size_t count, 
         const uint32_t taken = rest < missing ? (uint32_t)rest : missing;
         mbx_append(self, samples + *consumed, taken);
         *consumed += taken;
-        self->overlong |= taken > self->clip_remaining;
+        self->past_clip |= taken > self->clip_remaining;
         self->clip_remaining -= taken < self->clip_remaining ? taken : self->clip_remaining;
     }
     return self->window_ready ? MBX_WINDOW_READY : MBX_OK;
@@ -107,7 +112,7 @@ mbx_status mbx_finish_clip(mbx_recognizer *self)
     if (self == NULL || self->model == NULL) {
         return MBX_ERROR_ARGUMENT;
     }
-    if (self->overlong || self->finished) {
+    if (self->past_clip || self->finished) {
         return MBX_ERROR_STATE;
     }
     while (self->clip_remaining != 0u && !self->window_ready) {
@@ -116,13 +121,15 @@ mbx_status mbx_finish_clip(mbx_recognizer *self)
             return MBX_ERROR_STATE;
         }
     }
+    self->extent.end = (int32_t)self->history_count;
     /* Sample N - 2 - i follows as sample N + i; it lies 2 i + 1 before the newest one. */
     for (uint32_t back = 1; !self->window_ready; back += 2u) {
         if (back >= 2u * self->model->frontend->lead || back > self->history_count) {
             return MBX_ERROR_STATE; /* the clip's window was run before its end */
         }
         const int16_t mirrored = self->memory.history[MBX_HISTORY_MARGIN + self->history_count - 1u - back];
-        mbx_append(self, &mirrored, 1);
+        const int16_t behind = self->model->frontend->zero_edges ? 0 : mirrored;
+        mbx_append(self, &behind, 1);
     }
     self->finished = 1;
     return MBX_WINDOW_READY;
@@ -177,6 +184,7 @@ mbx_status mbx_run(mbx_recognizer *self, mbx_result *result)
         return MBX_ERROR_STATE;
     }
     self->window_ready = 0;
+    self->past_clip = 1;
     mbx_fill_input(self, (int8_t *)self->memory.arena + self->model->input_offset);
     mbx_invoke(self, result);
     return MBX_OK;

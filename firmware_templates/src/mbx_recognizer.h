@@ -50,7 +50,7 @@ typedef struct {
 
 /* The memory of an instance; the generated header gives the sizes. */
 typedef struct {
-    int16_t *history;         /* [window_length + 2] samples that a frame to come still needs */
+    int16_t *history;         /* [window_length + 3] samples that a frame to come still needs */
     int32_t *coefficients;    /* [coefficients] of one frame, Q16 */
     int8_t *ring;             /* [audio_frames][coefficients] features, the oldest one at ring_head */
     uint64_t *arena;          /* arena_bytes of activations, and the front end's working memory between inferences */
@@ -69,14 +69,15 @@ typedef struct {
 typedef struct {
     const mbx_model *model;
     mbx_memory memory;
+    mbx_extent extent;        /* of the recording, in the frame that comes next */
     uint32_t history_count;   /* samples in history, from the margin on */
     uint32_t clip_remaining;  /* samples until a clip would be full; 0 from then on */
     uint32_t ring_head;       /* slot of the oldest frame, and of the next one to be written */
     uint32_t frames_until_window;
-    uint8_t started;          /* the stream's beginning has been reflected */
-    uint8_t finished;         /* the clip's end has been reflected */
+    uint8_t started;          /* the stream's beginning has been extended */
+    uint8_t finished;         /* the clip's end has been extended */
     uint8_t window_ready;
-    uint8_t overlong;         /* more samples than a clip has were fed */
+    uint8_t past_clip;        /* more samples than a clip has were fed, or its window was run: it can't be finished */
     mbx_observer observe;
     void *context;
 } mbx_recognizer;

@@ -5,13 +5,16 @@ Every function takes all frames at once, one row a frame; the C takes one frame 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from mbx_deploy.frontend import (
     COEFFICIENT_FRACTION_BITS,
     DCT_FRACTION_BITS,
+    EMPHASIZED_SHIFT,
     LOG_MEL_FRACTION_BITS,
+    PREEMPHASIS_FRACTION_BITS,
     SAMPLE_TO_WINDOWED_SHIFT,
     FrontendConfig,
     FrontendTables,
@@ -22,52 +25,74 @@ from mbx_deploy.sim.fixed_point import clamp, multiply_high, shift_right_rounded
 Observer = Callable[[str, np.ndarray], None]
 
 
-def clip_frames(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
-    """Return the frames of a clip that stands alone: int16 (audio_frames, window_length).
+def clip_frames(samples: np.ndarray, tables: FrontendTables) -> np.ndarray:
+    """Return the frames of a clip that stands alone: int16 (audio_frames, window_length), or emphasized int32.
 
     samples: int16 (clip_samples,). Centred frames reach over both ends, where the clip is reflected (the sample at the
-    edge is not repeated). Only the samples under the window are read, so the reflection is half a window, not n_fft /
-    2.
+    edge is not repeated), or zeros are. Only the samples under the window are read, so that is half a window, not n_fft
+    / 2.
     """
-    padded = np.pad(samples, config.lead, mode="reflect") if config.lead else samples
-    return _slice_frames(padded, config)[: config.audio_frames]
+    padded = _extend(preemphasize(samples, tables), tables.config, 1)
+    return _slice_frames(padded, tables.config)[: tables.config.audio_frames]
 
 
-def stream_frames(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
-    """Return the frames of continuous audio that are complete: int16 (n, window_length).
+def stream_frames(samples: np.ndarray, tables: FrontendTables) -> np.ndarray:
+    """Return the frames of continuous audio that are complete: int16 (n, window_length), or emphasized int32.
 
-    samples: int16 (any,). The stream's beginning is reflected like a clip's; everywhere else frames see the real
+    samples: int16 (any,). The stream's beginning is extended like a clip's; everywhere else frames see the real
     samples beside them.
     """
+    config = tables.config
     if len(samples) <= config.lead:
         return np.zeros((0, config.window_length), np.int16)
-    padded = np.pad(samples, (config.lead, 0), mode="reflect") if config.lead else samples
-    return _slice_frames(padded, config)
+    return _slice_frames(_extend(preemphasize(samples, tables), config, 0), config)
+
+
+def preemphasize(samples: np.ndarray, tables: FrontendTables) -> np.ndarray:
+    """Return x[n] - preemphasis * x[n - 1], int32 Q29 (n,), the first sample as it is; int16 samples without it.
+
+    The product is rounded once, ties up. |result| < 2^30. Frames at an end see the reflection of these, not the
+    emphasis of the reflection. Twin: mbx_emphasized_sample().
+    """
+    if not tables.preemphasis_q30:
+        return samples
+    before = np.concatenate([np.zeros(1, np.int64), samples[:-1].astype(np.int64)])
+    product = shift_right_rounded(before * tables.preemphasis_q30, PREEMPHASIS_FRACTION_BITS - EMPHASIZED_SHIFT)
+    return ((samples.astype(np.int64) << EMPHASIZED_SHIFT) - product).astype(np.int32)
+
+
+def _extend(samples: np.ndarray, config: FrontendConfig, behind: int) -> np.ndarray:
+    """Return the samples with config.lead more before them, and as many behind them where behind is 1."""
+    if not config.lead:
+        return samples
+    mode: Literal["reflect", "constant"] = "reflect" if config.edge == "reflect" else "constant"
+    return np.pad(samples, (config.lead, behind * config.lead), mode=mode)
 
 
 def _slice_frames(padded: np.ndarray, config: FrontendConfig) -> np.ndarray:
     if len(padded) < config.window_length:
-        return np.zeros((0, config.window_length), np.int16)
+        return np.zeros((0, config.window_length), padded.dtype)
     windows = np.lib.stride_tricks.sliding_window_view(padded, config.window_length)
     return windows[:: config.hop_length]
 
 
 def apply_window(frames: np.ndarray, tables: FrontendTables) -> np.ndarray:
-    """Return the windowed samples, int32 values in Q28: (n, window_length). |result| <= 2^28.
+    """Return the windowed samples, int32 values in Q28 (Q27 if emphasized): (n, window_length). |result| <= 2^28.
 
-    frames: int16 (n, window_length). Twin: mbx_apply_window().
+    frames: int16 (n, window_length), or emphasized int32. Twin: mbx_apply_window().
     """
-    return (frames.astype(np.int64) * tables.window_q29) >> SAMPLE_TO_WINDOWED_SHIFT
+    emphasized = EMPHASIZED_SHIFT + tables.config.headroom_bits if tables.preemphasis_q30 else 0
+    return (frames.astype(np.int64) * tables.window_q29) >> (SAMPLE_TO_WINDOWED_SHIFT + emphasized)
 
 
 def fft(windowed: np.ndarray, tables: FrontendTables) -> tuple[np.ndarray, np.ndarray]:
     """Return (real, imaginary) of the n_fft / 2 point complex FFT of samples packed in pairs, int32 values.
 
-    windowed: Q28 (n, window_length), zeros behind it up to n_fft. Even samples are real parts, odd ones imaginary.
-    Returns two arrays (n, n_fft / 2), scaled by 2^spectrum_bits. Decimation in time: bit-reversed input, a first pass
-    of four-point butterflies that only adds (two bits of growth fit above Q28), then stages of two-point butterflies,
-    each halving. No sum overflows: a complex value's magnitude is at most sqrt(2) * 2^30 after the first pass and no
-    stage enlarges it.
+    windowed: Q28 or Q27 (n, window_length), zeros behind it up to n_fft. Even samples are real parts, odd ones
+    imaginary. Returns two arrays (n, n_fft / 2), scaled by 2^spectrum_bits. Decimation in time: bit-reversed input, a
+    first pass of four-point butterflies that only adds (two bits of growth fit above Q28), then stages of two-point
+    butterflies, each halving. No sum overflows: a complex value's magnitude is at most sqrt(2) * 2^30 after the first
+    pass and no stage enlarges it.
     Twin: mbx_fft().
     """
     half = tables.config.n_fft // 2
@@ -235,7 +260,7 @@ def quantize_features(coefficients_q16: np.ndarray, scale: float, zero_point: in
 def frame_coefficients(frames: np.ndarray, tables: FrontendTables, observe: Observer | None = None) -> np.ndarray:
     """Return the coefficients of frames, int32 in Q16: (n, num_coefficients). One call a stage.
 
-    frames: int16 (n, window_length). observe(stage, values) sees each stage's result.
+    frames: what clip_frames() or stream_frames() gives. observe(stage, values) sees each stage's result.
     Twin: mbx_frame_coefficients().
     """
     windowed = apply_window(frames, tables)
@@ -265,5 +290,5 @@ def coefficients(samples: np.ndarray, tables: FrontendTables, observe: Observer 
 
     samples: int16 (clip_samples,).
     """
-    frames = clip_frames(samples, tables.config)
+    frames = clip_frames(samples, tables)
     return pad_frames(frame_coefficients(frames, tables, observe), tables.config)

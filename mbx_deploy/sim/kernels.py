@@ -92,6 +92,11 @@ def mean(source: np.ndarray, call: Average) -> np.ndarray:
     return clamp(scaled + call.output_zero_point, -128, 127).astype(np.int8).reshape(1, 1, -1)
 
 
+def maximum(source: np.ndarray) -> np.ndarray:
+    """Return int8 (1, 1, channels), the largest value over all positions. Twin: mbx_max()."""
+    return source.reshape(-1, source.shape[-1]).max(axis=0).reshape(1, 1, -1)
+
+
 def posteriors(logits: np.ndarray, exponentials_q15: np.ndarray) -> np.ndarray:
     """Return the softmax of int8 logits, int32 values in Q15 (classes,); they sum to 1 within a rounding a class.
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mbx_deploy.frontend import FrontendTables
-from mbx_deploy.program import Addition, Average, Pointwise, Program
+from mbx_deploy.program import Addition, Average, Maximum, Pointwise, Program
 from mbx_deploy.sim import frontend, kernels
 from mbx_deploy.sim.frontend import Observer
 
@@ -30,7 +30,7 @@ def stream_features(samples: np.ndarray, tables: FrontendTables, program: Progra
     samples: int16 (any,). The first window is complete when its frames are; the next follow every stride_frames.
     """
     config = tables.config
-    frames = frontend.frame_coefficients(frontend.stream_frames(samples, config), tables)
+    frames = frontend.frame_coefficients(frontend.stream_frames(samples, tables), tables)
     starts = range(0, len(frames) - config.audio_frames + 1, stride_frames)
     windows = [frontend.pad_frames(frames[start : start + config.audio_frames], config) for start in starts]
     shape = (len(windows), config.num_frames, config.num_coefficients)
@@ -52,6 +52,8 @@ def logits(features_s8: np.ndarray, program: Program, observe: Observer | None =
             result = kernels.add(source, buffers[call.other], call)
         elif isinstance(call, Average):
             result = kernels.mean(source, call)
+        elif isinstance(call, Maximum):
+            result = kernels.maximum(source)
         elif call.depthwise:
             result = kernels.depthwise_conv_2d(source, call, target.shape)
         else:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.output import write_file
 from mbx_deploy.train.dataset import check_labels
+from mbx_deploy.train.jasper import ARCHITECTURE, JasperConfig, JasperNet, build_jasper
 from mbx_deploy.train.model import (
     MatchboxNet,
     MatchboxNetConfig,
@@ -27,19 +29,27 @@ _MOST_PARAMETERS = 1 << 24
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _INTEGERS = (torch.int64, torch.int32)
 
+NetworkConfig = MatchboxNetConfig | JasperConfig
+Network = MatchboxNet | JasperNet
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """Return the untrained network that a config describes."""
+    return build_jasper(config) if isinstance(config, JasperConfig) else build_matchboxnet(config)
+
 
 @dataclass(frozen=True)
 class CheckpointInfo:
     """What a checkpoint says of its model."""
 
-    model_config: MatchboxNetConfig
+    model_config: NetworkConfig
     frontend: FrontendConfig
     labels: tuple[str, ...]
     provenance: dict[str, Any]
 
 
-def save_checkpoint(path: Path, module: MatchboxNet, info: CheckpointInfo) -> None:
-    """Write a model file, whole or not at all."""
+def save_checkpoint(path: Path, module: nn.Module, info: CheckpointInfo) -> None:
+    """Write a model file, whole or not at all. module: of the kind that info.model_config describes."""
     weights = {
         name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in module.state_dict().items()
     }
@@ -54,7 +64,7 @@ def save_checkpoint(path: Path, module: MatchboxNet, info: CheckpointInfo) -> No
     save_torch(path, checkpoint)
 
 
-def load_checkpoint(path: Path) -> tuple[MatchboxNet, CheckpointInfo]:
+def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:
     """Return the network, in evaluation mode, and what the file says of it. Nothing in the file is
     executed.
 
@@ -79,7 +89,7 @@ def load_checkpoint(path: Path) -> tuple[MatchboxNet, CheckpointInfo]:
         check_labels(checkpoint["labels"])
         # It travels on as JSON: what JSON cannot say must not come in.
         json.dumps(checkpoint["provenance"])
-        model_config = MatchboxNetConfig.from_dict(checkpoint["model_config"])
+        model_config = _read_config(checkpoint["model_config"])
         info = CheckpointInfo(
             model_config,
             FrontendConfig.from_dict(checkpoint["frontend"]),
@@ -102,10 +112,17 @@ def load_checkpoint(path: Path) -> tuple[MatchboxNet, CheckpointInfo]:
     return _restore(path, model_config, checkpoint["model"]), info
 
 
-def _restore(path: Path, config: MatchboxNetConfig, weights: dict[str, Any]) -> MatchboxNet:
+def _read_config(values: dict[str, Any]) -> NetworkConfig:
+    """Return the config of the architecture that the values name; without a name it is MatchboxNet."""
+    if values.get("architecture") == ARCHITECTURE:
+        return JasperConfig.from_dict(values)
+    return MatchboxNetConfig.from_dict(values)
+
+
+def _restore(path: Path, config: NetworkConfig, weights: dict[str, Any]) -> Network:
     """Return the network with these weights; sizes are compared before any memory is taken."""
     with torch.device("meta"):
-        module = build_matchboxnet(config)
+        module = build_network(config)
     if count_parameters(module) > _MOST_PARAMETERS:
         raise InputError(
             f"damaged checkpoint ({path}): got a model of {count_parameters(module)} parameters, "

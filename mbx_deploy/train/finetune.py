@@ -22,6 +22,8 @@ from mbx_deploy.train.augment import AugmentConfig, augment_clip, float_features
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from mbx_deploy.train.dataset import SILENCE, UNKNOWN, Split, load_noise, load_split
 from mbx_deploy.train.evaluation import clip_inputs, command_interval, predict, to_inputs
+from mbx_deploy.train.jasper import JasperNet
+from mbx_deploy.train.model import MatchboxNet
 
 LEAST_CLIPS = 10
 INTERVAL_DRAWS = 2000
@@ -132,14 +134,16 @@ def finetune(
         "torch": str(torch.__version__),
     }
     model_config = replace(info.model_config, num_classes=len(config.words))
-    save_checkpoint(output, fitted, CheckpointInfo(model_config, info.frontend, config.words, provenance))  # type: ignore[arg-type]
+    save_checkpoint(output, fitted, CheckpointInfo(model_config, info.frontend, config.words, provenance))
     return report
 
 
 def load_base(path: Path) -> tuple[nn.Module, CheckpointInfo]:
     """Return a checkpoint to begin from. Raises InputError for another kind of file."""
     if path.suffix == ".tflite":
-        raise InputError(f"a quantized model can't be trained on: got {path}", "give the checkpoint, .pt or .nemo")
+        raise InputError(f"a quantized model can't be trained on: got {path}", "give the checkpoint, a .pt")
+    if path.suffix == ".nemo":
+        raise InputError(f"a .nemo can't be trained on as it is: got {path}", "first mbx-deploy import it to a .pt")
     return load_checkpoint(path)
 
 
@@ -265,11 +269,11 @@ def _prepare(base: nn.Module, info: CheckpointInfo, config: FinetuneConfig) -> n
 
 
 def trainable_parts(module: nn.Module) -> list[nn.Module]:
-    """Return the parts that fine-tuning changes besides the head: the last separable and the last pointwise block."""
-    parts = [getattr(module, name) for name in ("epilogue_1", "epilogue_2") if hasattr(module, name)]
-    if not parts:
-        raise InputError("this network can't be fine-tuned: it has no epilogue", "begin from a MatchboxNet")
-    return parts
+    """Return the parts that fine-tuning changes besides the head: the last two blocks, MatchboxNet's epilogue."""
+    if isinstance(module, JasperNet):
+        return list(module.blocks)[-2:]
+    assert isinstance(module, MatchboxNet)
+    return [module.epilogue_1, module.epilogue_2]
 
 
 def _measure_testing(

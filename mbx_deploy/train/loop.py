@@ -232,6 +232,8 @@ def _load_teacher(config: TrainConfig) -> tuple[MatchboxNet | None, dict[str, An
         return None, {}
     path = Path(config.teacher)
     teacher, info = load_checkpoint(path)
+    if not isinstance(teacher, MatchboxNet):
+        raise InputError(f"the teacher does not fit ({path}): need a MatchboxNet that mbx-deploy trained")
     if info.labels != config.labels or info.frontend != config.frontend:
         raise InputError(f"the teacher does not fit ({path}): its labels or its front end are not the configuration's")
     digest = hashlib.sha256()

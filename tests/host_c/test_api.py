@@ -58,7 +58,7 @@ def test_a_stream_in_chunks(config: FrontendConfig, part: float, stride: int, ch
     samples = np.random.default_rng(seed).integers(-32768, 32768, round(part * config.clip_samples)).astype(np.int16)
     instance = Instance(config, stride)
     instance.feed_all(samples, chunks)
-    frames = sim.frame_coefficients(sim.stream_frames(samples, config), instance.tables)
+    frames = sim.frame_coefficients(sim.stream_frames(samples, instance.tables), instance.tables)
     starts = range(0, len(frames) - config.audio_frames + 1, stride)
     windows = [sim.pad_frames(frames[start : start + config.audio_frames], config) for start in starts]
     expected = [instance.quantized(window) for window in windows]

@@ -95,7 +95,7 @@ def test_c_gives_the_simulators_bytes_often(config: FrontendConfig, kinds: list[
 def test_no_stage_leaves_its_type(config: FrontendConfig, kind: str, seed: int) -> None:
     """The simulator computes in 64 bits; every value that the C keeps in 32 bits must fit there."""
     tables = build_tables(config)  # prove_ranges() runs in it
-    frames = sim.clip_frames(signal(kind, config.clip_samples, config, seed), config)[:4]
+    frames = sim.clip_frames(signal(kind, config.clip_samples, config, seed), tables)[:4]
     windowed = sim.apply_window(frames, tables)
     assert np.abs(windowed).max() <= 1 << 28
     real, imag = fft_checked(windowed, tables)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.passes import verify_program
-from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Pointwise, Program, Requantization
+from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Maximum, Pointwise, Program, Requantization
 from mbx_deploy.sim import kernels
 from mbx_deploy.sim import model as sim_model
 from tests.c_kernels import I8, I16, I32, U32, CAddition, library, run_c
@@ -23,6 +23,8 @@ def run_twin(call: Call, inputs: list[np.ndarray], target: Buffer) -> np.ndarray
         result = kernels.add(inputs[0], inputs[1], call)
     elif isinstance(call, Average):
         result = kernels.mean(inputs[0], call)
+    elif isinstance(call, Maximum):
+        result = kernels.maximum(inputs[0])
     else:
         kernel = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
         result = kernel(inputs[0], call, target.shape)
@@ -149,6 +151,12 @@ def test_mean(
 ) -> None:
     call = Average("m", 0, 1, point_in, point_out, multiplier, shift)
     check_twins(call, Buffer("x", height, width, channels), Buffer("y", 1, 1, channels), seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths, st.integers(1, 40), channel_counts, seeds)
+def test_maximum(height: int, width: int, channels: int, seed: int) -> None:
+    check_twins(Maximum("m", 0, 1), Buffer("x", height, width, channels), Buffer("y", 1, 1, channels), seed)
 
 
 def test_add_may_write_over_its_input() -> None:

@@ -159,6 +159,13 @@ def test_mean_as_tflm(
     compare_with_tflm(tflm, network.build(output), seed)
 
 
+@settings(max_examples=40, deadline=None)
+@given(inputs(), st.integers(1, 110), st.booleans(), st.sampled_from([(1, 2), (2, 1), (-3, -2)]), seeds)
+def test_maximum_as_tflm(tflm: Any, network: Network, width: int, keep: bool, axes: tuple[int, int], seed: int) -> None:
+    network.tensors[0].shape[2] = width
+    compare_with_tflm(tflm, network.build(network.maximum(0, axes, keep)), seed)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data(), inputs(), st.integers(1, 20), st.booleans(), scales, activations, seeds)
 def test_fully_connected_as_tflm(

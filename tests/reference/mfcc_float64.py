@@ -25,6 +25,12 @@ def mfcc(
     n_mfcc: int,
     pad_frames_before: int = 0,
     pad_frames_after: int = 0,
+    drop_frames_after: int = 0,
+    window: str = "hann_periodic",
+    mel_scale: str = "htk",
+    mel_norm: str = "none",
+    preemphasis: float = 0.0,
+    edge: str = "reflect",
 ) -> np.ndarray:
     """Return the features of a clip: float64 (frames, coefficients).
 
@@ -33,13 +39,20 @@ def mfcc(
     n_fft // 2 samples, 1 + n // hop_length frames. Otherwise it covers the window_length samples
     from i * hop_length on, 1 + (n - window_length) // hop_length frames, no partial ones.
     n_mfcc: 0 gives the log-mel energies themselves, coefficients = n_mels.
-    The frames of padding are raw zeros, not the features of silence.
+    The frames of padding are raw zeros, not the features of silence. Of the frames of audio the last
+    drop_frames_after are left out.
+    preemphasis: x[n] - preemphasis * x[n - 1], x[0] as it is. edge: reflect, or zero: centred frames
+    see zeros beyond the ends. mel_scale: htk or slaney (librosa's default). mel_norm: none or slaney.
     """
     assert samples.dtype == np.int16
     signal = samples.astype(np.float64) / 32768.0
-    framed = _frames(signal, window_length, hop_length, n_fft, center)
-    power = np.abs(np.fft.rfft(framed * _periodic_hann(window_length), n_fft)) ** 2
-    mel = power @ _mel_filterbank(sample_rate_hz, n_fft, n_mels, low_hz, high_hz)
+    if preemphasis:
+        signal = np.append(signal[:1], signal[1:] - preemphasis * signal[:-1])
+    framed = _frames(signal, window_length, hop_length, n_fft, center, edge)
+    framed = framed[: len(framed) - drop_frames_after]
+    taper = _periodic_hann(window_length) if window == "hann_periodic" else np.hanning(window_length)
+    power = np.abs(np.fft.rfft(framed * taper, n_fft)) ** 2
+    mel = power @ _mel_filterbank(sample_rate_hz, n_fft, n_mels, low_hz, high_hz, mel_scale, mel_norm)
     features = np.log(mel + log_offset)
     if n_mfcc:
         features = features @ _dct_matrix(n_mels)[:n_mfcc].T
@@ -56,7 +69,9 @@ def round_to_int8(features: np.ndarray, scale: float, zero_point: int) -> np.nda
     return np.clip(rounded, -128, 127).astype(np.int8)
 
 
-def _frames(signal: np.ndarray, window_length: int, hop_length: int, n_fft: int, center: bool) -> np.ndarray:
+def _frames(
+    signal: np.ndarray, window_length: int, hop_length: int, n_fft: int, center: bool, edge: str = "reflect"
+) -> np.ndarray:
     """Return the samples under the window of each frame: (frames, window_length).
 
     torch.stft puts the window in the middle of the n_fft samples; outside of it they count for
@@ -67,6 +82,8 @@ def _frames(signal: np.ndarray, window_length: int, hop_length: int, n_fft: int,
         assert signal.size > reach, "reflection needs more samples than it adds"
         before = signal[1 : reach + 1][::-1]
         after = signal[-reach - 1 : -1][::-1]
+        if edge == "zero":
+            before, after = np.zeros(reach), np.zeros(reach)
         signal = np.concatenate([before, signal, after])
         first = (n_fft - window_length) // 2
         count = 1 + (signal.size - n_fft) // hop_length
@@ -85,20 +102,35 @@ def _periodic_hann(length: int) -> np.ndarray:
 
 
 @lru_cache
-def _mel_filterbank(sample_rate_hz: int, n_fft: int, n_mels: int, low_hz: float, high_hz: float) -> np.ndarray:
+def _mel_filterbank(
+    sample_rate_hz: int,
+    n_fft: int,
+    n_mels: int,
+    low_hz: float,
+    high_hz: float,
+    scale: str = "htk",
+    norm: str = "none",
+) -> np.ndarray:
     """Return the weights: (n_fft // 2 + 1, n_mels).
 
     Triangles over frequency in Hz, each with its peak of 1 where its neighbours end, corners
-    equally spaced on the HTK mel scale, 2595 * log10(1 + f / 700).
+    equally spaced on the HTK mel scale, 2595 * log10(1 + f / 700), or on Slaney's: 3 / 200 mel a Hz up
+    to 1000 Hz, from there 27 mel for each factor of 6.4. Slaney's norm makes each area 1.
     """
-    low_mel, high_mel = 2595.0 * np.log10(1.0 + np.array([low_hz, high_hz]) / 700.0)
-    corner_mels = np.linspace(low_mel, high_mel, n_mels + 2)
-    corners_hz = 700.0 * (10.0 ** (corner_mels / 2595.0) - 1.0)
+    if scale == "htk":
+        low_mel, high_mel = 2595.0 * np.log10(1.0 + np.array([low_hz, high_hz]) / 700.0)
+        corner_mels = np.linspace(low_mel, high_mel, n_mels + 2)
+        corners_hz = 700.0 * (10.0 ** (corner_mels / 2595.0) - 1.0)
+    else:
+        hz = np.array([low_hz, high_hz])
+        mels = np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
+        corner_mels = np.linspace(mels[0], mels[1], n_mels + 2)
+        corners_hz = np.where(corner_mels < 15, corner_mels * 200 / 3, 1000 * 6.4 ** ((corner_mels - 15) / 27))
     bins_hz = np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft
     weights = np.empty((bins_hz.size, n_mels))
     for m in range(n_mels):
         triangle = np.interp(bins_hz, corners_hz[m : m + 3], [0.0, 1.0, 0.0])
-        weights[:, m] = triangle
+        weights[:, m] = triangle * (2 / (corners_hz[m + 2] - corners_hz[m]) if norm == "slaney" else 1)
     return weights
 
 

@@ -39,6 +39,35 @@ CASES = {
         0.6,
         20,
     ),
+    "nemo mel": Case(
+        FrontendConfig(
+            n_mfcc=0,
+            log_offset=2.0**-24,
+            window="hann_symmetric",
+            mel_scale="slaney",
+            mel_norm="slaney",
+            preemphasis=0.97,
+            edge="zero",
+            drop_frames_after=1,
+        ),
+        0.09,
+        80,
+    ),
+    "nemo mel 20 ms": Case(
+        FrontendConfig(
+            n_mfcc=0,
+            window_length=320,
+            n_mels=80,
+            log_offset=2.0**-24,
+            window="hann_symmetric",
+            mel_scale="slaney",
+            mel_norm="slaney",
+            preemphasis=0.97,
+            pad_frames_after=11,
+        ),
+        0.09,
+        80,
+    ),
 }
 
 NAMES = ["shipped", *CASES]

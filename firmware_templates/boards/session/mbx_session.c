@@ -6,6 +6,7 @@
 
 typedef struct {
     uint32_t trace_level;
+    uint32_t windows; /* that the item's audio gave */
     int broken;
 } mbx_session;
 
@@ -37,18 +38,20 @@ static mbx_status run(mbx_recognizer *recognizer, mbx_session *session)
 {
     mbx_result result;
     const mbx_status status = mbx_run(recognizer, &result);
+    session->windows++;
     if (status == MBX_OK && !write_result(recognizer, &result)) {
         session->broken = 1;
     }
     return status;
 }
 
-/* Feeds a block, running every window that becomes ready in it. */
-static mbx_status feed(mbx_recognizer *recognizer, mbx_session *session, const int16_t *samples, uint32_t count)
+/* Feeds a block, running the windows that become ready in it, up to most of the item. */
+static mbx_status feed(mbx_recognizer *recognizer, mbx_session *session, const int16_t *samples, uint32_t count,
+                       uint32_t most)
 {
     uint32_t done = 0;
     mbx_status status = MBX_OK;
-    while (done < count && (status == MBX_OK) && !session->broken) {
+    while (done < count && (status == MBX_OK) && !session->broken && session->windows < most) {
         size_t consumed = 0;
         status = mbx_feed(recognizer, samples + done, count - done, &consumed);
         done += (uint32_t)consumed;
@@ -65,6 +68,7 @@ static mbx_status serve_audio(mbx_recognizer *recognizer, mbx_session *session, 
     int16_t samples[BLOCK_SAMPLES];
     mbx_status status = MBX_OK;
     const int is_clip = kind == MBX_ITEM_CLIP;
+    session->windows = 0;
     const uint32_t fed = is_clip && count > recognizer->model->clip_samples ? recognizer->model->clip_samples : count;
     for (uint32_t done = 0; done < count && !session->broken;) {
         const uint32_t rest = count - done;
@@ -72,12 +76,13 @@ static mbx_status serve_audio(mbx_recognizer *recognizer, mbx_session *session, 
         if (!mbx_session_read(samples, length * 2u)) {
             session->broken = 1;
         } else if (status == MBX_OK && done < fed) {
-            status = feed(recognizer, session, samples, length < fed - done ? length : fed - done);
+            status = feed(recognizer, session, samples, length < fed - done ? length : fed - done,
+                          is_clip ? 1u : UINT32_MAX);
         }
         done += length;
     }
     if (is_clip && status == MBX_OK && !session->broken) {
-        /* A front end without centring has its window ready, and run, before the clip ends. */
+        /* A front end without centring, or that drops frames, may have its window ready, and run, before the clip ends. */
         status = mbx_finish_clip(recognizer);
         status = status == MBX_WINDOW_READY ? run(recognizer, session) : MBX_OK;
     }
@@ -106,7 +111,7 @@ static mbx_status serve_features(mbx_recognizer *recognizer, mbx_session *sessio
 
 int mbx_session_serve(mbx_recognizer *recognizer)
 {
-    mbx_session session = {0, 0};
+    mbx_session session = {0, 0, 0};
     uint32_t head[3]; /* magic, trace level, items */
     if (!mbx_session_read(head, sizeof head) || head[0] != MBX_SESSION_MAGIC) {
         return 1;

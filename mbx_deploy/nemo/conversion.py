@@ -1,0 +1,260 @@
+"""A .nemo file -> a model of ours: a checkpoint (.pt), or int8 TFLite, kept by digest so that it is made once."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata as packages
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mbx_deploy import __version__
+from mbx_deploy.errors import InputError, ToolMissing
+from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.nemo.calibration import (
+    Calibration,
+    real_calibration,
+    synthetic_calibration,
+    synthetic_origin,
+)
+from mbx_deploy.output import write_file
+from mbx_deploy.toolchain import cache_folder
+
+if TYPE_CHECKING:
+    from mbx_deploy.nemo.description import NemoModel
+    from mbx_deploy.nemo.masked import MaskedNetwork
+    from mbx_deploy.train.jasper import JasperNet
+
+CONVERSION_VERSION = 1  # counted up where the same file would give another artifact
+_TOOLS = ("ai-edge-litert", "onnx", "onnx2tf", "tensorflow", "torch")
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A foreign model as one of ours. name: of its file. network: in evaluation mode. frontend: what feeds it.
+
+    provenance: where it comes from, as JSON. notes: what the user ought to know.
+    """
+
+    name: str
+    network: "JasperNet"
+    frontend: FrontendConfig
+    labels: tuple[str, ...]
+    provenance: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def require_import_extra() -> None:
+    """Raise ToolMissing unless what reading a .nemo takes is installed. Imports nothing."""
+    missing = [package for name, package in (("torch", "torch"), ("yaml", "pyyaml")) if find_spec(name) is None]
+    if missing:
+        raise ToolMissing(
+            f"reading a .nemo needs Python packages that are not installed: {', '.join(missing)}",
+            "pip install mbx-deploy[train]",
+        )
+
+
+def read_nemo(path: Path, forward: str | None = None) -> "tuple[NemoModel, MaskedNetwork, str]":
+    """Return what a .nemo describes, NeMo's network with its weights, and the file's SHA-256.
+
+    Raises InputError: as read_archive(), describe(), load_weights() and build_masked().
+    """
+    require_import_extra()
+    from mbx_deploy.nemo.archive import read_archive
+    from mbx_deploy.nemo.description import describe
+    from mbx_deploy.nemo.masked import build_masked
+    from mbx_deploy.nemo.weights import load_weights
+
+    archive = read_archive(path)
+    model = describe(archive.config, path, forward)
+    weights = load_weights(archive.weights, path)
+    digest = hashlib.sha256(archive.config + b"\0" + archive.weights).hexdigest()
+    return model, build_masked(model, weights), digest
+
+
+def import_nemo(path: Path, forward: str | None = None, clip_ms: int | None = None) -> Imported:
+    """Return a .nemo as a model of ours, proven to equal NeMo's in float.
+
+    clip_ms: the length of the clips; None: a second, or less where NeMo would crop that.
+    Raises InputError for an unusable file, CheckFailed where the two networks disagree.
+    """
+    model, masked, digest = read_nemo(path, forward)
+    from mbx_deploy.nemo.folding import fixed_clip_samples, fold
+
+    rate = model.preprocessor.frontend.sample_rate_hz
+    samples = fixed_clip_samples(model, rate if clip_ms is None else clip_ms * rate // 1000)
+    if clip_ms is not None and samples != clip_ms * rate // 1000:
+        raise InputError(
+            f"NeMo crops clips of {clip_ms} ms at random ({path}): need at most {samples * 1000 // rate} ms"
+        )
+    folded = fold(masked, model, samples)
+    layout = folded.layout
+    frames = f"forward pass {model.forward} ({model.forward_reason}): {layout.total} frames"
+    if layout.before:
+        behind = layout.total - layout.before - layout.features
+        frames += f", {layout.before} and {behind} of them zeros before and behind the clip"
+    elif layout.length < layout.total and model.conv_mask:
+        frames += f", masked from frame {layout.length} on"
+    frames += f"; the network without masks equals it (largest error {folded.error:.1e} of the largest logit)"
+    provenance = {
+        "source": "NeMo checkpoint",
+        "file": path.name,
+        "sha256": digest,
+        "nemo_version": model.nemo_version,
+        "forward": model.forward,
+        "forward_reason": model.forward_reason,
+    }
+    return Imported(path.name, folded.network, folded.frontend, model.labels, provenance, (frames, *model.notes))
+
+
+def write_checkpoint(imported: Imported, output: Path) -> None:
+    """Write the model as a checkpoint (.pt) that train, finetune and export take."""
+    from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
+
+    info = CheckpointInfo(imported.network.config, imported.frontend, imported.labels, imported.provenance)
+    save_checkpoint(output, imported.network, info)
+
+
+def calibrate_on(imported: Imported, data: Path | None) -> Calibration:
+    """Return clips for the int8 ranges: recordings of a folder, or without one the synthetic set."""
+    config = imported.frontend
+    if data is None:
+        return synthetic_calibration(config.clip_samples, config.sample_rate_hz)
+    return real_calibration(data, config.clip_samples, config.sample_rate_hz, imported.labels)
+
+
+def quantize(imported: Imported, calibration: Calibration) -> bytes:
+    """Return the model as int8 TFLite with all of its metadata, checked against the float network.
+
+    Raises ToolMissing where the extra `export` is not installed, CheckFailed where the formats disagree.
+    """
+    from mbx_deploy.quantize import require_export_extra
+
+    require_export_extra()
+    from mbx_deploy.artifact import METADATA_FORMAT, write_metadata
+    from mbx_deploy.export import Bounds, check_agreement, compare
+    from mbx_deploy.host_frontend import HostFrontend
+    from mbx_deploy.quantize import convert_module
+
+    coefficients = HostFrontend(imported.frontend).coefficients(calibration.clips)
+    features = coefficients.astype(np.float32) * np.float32(1.0 / 65536.0)
+    conversion = convert_module(imported.network, features)
+    agreement = compare(imported.network, conversion, coefficients)
+    check_agreement(agreement, Bounds(largest_float_error=1e-5, least_same_label=0.9, largest_int8_rms=0.15))
+    metadata = {
+        "format": METADATA_FORMAT,
+        "labels": list(imported.labels),
+        "frontend": imported.frontend.to_dict(),
+        "frontend_digest": imported.frontend.digest(),
+        "training": {**imported.provenance, "notes": list(imported.notes)},
+        "accuracy": {},
+        "export": {
+            "model_config": imported.network.config.to_dict(),
+            "calibration": calibration.origin,
+            "calibration_text": calibration.text,
+            "agreement": {
+                "clips": agreement.clips,
+                "same_label": round(agreement.same_label, 4),
+                "int8_rms": round(agreement.int8_rms, 4),
+            },
+            "packages": {name: packages.version(name).partition("+")[0] for name in _TOOLS},
+        },
+    }
+    return write_metadata(conversion.int8_tflite, metadata)
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """What `import` is asked for. model: a .nemo or an .onnx. output: a .pt or a .tflite.
+
+    labels, frontend: files that say of an .onnx what a .nemo says itself.
+    """
+
+    model: Path | None
+    output: Path
+    forward: str | None = None
+    data: Path | None = None
+    clip_ms: int | None = None
+    labels: Path | None = None
+    frontend: Path | None = None
+
+
+def import_model(request: ImportRequest, note: Note) -> dict[str, Any]:
+    """Write a foreign model as .pt or .tflite, by the output's suffix, and return what was written.
+
+    Raises InputError for what does not go together or an unusable file; nothing is written then.
+    """
+    model, output = request.model, request.output
+    if output.suffix not in (".pt", ".tflite") or output.is_dir():
+        raise InputError(f"bad output (-o): got {output}, need the name of a .pt or a .tflite file")
+    if model is None or model.suffix not in (".nemo", ".onnx"):
+        raise InputError(f"bad model to import: got {model}, need a .nemo or an .onnx file")
+    if model.suffix == ".nemo":
+        if request.labels or request.frontend:
+            raise InputError("--labels and --frontend are for .onnx models: a .nemo holds both", "leave them out")
+        return write_model(import_nemo(model, request.forward, request.clip_ms), output, request.data, note)
+    require_import_extra()
+    from mbx_deploy.nemo.onnx_import import import_onnx
+
+    if request.labels is None:
+        raise InputError("an .onnx model does not say its labels: need --labels FILE, one word a line")
+    imported = import_onnx(model, request.labels, request.frontend, request.forward, request.clip_ms)
+    return write_model(imported, output, request.data, note)
+
+
+def write_model(imported: Imported, output: Path, data: Path | None, note: Note) -> dict[str, Any]:
+    """Write an imported model as .pt or .tflite and return what was written."""
+    for text in imported.notes:
+        note(f"{imported.name}: {text}")
+    report = {
+        "output": str(output),
+        "labels": list(imported.labels),
+        "frontend": imported.frontend.to_dict(),
+        "training": imported.provenance,
+        "notes": list(imported.notes),
+    }
+    if output.suffix == ".pt":
+        write_checkpoint(imported, output)
+        return report
+    calibration = calibrate_on(imported, data)
+    note(f"{imported.name}: int8 ranges calibrated on {calibration.text}")
+    write_file(output, quantize(imported, calibration))
+    return report | {"calibration": calibration.origin}
+
+
+def cached_artifact(path: Path, forward: str | None, note: Note) -> Path:
+    """Return the .tflite of a .nemo, converted once and kept by the digest of the file and of what converts it.
+
+    Calibrated on the synthetic set. Raises InputError for an unusable file, ToolMissing where an extra is missing.
+    """
+    from mbx_deploy.artifact import read_metadata
+    from mbx_deploy.nemo.archive import read_archive
+
+    archive = read_archive(path)
+    tools = {name: packages.version(name) for name in _TOOLS if _is_installed(name)}
+    identity = [__version__, CONVERSION_VERSION, forward, synthetic_origin(), tools]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    key.update(archive.config + b"\0" + archive.weights)
+    result = cache_folder() / f"nemo-{key.hexdigest()[:32]}.tflite"
+    if not result.is_file():
+        note(f"{path}: converting; the result is kept")
+        imported = import_nemo(path, forward)
+        write_file(result, quantize(imported, calibrate_on(imported, None)))
+    metadata = read_metadata(result.read_bytes()) or {}
+    for text in metadata.get("training", {}).get("notes", ()):
+        note(f"{path}: {text}")
+    note(f"{path}: int8 ranges calibrated on {metadata.get('export', {}).get('calibration_text', '?')}")
+    return result
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        packages.version(name)
+    except packages.PackageNotFoundError:
+        return False
+    return True
