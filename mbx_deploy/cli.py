@@ -217,7 +217,7 @@ def train(
 @click.option("--words", required=True, help="The new words, with commas between them.")
 @click.option("--clips", type=click.IntRange(1), help="Recordings of a word at most. Default: all.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt file to write.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is drawn.")
 @JSON_OPTION
 def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path, seed: int, as_json: bool) -> None:
     """Teach a trained checkpoint other words, from a few dozen recordings of each, and say how sure the result is."""

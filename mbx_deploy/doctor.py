@@ -27,7 +27,7 @@ ANSWER_SECONDS = 20  # a tool that does not give its version by then is taken as
 # Each Python package, and the extra of pyproject.toml that it belongs to ("": the core).
 PACKAGES = {
     "": ("click", "flatbuffers", "jinja2", "numpy", "soundfile", "soxr", "tflite"),
-    "train": ("pyyaml", "torch"),
+    "train": ("pytorch-lightning", "pyyaml", "torch"),
     "export": (
         "pyyaml",
         "torch",

@@ -59,8 +59,9 @@ class CRecognizer(ctypes.Structure):
     _fields_ = [
         ("model", POINTER),
         ("memory", CMemory),
+        *((name, I32) for name in ("extent_first", "extent_end")),
         *((name, U32) for name in ("history_count", "clip_remaining", "ring_head", "frames_until_window")),
-        *((name, U8) for name in ("started", "finished", "window_ready", "overlong")),
+        *((name, U8) for name in ("started", "finished", "window_ready", "past_clip")),
         *((name, POINTER) for name in ("observe", "context")),
     ]
 
@@ -99,7 +100,7 @@ class Instance:
         self.feature_bytes = config.num_frames * config.num_coefficients
         arena_bytes = max(8 * (config.n_fft // 2 + 1 + config.n_mels), self.feature_bytes + CLASSES)
         self.memory: dict[str, np.ndarray] = {
-            "history": np.zeros(config.window_length + 2 + 2 * GUARD, np.int16),
+            "history": np.zeros(config.window_length + 3 + 2 * GUARD, np.int16),
             "coefficients": np.zeros(config.num_coefficients + 2 * GUARD, np.int32),
             "ring": np.zeros(config.audio_frames * config.num_coefficients + 2 * GUARD, np.int8),
             "arena": np.zeros(-(-arena_bytes // 8) + 2 * GUARD, np.uint64),

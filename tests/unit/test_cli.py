@@ -22,7 +22,10 @@ from mbx_deploy.cli import cli
 from mbx_deploy.errors import CheckFailed, InputError, MbxError, ToolMissing
 from mbx_deploy.verify import Comparison
 
-COMMANDS = ["build", "doctor", "export", "features", "run", "simulate", "sqnr", "targets", "train", "verify"]
+COMMANDS = [
+    *("build", "data", "doctor", "export", "features", "finetune", "import", "run", "simulate", "sqnr", "targets"),
+    *("train", "verify"),
+]
 RUN_MAIN = "import sys; from mbx_deploy.cli import main; sys.argv[0] = 'mbx-deploy'; "
 
 
@@ -310,6 +313,9 @@ def test_without_an_extra_the_line_that_installs_it(
     assert sorted(path.name for path in tone.parent.iterdir()) == ["model.pt", "tone.wav"]
 
 
+ENGINE = {"accelerator": "auto", "num_nodes": 1, "precision": "32-true", "devices": "auto"}
+
+
 def test_train_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, ...]] = []
 
@@ -319,9 +325,25 @@ def test_train_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(training, "run_training", run_training)
     assert call("train", "--data", "d", "-o", "o").stdout == "accuracy: 0.5\n"
-    result = call("train", "--data", "d", "-o", "o", "--seed", "0", "--config", "c.toml", "--restart", "--json")
+    result = call(
+        "train",
+        "--data",
+        "d",
+        "-o",
+        "o",
+        "--seed",
+        "0",
+        "--config",
+        "c.toml",
+        "--restart",
+        "--json",
+        "--devices",
+        "2",
+        "--precision",
+        "bf16-mixed",
+    )
     assert json.loads(result.stdout) == {"accuracy": 0.5}
     assert seen == [
-        (None, {}, Path("d"), Path("o"), True),
-        (Path("c.toml"), {"seed": 0}, Path("d"), Path("o"), False),
+        (None, {}, Path("d"), Path("o"), True, ENGINE),
+        (Path("c.toml"), {"seed": 0}, Path("d"), Path("o"), False, {**ENGINE, "devices": 2, "precision": "bf16-mixed"}),
     ]
