@@ -57,7 +57,7 @@ def build(
     target: Target,
     folder: Path,
     prefix: str = DEFAULT_PREFIX,
-    stride_ms: int = DEFAULT_STRIDE_MS,
+    stride_ms: int | None = None,
     progress: Progress = lambda line: None,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
@@ -88,16 +88,19 @@ def build(
     return BuildReport(folder, target.name, None if missing else folder / ELF_NAME, tuple(missing), report)
 
 
-def stride_in_frames(config: FrontendConfig, stride_ms: int) -> int:
-    """Return the frames between windows.
+def stride_in_frames(config: FrontendConfig, stride_ms: int | None) -> int:
+    """Return the frames between windows; without stride_ms those nearest to DEFAULT_STRIDE_MS.
 
     Raises InputError unless stride_ms is a number of whole frames, at most a window.
     """
+    if stride_ms is None:
+        nearest = round(DEFAULT_STRIDE_MS * config.sample_rate_hz / (1000 * config.hop_length))
+        return min(max(1, nearest), config.audio_frames)
     frames, rest = divmod(stride_ms * config.sample_rate_hz, 1000 * config.hop_length)
     if rest or not 1 <= frames <= config.audio_frames:
         hop_ms = 1000 * config.hop_length / config.sample_rate_hz
         need = f"a multiple of {hop_ms:g} ms up to {hop_ms * config.audio_frames:g}"
-        hint = f"--stride-ms {DEFAULT_STRIDE_MS} is the default"
+        hint = f"without it the stride is that nearest to {DEFAULT_STRIDE_MS} ms"
         raise InputError(f"bad stride between windows (--stride-ms): got {stride_ms}, need {need}", hint)
     return frames
 

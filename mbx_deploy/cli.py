@@ -27,6 +27,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except MbxError as error:
+            if error.hint is None and error.exit_code == MbxError.exit_code:
+                error.hint = f"mbx-deploy {ctx.invoked_subcommand} --help tells what it takes"
             click.echo(error.render(), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
@@ -55,9 +57,11 @@ def cli() -> None:
 @click.option("--model", help="A .tflite of mbx-deploy, or a shipped model's name. Default: the shipped model.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
-@click.option("--stride-ms", default=250, show_default=True, help="Time between the windows of continuous audio.")
+@click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
 @JSON_OPTION
-def build(target: str, model: str | None, output: Path | None, prefix: str, stride_ms: int, as_json: bool) -> None:
+def build(
+    target: str, model: str | None, output: Path | None, prefix: str, stride_ms: int | None, as_json: bool
+) -> None:
     """Generate the C project of a model for a target, and compile it."""
     from mbx_deploy import build as builder
     from mbx_deploy.memory_report import render_report
@@ -86,7 +90,7 @@ def build(target: str, model: str | None, output: Path | None, prefix: str, stri
 @cli.command()
 @click.argument("model")
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--engine", type=ENGINE_CHOICES, default="sim", show_default=True)
+@click.option("--engine", type=ENGINE_CHOICES, default="sim", show_default=True, help="What computes it.")
 @click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
 @JSON_OPTION
 def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, as_json: bool) -> None:
@@ -120,7 +124,7 @@ def features(model: str, clips: tuple[Path, ...], output: Path) -> None:
     from mbx_deploy.pretrained import resolve_model
 
     shape = simulator.write_features(resolve_model(model), clips, output, _note)
-    click.echo(f"{output}: {' x '.join(map(str, shape))} (clips x frames x coefficients)")
+    click.echo(f"{click.format_filename(output)}: {' x '.join(map(str, shape))} (clips x frames x coefficients)")
 
 
 @cli.command()
@@ -136,9 +140,9 @@ def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None
 
     loaded = load_build(folder)
     comparison = verifier.verify_build(loaded, verifier.find_clips(data, clips), _Progress("verify"))
+    click.echo(verifier.render_comparison(comparison))
     if json_path:
         write_file(json_path, json.dumps(comparison.to_dict(), indent=2, sort_keys=True) + "\n")
-    click.echo(verifier.render_comparison(comparison))
     if comparison.mismatched_bytes:
         sys.exit(1)
 

@@ -25,6 +25,40 @@ from mbx_deploy.target import Target
 
 RUNTIME_VERSION = 1
 PREFIX_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
+# Names whose <prefix>_t, <prefix>.h or CMake target is somebody else's.
+TAKEN_PREFIXES = frozenset(
+    (
+        *(
+            "size",
+            "ssize",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "intptr",
+            "uintptr",
+        ),
+        *(
+            "intmax",
+            "uintmax",
+            "ptrdiff",
+            "wchar",
+            "max_align",
+            "string",
+            "stdint",
+            "stddef",
+            "stdio",
+            "stdlib",
+            "stdbool",
+        ),
+        *("limits", "math", "time", "errno", "assert", "float", "semihosting", "main"),
+        *("firmware", "test", "all", "install", "clean", "help", "package", "edit_cache", "rebuild_cache"),
+    )
+)
 RUNTIME_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_recognizer.c")
 RUNTIME_HEADERS = ("mbx_fixed_point.h", "mbx_frontend.h", "mbx_kernels.h", "mbx_recognizer.h")
 
@@ -72,8 +106,11 @@ def generate_project(
     prefix: begins every symbol of the model, so that several fit one image. stride_frames: between the windows of
     continuous audio. Raises InputError for a prefix that is no C identifier or a stride out of range.
     """
-    if not PREFIX_PATTERN.fullmatch(prefix) or prefix.startswith("mbx"):
-        raise InputError(f"bad prefix: got {prefix!r}, need a lower-case C identifier that does not begin with mbx")
+    if not PREFIX_PATTERN.fullmatch(prefix) or prefix.startswith("mbx") or prefix in TAKEN_PREFIXES:
+        raise InputError(
+            f"bad prefix: got {prefix!r}, need a lower-case C identifier of at most 31 letters that is not taken and "
+            "does not begin with mbx"
+        )
     if not 1 <= stride_frames <= recognizer.config.audio_frames:
         need = f"1 to {recognizer.config.audio_frames} frames"
         raise InputError(f"bad stride between windows: got {stride_frames}, need {need}")
@@ -220,6 +257,7 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "digest": "0x" + hashlib.sha256(identity.encode()).hexdigest()[:8],
         "runtime_version": RUNTIME_VERSION,
         "labels": recognizer.labels,
+        "label_macros": label_macros(recognizer.labels),
         "config": recognizer.config,
         "stride_frames": stride_frames,
         "arena_bytes": arena_bytes(recognizer, plan),
@@ -296,6 +334,12 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_ .,'-]", "_", text)
 
 
+def label_macros(labels: tuple[str, ...]) -> list[str]:
+    """Return the end of each label's macro, upper-case; two that would be the same carry the label's number."""
+    plain = [re.sub(r"[^A-Za-z0-9]", "_", label).upper() for label in labels]
+    return [name if plain.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(plain)]
+
+
 def _c_string(text: str) -> str:
     parts = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()]
     return '"' + "".join(parts) + '"'
@@ -314,7 +358,6 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # C, not HTML: labels pass through the filters below
     )
-    environment.filters["identifier"] = lambda text: re.sub(r"[^A-Za-z0-9]", "_", text)
     environment.filters["c_string"] = _c_string
     environment.filters["plain"] = _plain
     return environment

@@ -38,6 +38,7 @@ from mbx_deploy.toolchain import compile_program, need_tool
 EMULATOR_START_S = 60.0
 EMULATOR_CLIP_S = 60.0  # some 50 times what a clip takes on an idle core
 TFLM_ARENA_BYTES = 4 << 20
+DEFAULT_STRIDE_FRAMES = 25
 ENGINES = ("sim", "c", "tflm", "float")
 
 
@@ -55,7 +56,7 @@ class SimEngine:
 
     name = "sim"
 
-    def __init__(self, recognizer: Recognizer, stride_frames: int = 25) -> None:
+    def __init__(self, recognizer: Recognizer, stride_frames: int = DEFAULT_STRIDE_FRAMES) -> None:
         """stride_frames: between the windows of a stream."""
         self.recognizer = recognizer
         self.stride_frames = stride_frames
@@ -106,7 +107,8 @@ class HostEngine:
     ) -> None:
         """files: a generated project, for any target; without it, one is generated. flags: for gcc."""
         self.recognizer = recognizer
-        host = generate_project(recognizer, find_target("host"))
+        stride_frames = min(DEFAULT_STRIDE_FRAMES, recognizer.config.audio_frames)
+        host = generate_project(recognizer, find_target("host"), stride_frames=stride_frames)
         if files is not None:
             host = {name: text for name, text in host.items() if name.startswith("board/") and name != "board/main.c"}
             host |= {name: text for name, text in files.items() if _is_portable(name)}
@@ -185,7 +187,7 @@ class TflmEngine:
 
     name = "tflm"
 
-    def __init__(self, recognizer: Recognizer, stride_frames: int = 25) -> None:
+    def __init__(self, recognizer: Recognizer, stride_frames: int = DEFAULT_STRIDE_FRAMES) -> None:
         """Raises ToolMissing where the package is not installed."""
         self.recognizer = recognizer
         self.front_end = SimEngine(recognizer, stride_frames)

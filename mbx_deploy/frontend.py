@@ -188,6 +188,11 @@ def mel_filterbank(config: FrontendConfig) -> np.ndarray:
     mel_edges = np.linspace(_hz_to_mel(config.low_hz), _hz_to_mel(config.high_hz), config.n_mels + 2)
     edges = 700.0 * (10.0 ** (mel_edges / 2595.0) - 1.0)
     widths = np.diff(edges)[:, None]
+    if not np.all(widths > 0):
+        raise InputError(
+            f"bad value in the front end's configuration (low_hz, high_hz): got {(config.low_hz, config.high_hz)}, "
+            f"need room for {config.n_mels} filters between them"
+        )
     slopes = edges[:, None] - frequencies[None, :]
     rising = -slopes[:-2] / widths[:-1]
     falling = slopes[2:] / widths[1:]

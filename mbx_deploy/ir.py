@@ -13,7 +13,8 @@ class Tensor:
     """A tensor and its quantization: real = scale * (value - zero_point).
 
     shape: as in the file. dtype: "int8" or "int32". scales: float32, one, or one an output channel; empty where the
-    file gives none. zero_point: one for the tensor. data: the constant, or None for an activation.
+    file gives none. zero_point: one for the tensor. data: the constant, or None for an activation. scale_axis: along
+    which several scales run.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Tensor:
     scales: tuple[np.float32, ...]
     zero_point: int
     data: np.ndarray | None = None
+    scale_axis: int = 0
 
     @property
     def scale(self) -> np.float32:
@@ -139,6 +141,7 @@ def verify_model(model: Model) -> Model:
     is read.
     """
     written = {model.input}
+    _need(bool(model.ops), "the network", "no ops", "one or more")
     _check_activation(model, model.input, "the network's input")
     for index, op in enumerate(model.ops):
         where = f"op {index}, {op_name(op)}"
@@ -175,9 +178,13 @@ def _check_activation(model: Model, index: int, where: str) -> None:
 def _check_constants(model: Model, op: Conv2D | DepthwiseConv2D | FullyConnected, channels: int, where: str) -> None:
     weights = model.tensors[op.weights]
     _need(weights.data is not None, where, "weights that are not constant", "constants")
+    _need(all(length >= 1 for length in weights.shape), where, f"weights of shape {weights.shape}", "positive lengths")
     _need(weights.dtype == "int8", where, f"weights of type {weights.dtype}", "int8 (export a quantized model)")
     _need(weights.zero_point == 0, where, f"weights with zero point {weights.zero_point}", "0")
     _need(len(weights.scales) in (1, channels), where, f"{len(weights.scales)} scales", f"1 or {channels}")
+    axis = 3 if isinstance(op, DepthwiseConv2D) else 0
+    along = weights.scale_axis == axis or len(weights.scales) == 1
+    _need(along, where, f"scales along axis {weights.scale_axis}", f"along the outputs, axis {axis}")
     _need(all(0 < s < np.inf for s in weights.scales), where, "a scale that is not positive", "positive scales")
     if op.bias is not None:
         bias = model.tensors[op.bias]

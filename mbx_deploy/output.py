@@ -35,7 +35,7 @@ def write_file(path: Path, data: str | bytes) -> None:
 def cannot_write(path: Path, error: OSError) -> InputError:
     """Return the user's error for a file or folder that can't be written."""
     reason = (error.strerror or str(error)).lower()
-    hint = "free some space, or choose another place" if error.errno == errno.ENOSPC else "choose another place with -o"
+    hint = "free some space, or choose another place" if error.errno == errno.ENOSPC else "choose another place"
     return InputError(f"can't write {path}: {reason}", hint)
 
 
@@ -92,15 +92,16 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
 
 def replace_folder(new: Path, folder: Path) -> None:
     """Put the folder new in the place of folder; what was there goes away only after that."""
-    old = None
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-        os.replace(folder, old)
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
     try:
+        os.replace(folder, old)
         os.replace(new, folder)
     except BaseException:  # an interruption, too
-        if old is not None and not folder.exists():
+        if not folder.exists():
             os.replace(old, folder)
         raise
-    if old is not None:
+    finally:
         shutil.rmtree(old, ignore_errors=True)

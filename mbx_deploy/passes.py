@@ -21,6 +21,9 @@ from mbx_deploy.program import (
 
 ADD_LEFT_SHIFT = 20
 MAX_ORDER_STATES = 2000
+LARGEST_RATIO = 2.0**30  # of scales; a left shift of 30 is the most that TFLite takes
+LARGEST_SUM = 1 << 31
+LARGEST_FIELD = (1 << 16) - 1  # of the sizes in the runtime's structs
 
 
 def lower(model: ir.Model) -> Program:
@@ -78,7 +81,9 @@ def activation_range(activation: str, scale: np.float32, zero_point: int) -> tup
     """
 
     def quantize(value: float) -> int:
-        ratio = float(np.float32(value) / scale)
+        with np.errstate(over="ignore"):
+            ratio = float(np.float32(value) / scale)
+        ratio = min(ratio, 2.0**31)  # a scale so fine that the limit is out of reach
         return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
 
     low = max(-128, quantize(0.0)) if activation in ("RELU", "RELU6") else -128
@@ -93,7 +98,10 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
         return _lower_add(model, op, name, numbers)
     if isinstance(op, ir.Mean):
         positions = source.shape[1] * source.shape[2]
-        multiplier, shift = mean_multiplier(float(source.scale) / float(target.scale), positions)
+        ratio = float(source.scale) / float(target.scale)
+        if ratio >= LARGEST_RATIO:
+            raise InputError(f"the scales of an op are too far apart (MEAN): its output is {ratio:.3g} times finer")
+        multiplier, shift = mean_multiplier(ratio, positions)
         return Average(*where, source.zero_point, target.zero_point, multiplier, shift)
     weights = model.tensors[op.weights]
     assert weights.data is not None
@@ -129,11 +137,12 @@ def _requantization(
     model: ir.Model, op: ir.Conv2D | ir.DepthwiseConv2D | ir.FullyConnected, channels: int
 ) -> Requantization:
     source, target, weights = (model.tensors[i] for i in (op.input, op.output, op.weights))
-    if isinstance(op, ir.FullyConnected) and len(weights.scales) == 1:
-        # TFLite multiplies these two in float32 (GetQuantizedConvolutionMultipler), unlike the scales of a channel.
-        pairs = [quantize_multiplier(float(source.scale * weights.scale) / float(target.scale))]
-    else:
-        pairs = [quantize_multiplier(float(source.scale) * float(s) / float(target.scale)) for s in weights.scales]
+    ratios = [float(source.scale) * float(s) / float(target.scale) for s in weights.scales]
+    if max(ratios) >= LARGEST_RATIO:
+        raise InputError(
+            f"the scales of an op are too far apart ({ir.op_name(op)}): its output is {max(ratios):.3g} times finer"
+        )
+    pairs = [quantize_multiplier(ratio) for ratio in ratios]
     multipliers, shifts = zip(*(pairs * channels if len(pairs) == 1 else pairs), strict=True)
     bias = np.zeros(channels, np.int64)
     if op.bias is not None:
@@ -240,6 +249,7 @@ def verify_program(program: Program) -> Program:
         if not all(index in written for index in call_inputs(call)):
             raise AssertionError(f"{call.name} reads what nothing wrote")
         written.add(call.output)
+        _check_fields(program, call)
         if isinstance(call, Pointwise):
             _prove_accumulator(call.name, call.weights, call.requantization, 128)
         elif isinstance(call, Convolution):
@@ -247,19 +257,33 @@ def verify_program(program: Program) -> Program:
             _prove_accumulator(call.name, weights, call.requantization, 128 + abs(call.input_zero_point))
         elif isinstance(call, Average):
             source = program.buffers[call.input]
-            if source.height * source.width * 256 >= 1 << 31:
+            if (source.height * source.width * 256) << max(0, call.shift) >= LARGEST_SUM:
                 raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
     return program
+
+
+def _check_fields(program: Program, call: Call) -> None:
+    """Raise InputError for a size that the runtime's 16-bit fields don't hold."""
+    source, target = program.buffers[call.input], program.buffers[call.output]
+    sizes = [*source.shape, *target.shape]
+    if isinstance(call, Pointwise):
+        sizes = [call.positions, *call.weights.shape]
+    elif isinstance(call, Average):
+        sizes = [source.height * source.width, source.channels]
+    elif isinstance(call, Convolution):
+        sizes += [*call.kernel, *call.pad]
+    if max(sizes) > LARGEST_FIELD:
+        raise InputError(f"an op is too large ({call.name}): got a size of {max(sizes)}, need at most {LARGEST_FIELD}")
 
 
 def _prove_accumulator(name: str, weights: np.ndarray, requantization: Requantization, largest_input: int) -> None:
     channels = len(requantization.bias)
     sums = np.abs(weights.reshape(channels, -1).astype(np.int64)).sum(axis=1) * largest_input
     bound = sums + np.abs(requantization.bias)
-    shifted = bound << np.maximum(requantization.shift, 0).astype(np.int64)
+    shifted = [int(value) << max(0, int(shift)) for value, shift in zip(bound, requantization.shift, strict=True)]
     worst = int(np.argmax(shifted))
-    if shifted[worst] >= 1 << 31:
+    if shifted[worst] >= LARGEST_SUM:
         raise InputError(
-            f"an accumulator may overflow int32 ({name}, channel {worst}): its bound is {int(shifted[worst])}",
+            f"an accumulator may overflow int32 ({name}, channel {worst}): its bound is {shifted[worst]}",
             "retrain with weight decay, or quantize with other ranges",
         )

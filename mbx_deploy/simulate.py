@@ -1,6 +1,7 @@
 """Recordings -> words: through an engine of a model, or the firmware of a build."""
 
 import io
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,7 +156,8 @@ def render_answer(answer: dict[str, Any]) -> str:
     """Return an answer as text: the word, then the three best scores; a line a stage where it was traced."""
     best = sorted(zip(answer["scores"], answer["labels"], strict=True), key=lambda pair: -pair[0])[:3]
     scores = "  ".join(f"{label} {score:.3f}" for score, label in best)
-    lines = [f"{answer['file']}: {answer['label']}   ({scores})"]
+    file = os.fsencode(answer["file"]).decode("utf-8", "replace")  # a terminal may refuse what is no UTF-8
+    lines = [f"{file}: {answer['label']}   ({scores})"]
     for stage in answer.get("stages", ()):
         shape = " x ".join(map(str, stage["shape"]))
         first = " ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in stage["first"])

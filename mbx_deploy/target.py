@@ -10,7 +10,7 @@ from typing import Any
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.kernels import KERNEL_SETS
-from mbx_deploy.resources import targets_folder
+from mbx_deploy.resources import firmware_templates_folder, targets_folder
 
 TOOLCHAINS = ("arm-none-eabi", "host")
 
@@ -136,6 +136,9 @@ def _validate(target: Target, path: Path) -> Target:
     need(target.toolchain in TOOLCHAINS, "toolchain", target.toolchain, " or ".join(TOOLCHAINS))
     need(all(isinstance(flag, str) for flag in target.compile_flags), "compile_flags", target.compile_flags, "strings")
     need(target.kernels in KERNEL_SETS, "kernels", target.kernels, " or ".join(KERNEL_SETS))
+    boards = sorted(path.name for path in (firmware_templates_folder() / "boards").iterdir() if path.name != "session")
+    need(target.board in boards, "board", target.board, " or ".join(boards))
+    need(target.clock_hz is None or 1 <= target.clock_hz <= 10**10, "clock_hz", target.clock_hz, "1 to 10 GHz")
     need(target.optimization in ("-O2", "-O3", "-Os"), "optimization", target.optimization, "-O2, -O3 or -Os")
     if target.toolchain != "host":
         need(target.memory is not None, "memory", None, "a table [memory]")
@@ -143,6 +146,10 @@ def _validate(target: Target, path: Path) -> Target:
         memory = target.memory
         for key in ("flash_bytes", "ram_bytes", "stack_bytes"):
             need(1024 <= getattr(memory, key) <= 1 << 30, key, getattr(memory, key), "1 KiB to 1 GiB")
+        for key in ("flash_origin", "ram_origin"):
+            origin, size = getattr(memory, key), getattr(memory, key.replace("origin", "bytes"))
+            need(origin >= 0 and origin + size <= 1 << 32, key, origin, "an address of 32 bits")
+        need(memory.stack_bytes < memory.ram_bytes, "stack_bytes", memory.stack_bytes, "less than ram_bytes")
         need(memory.stack_bytes % 8 == 0, "stack_bytes", memory.stack_bytes, "a multiple of 8")
     sourced = dict(target.sources)
     for key, value in (("compile_flags", True), ("clock_hz", target.clock_hz), ("memory", target.memory)):

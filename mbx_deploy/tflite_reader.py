@@ -108,7 +108,11 @@ def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
     dtype = names.get(tensor.Type(), "unknown")
     rank = _bounded(tensor.ShapeLength(), data)
     shape = tuple(int(tensor.Shape(i)) for i in range(rank))
+    if any(length < 0 for length in shape):
+        raise ValueError(f"a tensor of shape {shape}")
     name = (tensor.Name() or b"").decode("utf-8", "replace")
+    if tensor.Buffer() >= _bounded(file.BuffersLength(), data):
+        raise ValueError(f"buffer {tensor.Buffer()} of {file.BuffersLength()}")
     buffer = file.Buffers(tensor.Buffer())
     constant = None
     if buffer is not None and buffer.DataLength():
@@ -118,7 +122,7 @@ def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
         raw = np.asarray(buffer.DataAsNumpy(), np.uint8).tobytes()
         constant = np.frombuffer(raw, dtype="<i1" if dtype == "int8" else "<i4").reshape(shape)
     scales: tuple[np.float32, ...] = ()
-    zero_point = 0
+    zero_point = scale_axis = 0
     quantization = tensor.Quantization()
     if quantization is not None and quantization.ScaleLength():
         _bounded(quantization.ScaleLength(), data)
@@ -126,8 +130,8 @@ def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
         points = {int(quantization.ZeroPoint(i)) for i in range(_bounded(quantization.ZeroPointLength(), data))} or {0}
         if len(points) != 1:
             raise InputError(f"zero points differ between channels (tensor {name!r})")
-        zero_point = points.pop()
-    return ir.Tensor(name, shape, dtype, scales, zero_point, constant)
+        zero_point, scale_axis = points.pop(), int(quantization.QuantizedDimension())
+    return ir.Tensor(name, shape, dtype, scales, zero_point, constant, scale_axis)
 
 
 def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op:
@@ -163,6 +167,8 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op
 def _mean(source: int, axes: ir.Tensor, output: int, rank: int, where: str) -> ir.Mean:
     if axes.data is None:
         raise InputError(f"the axes of the mean are not constant ({where})")
+    if rank == 0:
+        raise InputError(f"the mean is of a tensor without axes ({where})")
     positive = sorted(int(axis) % rank for axis in np.atleast_1d(axes.data).ravel())
     if rank != 4 or positive != [1, 2]:
         raise InputError(f"the mean is over other axes ({where}): got {positive}, need [1, 2], height and width")

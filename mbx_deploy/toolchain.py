@@ -50,12 +50,11 @@ def run_tool(
         raise MbxError(f"{what} took longer than {timeout_s:.0f} s ({Path(command[0]).name})") from None
     if done.returncode != 0:
         output = (done.stdout + done.stderr).strip().splitlines()
-        errors = [line for line in output if "error" in line.lower()] or output
-        tail = errors[-1] if errors else "no output"
-        raise MbxError(
-            f"{what} failed ({Path(command[0]).name}, exit code {done.returncode}): {tail.strip()}",
-            f"run it by hand: {' '.join(command)}",
-        )
+        summaries = ("being treated as errors", "returned 1 exit status")
+        errors = [line for line in output if "error" in line.lower() and not any(s in line for s in summaries)]
+        first = (errors or output or ["no output"])[0].strip()
+        hint = "mbx-deploy doctor tells which versions of the tools are here"
+        raise MbxError(f"{what} failed ({Path(command[0]).name}, exit code {done.returncode}): {first}", hint)
     return done
 
 

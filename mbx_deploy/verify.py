@@ -160,7 +160,7 @@ def build_engines(build: Build) -> tuple[list[Engine], dict[str, str]]:
         try:
             engine = make()
             if name == "tflm":
-                engine.run([])  # imports the interpreter
+                engine.run([random_features(recognizer, 1)[0].item])  # imports the interpreter
             engines.append(engine)
         except ToolMissing as error:
             skipped[name] = error.what

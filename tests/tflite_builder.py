@@ -1,9 +1,9 @@
 """Small .tflite files for tests: any shapes, any quantization, nothing trained, and broken ones too.
 
-    network = Network()
-    x = network.activation((1, 1, 9, 4), 0.1, -3)
-    x = network.conv_2d(x, weights, [0.01], bias, 0.2, 5, activation="RELU")
-    data = network.build(x)
+network = Network()
+x = network.activation((1, 1, 9, 4), 0.1, -3)
+x = network.conv_2d(x, weights, [0.01], bias, 0.2, 5, activation="RELU")
+data = network.build(x)
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Network:
         self,
         shape: Sequence[int],
         kind: str,
-        scales: Sequence[float] = (),
+        scales: Sequence[float] | np.ndarray = (),
         zero_points: Sequence[int] = (),
         buffer: int = 0,
         axis: int = 0,
@@ -62,7 +62,11 @@ class Network:
         return self.tensor(shape, "INT8", [scale], [zero_point])
 
     def constant(
-        self, values: np.ndarray, scales: Sequence[float] = (), zero_points: Sequence[int] | None = None, axis: int = 0
+        self,
+        values: np.ndarray,
+        scales: Sequence[float] | np.ndarray = (),
+        zero_points: Sequence[int] | None = None,
+        axis: int = 0,
     ) -> int:
         """Add a constant; zero points are 0 where none are given."""
         data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
@@ -92,7 +96,7 @@ class Network:
         """Return the first scale of a tensor."""
         return float(self.tensors[number].quantization.scale[0])
 
-    def bias(self, source: int, values: np.ndarray | None, scales: Sequence[float]) -> list[int]:
+    def bias(self, source: int, values: np.ndarray | None, scales: Sequence[float] | np.ndarray) -> list[int]:
         """Add an int32 bias with the scales that TFLite asks for. Returns its number in a list, or none of it."""
         if values is None:
             return []
@@ -103,7 +107,7 @@ class Network:
         self,
         source: int,
         weights: np.ndarray,
-        scales: Sequence[float],
+        scales: Sequence[float] | np.ndarray,
         bias: np.ndarray | None,
         scale: float,
         zero_point: int,
@@ -144,9 +148,7 @@ class Network:
         fused = getattr(schema.ActivationFunctionType, activation)
         return self.op("ADD", [source, other], output, "AddOptions", fusedActivationFunction=fused)
 
-    def mean(
-        self, source: int, scale: float, zero_point: int, axes: Sequence[int] = (1, 2), keep: bool = False
-    ) -> int:
+    def mean(self, source: int, scale: float, zero_point: int, axes: Sequence[int] = (1, 2), keep: bool = False) -> int:
         """Add a MEAN over height and width."""
         channels = self.shape(source)[-1]
         output = self.activation((1, 1, 1, channels) if keep else (1, channels), scale, zero_point)
@@ -157,7 +159,7 @@ class Network:
         self,
         source: int,
         weights: np.ndarray,
-        scales: Sequence[float],
+        scales: Sequence[float] | np.ndarray,
         bias: np.ndarray | None,
         scale: float,
         zero_point: int,
@@ -167,9 +169,7 @@ class Network:
         inputs = [source, self.constant(weights, scales), *self.bias(source, bias, scales)]
         output = self.activation((1, len(weights)), scale, zero_point)
         fused = getattr(schema.ActivationFunctionType, activation)
-        return self.op(
-            "FULLY_CONNECTED", inputs, output, "FullyConnectedOptions", fusedActivationFunction=fused
-        )
+        return self.op("FULLY_CONNECTED", inputs, output, "FullyConnectedOptions", fusedActivationFunction=fused)
 
     def model(self, output: int, source: int = 0) -> schema.ModelT:
         """Return the model as objects, for a test to break before it packs it."""
@@ -177,9 +177,7 @@ class Network:
             tensors=self.tensors, inputs=[source], outputs=[output], operators=self.operators, name="main"
         )
         numbers = [getattr(schema.BuiltinOperator, code) for code in self.codes]
-        codes = [
-            schema.OperatorCodeT(deprecatedBuiltinCode=min(n, 127), builtinCode=n, version=5) for n in numbers
-        ]
+        codes = [schema.OperatorCodeT(deprecatedBuiltinCode=min(n, 127), builtinCode=n, version=5) for n in numbers]
         return schema.ModelT(version=3, operatorCodes=codes, subgraphs=[graph], buffers=self.buffers)
 
     def build(self, output: int, metadata: dict[str, Any] | None = None) -> bytes:
@@ -210,7 +208,7 @@ def metadata_for(config: FrontendConfig, labels: Sequence[str]) -> dict[str, Any
 def random_weights(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     """Return int8 weights in -127..127, both ends among them where there is room."""
     weights = rng.integers(-127, 128, tuple(shape), dtype=np.int8)
-    weights.ravel()[: 2] = (127, -127)[: weights.size]
+    weights.ravel()[:2] = (127, -127)[: weights.size]
     return weights
 
 

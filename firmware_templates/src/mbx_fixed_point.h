@@ -101,7 +101,7 @@ static inline int64_t mbx_shift_right_rounded(int64_t a, int shift)
     return (a + (INT64_C(1) << (shift - 1))) >> shift;
 }
 
-/* The high word of 2 * a * b, rounded to nearest, ties away from zero; -2^31 * -2^31 saturates.
+/* The high word of 2 * a * b, rounded to nearest, ties up; -2^31 * -2^31 saturates.
  * Source: gemmlowp, SaturatingRoundingDoublingHighMul. C's division truncates towards zero, as gemmlowp expects. */
 static inline int32_t mbx_doubling_high_multiply(int32_t a, int32_t b)
 {

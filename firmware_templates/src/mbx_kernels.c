@@ -5,12 +5,18 @@
 
 #include "mbx_fixed_point.h"
 
+/* value + zero_point, limited to low..high; limited first, since the sum may leave int32. */
+static inline int8_t mbx_to_s8(int32_t value, int32_t zero_point, int32_t low, int32_t high)
+{
+    return (int8_t)(mbx_clamp(value, low - zero_point, high - zero_point) + zero_point);
+}
+
 /* Twin: requantize(). accumulator: with the bias. */
 static inline int8_t mbx_requantize(const mbx_requantization *r, uint32_t channel, int32_t accumulator)
 {
     const int32_t scaled =
         mbx_multiply_by_quantized_multiplier(accumulator, r->multiplier[channel], r->shift[channel]);
-    return (int8_t)mbx_clamp(scaled + r->zero_point, r->low, r->high);
+    return mbx_to_s8(scaled, r->zero_point, r->low, r->high);
 }
 
 /* Four output channels share one pass over the input. */
@@ -218,7 +224,7 @@ void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other,
     for (uint32_t i = 0; i < call->count; i++) {
         const int32_t sum = mbx_add_scaled(call, 0, input[i]) + mbx_add_scaled(call, 1, other[i]);
         const int32_t scaled = mbx_multiply_by_quantized_multiplier(sum, call->multiplier[2], call->shift[2]);
-        output[i] = (int8_t)mbx_clamp(scaled + call->zero_point[2], call->low, call->high);
+        output[i] = mbx_to_s8(scaled, call->zero_point[2], call->low, call->high);
     }
 }
 
@@ -231,7 +237,7 @@ void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output)
             accumulator += input[position * call->channels + channel] - call->input_zero_point;
         }
         const int32_t scaled = mbx_multiply_by_quantized_multiplier(accumulator, call->multiplier, call->shift);
-        output[channel] = (int8_t)mbx_clamp(scaled + call->output_zero_point, -128, 127);
+        output[channel] = mbx_to_s8(scaled, call->output_zero_point, -128, 127);
     }
 }
 

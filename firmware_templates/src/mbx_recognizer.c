@@ -118,7 +118,7 @@ mbx_status mbx_finish_clip(mbx_recognizer *self)
     }
     /* Sample N - 2 - i follows as sample N + i; it lies 2 i + 1 before the newest one. */
     for (uint32_t back = 1; !self->window_ready; back += 2u) {
-        if (back >= 2u * self->model->frontend->lead) {
+        if (back >= 2u * self->model->frontend->lead || back > self->history_count) {
             return MBX_ERROR_STATE; /* the clip's window was run before its end */
         }
         const int16_t mirrored = self->memory.history[MBX_HISTORY_MARGIN + self->history_count - 1u - back];

@@ -32,11 +32,11 @@ def shift_right_rounded(a: np.ndarray, shift: int) -> np.ndarray:
 
 
 def doubling_high_multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the high word of 2 * a * b, rounded to nearest, ties away from zero; -2^31 * -2^31 saturates.
+    """Return the high word of 2 * a * b, rounded to nearest, ties up; -2^31 * -2^31 saturates.
 
     a, b: int32 values. Returns int32 values.
     Source: gemmlowp, SaturatingRoundingDoublingHighMul, as TFLite's reference kernels use it.
-    The division by 2^31 truncates towards zero, hence the nudge that depends on the sign.
+    The division by 2^31 truncates towards zero, hence the nudge that depends on the sign; together ties go up.
     Twin: mbx_doubling_high_multiply().
     """
     product = np.asarray(a, np.int64) * np.asarray(b, np.int64)

@@ -111,9 +111,7 @@ def test_every_cut_of_a_file_is_refused(seed: bytes, data: st.DataObject) -> Non
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.integers(-32768, 32767), min_size=1, max_size=300), st.sampled_from(["WAV", "FLAC"])
-)
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=300), st.sampled_from(["WAV", "FLAC"]))
 def test_16_bit_samples_survive(values: list[int], form: str) -> None:
     samples = np.array(values, np.int16)
     with tempfile.TemporaryDirectory() as folder:
@@ -129,9 +127,7 @@ def test_16_bit_samples_survive(values: list[int], form: str) -> None:
     st.sampled_from([1, 2, 32768]),
     st.integers(0, 2**32 - 1),
 )
-def test_a_clip_is_the_loudest_window(
-    count: int, clip_samples: int, amplitude: int, seed: int
-) -> None:
+def test_a_clip_is_the_loudest_window(count: int, clip_samples: int, amplitude: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     samples = rng.integers(-amplitude, amplitude, count).astype(np.int16)
     clip = fit_clip(samples, clip_samples)

@@ -63,7 +63,11 @@ seeds = st.integers(0, 2**32 - 1)
 @settings(max_examples=60, deadline=None)
 @given(configs(), st.lists(st.sampled_from(SIGNALS), min_size=2, max_size=4), seeds)
 @example(FrontendConfig(), list(SIGNALS), 0)
-@example(FrontendConfig(clip_samples=3000, window_length=480, hop_length=320, center=False, n_mels=40, n_mfcc=10), list(SIGNALS), 1)
+@example(
+    FrontendConfig(clip_samples=3000, window_length=480, hop_length=320, center=False, n_mels=40, n_mfcc=10),
+    list(SIGNALS),
+    1,
+)
 def test_c_gives_the_simulators_bytes(config: FrontendConfig, kinds: list[str], seed: int) -> None:
     tables = build_tables(config)
     clips = np.stack([signal(kind, config.clip_samples, config, seed) for kind in kinds])
@@ -107,7 +111,9 @@ def test_no_stage_leaves_its_type(config: FrontendConfig, kind: str, seed: int) 
     for m, (first, count) in enumerate(zip(tables.mel_first.tolist(), tables.mel_count.tolist(), strict=True)):
         weights = [int(w) for w in tables.mel_weights_q32[offset : offset + count]]
         offset += count
-        sums = [sum(int(p) * w >> 32 for p, w in zip(row[first : first + count], weights, strict=True)) for row in exact]
+        sums = [
+            sum(int(p) * w >> 32 for p, w in zip(row[first : first + count], weights, strict=True)) for row in exact
+        ]
         assert sums == mel[:, m].tolist() and max(sums) < 1 << 63
     log_mel = sim.log_mel_energies(mel, tables)
     need_int32(log_mel, log_mel + log_mel[:, ::-1], log_mel - log_mel[:, ::-1])

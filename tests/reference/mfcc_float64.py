@@ -56,9 +56,7 @@ def round_to_int8(features: np.ndarray, scale: float, zero_point: int) -> np.nda
     return np.clip(rounded, -128, 127).astype(np.int8)
 
 
-def _frames(
-    signal: np.ndarray, window_length: int, hop_length: int, n_fft: int, center: bool
-) -> np.ndarray:
+def _frames(signal: np.ndarray, window_length: int, hop_length: int, n_fft: int, center: bool) -> np.ndarray:
     """Return the samples under the window of each frame: (frames, window_length).
 
     torch.stft puts the window in the middle of the n_fft samples; outside of it they count for
@@ -87,9 +85,7 @@ def _periodic_hann(length: int) -> np.ndarray:
 
 
 @lru_cache
-def _mel_filterbank(
-    sample_rate_hz: int, n_fft: int, n_mels: int, low_hz: float, high_hz: float
-) -> np.ndarray:
+def _mel_filterbank(sample_rate_hz: int, n_fft: int, n_mels: int, low_hz: float, high_hz: float) -> np.ndarray:
     """Return the weights: (n_fft // 2 + 1, n_mels).
 
     Triangles over frequency in Hz, each with its peak of 1 where its neighbours end, corners

@@ -117,9 +117,7 @@ def test_every_listed_clip(speech_commands: Path, name: str, level_db: int) -> N
 def test_the_c_and_the_simulator_give_the_same_bytes(speech_commands: Path, name: str) -> None:
     case = case_named(name)
     listed = (speech_commands / "testing_list.txt").read_text().split()[::50][:40]
-    clips = np.stack(
-        [fit_clip(read_recording(speech_commands / path).samples, 16000) for path in listed]
-    )
+    clips = np.stack([fit_clip(read_recording(speech_commands / path).samples, 16000) for path in listed])
     tables = build_tables(case.config)
     computed = HostFrontend(case.config).coefficients(clips)
     assert computed.shape == (40, case.config.num_frames, case.config.num_coefficients)

@@ -51,9 +51,7 @@ def test_equals_the_real_nemo(shared_nemo: Path, name: str) -> None:
                 assert f"{clip}_mfcc" not in golden
                 continue
             features = mfcc(golden[f"{clip}_samples"], **NEMO)
-            np.testing.assert_allclose(
-                features, golden[f"{clip}_mfcc"].T, rtol=0, atol=1e-3, err_msg=clip
-            )
+            np.testing.assert_allclose(features, golden[f"{clip}_mfcc"].T, rtol=0, atol=1e-3, err_msg=clip)
 
 
 def test_padding_equals_what_enters_the_old_nemos_encoder(shared_nemo: Path) -> None:
@@ -85,9 +83,7 @@ def test_dct_is_scipys(length: int) -> None:
     values = np.random.default_rng(length).normal(size=(5, length))
     expected = scipy.fft.dct(values, type=2, norm="ortho", axis=1)
     np.testing.assert_allclose(values @ _dct_matrix(length).T, expected, rtol=0, atol=1e-13)
-    np.testing.assert_allclose(
-        _dct_matrix(length) @ _dct_matrix(length).T, np.eye(length), rtol=0, atol=1e-13
-    )
+    np.testing.assert_allclose(_dct_matrix(length) @ _dct_matrix(length).T, np.eye(length), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("config", [NEMO, WIDE], ids=["nemo", "wide"])
@@ -107,12 +103,8 @@ def test_power_spectrum_is_scipys(config: dict[str, Any]) -> None:
     # scipy centres its frames on multiples of the hop: shift the signal so that ours are there.
     shift = first * config["hop_length"] - transform.m_num_mid
     spectrum = transform.spectrogram(np.pad(signal, (shift, n_fft)), p0=first, p1=first + count)
-    mel = spectrum.T @ _mel_filterbank(
-        16000, n_fft, config["n_mels"], config["low_hz"], config["high_hz"]
-    )
-    np.testing.assert_allclose(
-        mfcc(samples, **(config | {"n_mfcc": 0})), np.log(mel + 1e-6), rtol=0, atol=1e-10
-    )
+    mel = spectrum.T @ _mel_filterbank(16000, n_fft, config["n_mels"], config["low_hz"], config["high_hz"])
+    np.testing.assert_allclose(mfcc(samples, **(config | {"n_mfcc": 0})), np.log(mel + 1e-6), rtol=0, atol=1e-10)
 
 
 def test_mel_filterbank_is_made_of_triangles() -> None:
@@ -160,7 +152,5 @@ def test_shapes_of_the_second_configuration() -> None:
 
 def test_round_to_int8() -> None:
     features = np.array([0.0, 0.24, 0.25, 0.74, 0.75, -0.24, -0.25, -0.75, 1e9, -1e9])
-    np.testing.assert_array_equal(
-        round_to_int8(features, 0.5, 3), [3, 3, 4, 4, 5, 3, 2, 1, 127, -128]
-    )
+    np.testing.assert_array_equal(round_to_int8(features, 0.5, 3), [3, 3, 4, 4, 5, 3, 2, 1, 127, -128])
     assert round_to_int8(features, 0.5, 3).dtype == np.int8

@@ -186,9 +186,7 @@ def test_float_wav_rounds_and_saturates(tmp_path: Path, subtype: str) -> None:
     values[0] = 0.25
     soundfile.write(path, values, RATE_HZ, subtype=subtype)
     recording = read_recording(path)
-    np.testing.assert_array_equal(
-        recording.samples, [8192, 0, 2, 2, 0, -2, 32767, 32767, -32768, -32768]
-    )
+    np.testing.assert_array_equal(recording.samples, [8192, 0, 2, 2, 0, -2, 32767, 32767, -32768, -32768])
     assert recording.notes[-1] == "saturated 3 samples at full scale"
 
 
@@ -300,9 +298,7 @@ def test_chunks_around_the_data(put: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("data_size", [0, 0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000])
 @pytest.mark.parametrize("riff_size", [0, 8, 36, 0xFFFFFFFF])
-def test_sizes_that_a_streaming_writer_left(
-    put: Callable[..., Path], data_size: int, riff_size: int
-) -> None:
+def test_sizes_that_a_streaming_writer_left(put: Callable[..., Path], data_size: int, riff_size: int) -> None:
     samples = noise(5000)
     data = wav_bytes(samples)
     data[4:8] = struct.pack("<I", riff_size)

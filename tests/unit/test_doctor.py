@@ -117,9 +117,7 @@ def test_either_ninja_or_make_is_enough(tmp_path: Path, monkeypatch: pytest.Monk
     assert by_name(doctor.diagnose())["ninja or make"].found == "4.3"
 
 
-def test_a_compiler_without_its_c_library_lacks_newlib(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiler_without_its_c_library_lacks_newlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = 'case "$*" in --version) echo "arm-none-eabi-gcc 12.2.1";; *) exit 1;; esac'
     fake_tool(tmp_path, "arm-none-eabi-gcc", script)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -147,9 +145,7 @@ def test_one_apt_line_and_one_pip_line_install_all_that_is_missing() -> None:
         ]
     )
     apt, pip = lines
-    assert apt.endswith(
-        "apt-get install --no-install-recommends libnewlib-arm-none-eabi qemu-system-arm"
-    )
+    assert apt.endswith("apt-get install --no-install-recommends libnewlib-arm-none-eabi qemu-system-arm")
     words = shlex.split(pip)
     assert words[:4] == [sys.executable, "-m", "pip", "install"]
     assert words[words.index("-c") + 1] == str(resources.constraints_file())

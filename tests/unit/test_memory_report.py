@@ -1,0 +1,170 @@
+"""What a build needs: the sums, the limits to the byte, and the stack bound from call graphs."""
+
+from dataclasses import replace
+
+import pytest
+
+from mbx_deploy.codegen import constant_arrays, frontend_arrays
+from mbx_deploy.errors import InputError
+from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.memory_report import (
+    CODE_BYTES_ESTIMATE,
+    LIBRARY_CALL_STACK_BYTES,
+    check_fit,
+    elf_sizes,
+    memory_needs,
+    memory_report,
+    render_report,
+    stack_bound,
+)
+from mbx_deploy.recognizer import Recognizer, parse_recognizer
+from mbx_deploy.target import Target, find_target
+from tests.tflite_builder import small_artifact
+
+COMPILED = {"flash_bytes": 50_000, "ram_bytes": 40_000, "code_bytes": 9_000, "stack_bound_bytes": 1_500}
+
+
+def with_memory(**bytes_of: int) -> Target:
+    target = find_target("cortex-m4")
+    assert target.memory is not None
+    return replace(target, name="board", memory=replace(target.memory, **bytes_of))
+
+
+def test_needs_are_the_sizes_of_what_is_generated(shipped: Recognizer) -> None:
+    needs = memory_needs(shipped)
+    assert needs.arena % 8 == 0 and needs.arena >= shipped.plan.arena_bytes
+    assert needs.ring == 101 * 64
+    assert needs.history == 2 * 402
+    assert needs.instance % 8 == 0 and needs.instance > needs.arena + needs.ring + needs.history
+    parameters = sum(array.values.size for array in constant_arrays(shipped, "kws") if array.type == "int8_t")
+    assert parameters < needs.weights < 2 * parameters
+    assert needs.tables == 512 + sum(array.values.nbytes for array in frontend_arrays(shipped))
+
+
+def test_a_front_end_that_needs_more_than_the_network_gives_the_arena_its_size() -> None:
+    config = FrontendConfig(clip_samples=2000, n_fft=2048, window_length=512, hop_length=512, n_mels=8, n_mfcc=0)
+    small = parse_recognizer(small_artifact(config), "small")
+    assert memory_needs(small).arena == 8 * (1025 + 8) > small.plan.arena_bytes
+
+
+def test_the_host_is_never_too_small(shipped: Recognizer) -> None:
+    check_fit(shipped, find_target("host"))
+
+
+def test_ram_fits_to_the_byte(shipped: Recognizer) -> None:
+    need = memory_needs(shipped).instance + 4096
+    check_fit(shipped, with_memory(ram_bytes=need))
+    with pytest.raises(InputError, match=f"need {need:,} bytes .*have {need - 1:,}$"):
+        check_fit(shipped, with_memory(ram_bytes=need - 1))
+
+
+def test_too_little_ram_is_told_with_its_parts_and_the_peak(shipped: Recognizer) -> None:
+    needs, plan = memory_needs(shipped), shipped.plan
+    with pytest.raises(InputError) as caught:
+        check_fit(shipped, with_memory(ram_bytes=4096, stack_bytes=2048))
+    rest = needs.instance - needs.arena
+    assert caught.value.what == (
+        f"the model does not fit the RAM of board: need {needs.arena + rest + 2048:,} bytes (arena {needs.arena:,} + "
+        f"features and audio {rest:,} + stack 2,048), have 4,096"
+    )
+    assert caught.value.exit_code == 2
+    assert caught.value.hint is not None
+    assert f"{shipped.program.calls[plan.peak_call].name}, {plan.peak_bytes:,} bytes" in caught.value.hint
+
+
+def test_flash_fits_to_the_byte(shipped: Recognizer) -> None:
+    needs = memory_needs(shipped)
+    need = needs.weights + needs.tables + CODE_BYTES_ESTIMATE
+    check_fit(shipped, with_memory(flash_bytes=need))
+    with pytest.raises(InputError, match=f"the flash of board: need {need:,} bytes .*have {need - 1:,}$"):
+        check_fit(shipped, with_memory(flash_bytes=need - 1))
+
+
+def test_the_report_lists_buffers_that_fill_the_arena_and_never_overlap(shipped: Recognizer) -> None:
+    report = memory_report(shipped, find_target("cortex-m4"), COMPILED)
+    buffers = report["arena"]["buffers"]
+    assert max(buffer["offset"] + buffer["bytes"] for buffer in buffers) == shipped.plan.arena_bytes
+    alive = [0] * len(report["calls"])
+    for i, one in enumerate(buffers):
+        for call in range(max(0, one["first_call"]), min(len(alive) - 1, one["last_call"]) + 1):
+            alive[call] += one["bytes"]
+        for other in buffers[:i]:
+            meet = one["first_call"] <= other["last_call"] and other["first_call"] <= one["last_call"]
+            apart = one["offset"] + one["bytes"] <= other["offset"] or other["offset"] + other["bytes"] <= one["offset"]
+            assert apart or not meet, (one, other)
+    peak = report["arena"]["peak"]
+    assert peak["bytes"] == max(alive)
+    assert peak["call"] == report["calls"][alive.index(max(alive))]
+
+
+def test_the_text_holds_the_numbers_of_the_report(shipped: Recognizer) -> None:
+    report = memory_report(shipped, find_target("cortex-m4"), COMPILED)
+    text = render_report(report)
+    numbers = [*report["ram"].values(), *report["flash"].values(), *COMPILED.values()]
+    assert all(f"{number:,}" in text for number in numbers)
+    rows = text.split("activation\n")[1].splitlines()
+    assert len(rows) == len(report["arena"]["buffers"])
+    without = render_report(memory_report(shipped, find_target("cortex-m4"), None))
+    assert "No compiler was found" in without and "stack, static bound" not in without
+
+
+def test_sizes_of_an_elf_are_its_allocated_sections() -> None:
+    table = """firmware.elf  :
+section              size        addr
+.vectors               64           0
+.text               10332          64
+.rodata            100132       10396
+.ARM.exidx              8      110528
+.data                  12   536870912
+.bss                39932   536870924
+.ARM.attributes        46           0
+.debug_info          9999           0
+.comment               57           0
+Total              170582
+"""
+    assert elf_sizes(table) == {
+        "flash_bytes": 64 + 10332 + 100132 + 8 + 12,
+        "ram_bytes": 12 + 39932,
+        "code_bytes": 64 + 10332,
+    }
+
+
+def graph(frames: dict[str, str], edges: list[tuple[str, str]]) -> str:
+    lines = ['graph: { title: "a.c"']
+    lines += [f'node: {{ title: "{name}" label: "{name}\\na.c:1:1\\n{usage}" }}' for name, usage in frames.items()]
+    lines += [f'edge: {{ sourcename: "{a}" targetname: "{b}" label: "a.c:2:2" }}' for a, b in edges]
+    return "\n".join([*lines, "}"])
+
+
+def static(count: int) -> str:
+    return f"{count} bytes (static)"
+
+
+def test_the_stack_bound_is_that_of_the_deepest_chain() -> None:
+    first = graph({"main": static(16), "a": static(100)}, [("main", "a"), ("main", "b"), ("a", "c")])
+    second = graph({"b": static(200), "c": static(40), "unused": static(9999)}, [("b", "c")])
+    assert stack_bound([first, second], []) == 16 + 200 + 40
+
+
+def test_a_library_function_counts_what_is_reserved_for_it() -> None:
+    assert stack_bound([graph({"main": static(8)}, [("main", "memcpy")])], []) == 8 + LIBRARY_CALL_STACK_BYTES
+
+
+def test_calls_through_pointers_count_the_deepest_target() -> None:
+    text = graph(
+        {"main": static(8), "run": static(16), "a.c:invoke": static(300), "a.c:observe": static(50)},
+        [("main", "run"), ("run", "__indirect_call"), ("a.c:invoke", "__indirect_call")],
+    )
+    assert stack_bound([text], ["invoke", "observe"]) == 8 + 16 + 300 + 50
+
+
+def test_recursion_has_no_bound() -> None:
+    text = graph({"main": static(8), "a": static(8)}, [("main", "a"), ("a", "main")])
+    with pytest.raises(AssertionError, match="main is recursive"):
+        stack_bound([text], [])
+
+
+@pytest.mark.parametrize("usage", ["dynamic", "dynamic,bounded"])
+def test_a_frame_of_no_static_size_has_no_bound(usage: str) -> None:
+    with pytest.raises(AssertionError, match="not of static size"):
+        stack_bound([graph({"main": f"8 bytes ({usage})"}, [])], [])
