@@ -14,7 +14,9 @@ from mbx_deploy.target import Target
 RECOGNIZER_STRUCT_BYTES = 56  # struct mbx_recognizer on a 32-bit core
 EXPONENTIALS_BYTES = 512
 CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a board are some 10 KB
-LIBRARY_CALL_STACK_BYTES = 64  # ample for memcpy, memset, memmove and libgcc's division, which bear no stack usage
+# Of a function that bears no stack usage: ample for memcpy, memset, memmove and libgcc's division, and what the kernels
+# in assembly need at most (a test reads that from them).
+LIBRARY_CALL_STACK_BYTES = 88
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
             "last_call": live.last,
         }
         for live in plan.live_ranges
+    ]
+    buffers += [
+        {
+            "name": f"{program.calls[number].name}, working memory",
+            "offset": offset,
+            "bytes": kernel.scratch_bytes,
+            "first_call": number,
+            "last_call": number,
+        }
+        for number, (kernel, offset) in enumerate(zip(plan.kernels, plan.scratch_offsets, strict=True))
+        if kernel.scratch_bytes
     ]
     peak = {"call": program.calls[plan.peak_call].name, "bytes": plan.lower_bound_bytes}
     return {

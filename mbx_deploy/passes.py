@@ -16,6 +16,7 @@ from mbx_deploy.program import (
     Program,
     Requantization,
     call_inputs,
+    is_depthwise_line,
     may_overwrite,
 )
 
@@ -272,6 +273,8 @@ def _check_fields(program: Program, call: Call) -> None:
         sizes = [source.height * source.width, source.channels]
     elif isinstance(call, Convolution):
         sizes += [*call.kernel, *call.pad]
+        if is_depthwise_line(program, call):
+            sizes.append(source.width + call.pad[1])
     if max(sizes) > LARGEST_FIELD:
         raise InputError(f"an op is too large ({call.name}): got a size of {max(sizes)}, need at most {LARGEST_FIELD}")
 

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "mbx_fixed_point.h"
+
 #define POSITIONS 4u     /* of a pointwise block */
 #define GROUP_INPUTS 16u /* of a pointwise block */
 #define LANES 4u         /* channels of a depthwise pass: a word of the input */
@@ -12,6 +14,8 @@
 void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride);
 void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
                        uint32_t groups, uint32_t blocks);
+
+#if MBX_HAS_DSP
 
 /* Bytes 0 and 2 of a word, and 1 and 3: as two int16, doubled. */
 static inline uint32_t doubled_even(uint32_t bytes)
@@ -42,18 +46,42 @@ static inline uint32_t high_halves(uint32_t first, uint32_t second)
     return result;
 }
 
-static inline int32_t high_multiply(int32_t doubled, int32_t multiplier)
-{
-    int32_t result;
-    __asm("smmulr %0, %1, %2" : "=r"(result) : "r"(doubled), "r"(multiplier));
-    return result;
-}
-
 static inline int32_t saturate_s8(int32_t value)
 {
     __asm("ssat %0, #8, %0" : "+r"(value));
     return value;
 }
+
+#else
+
+static inline uint32_t doubled_even(uint32_t bytes)
+{
+    const int32_t low = 2 * (int8_t)bytes;
+    const int32_t high = 2 * (int8_t)(bytes >> 16);
+    return ((uint32_t)low & 0xFFFFu) | (uint32_t)high << 16;
+}
+
+static inline uint32_t doubled_odd(uint32_t bytes)
+{
+    return doubled_even(bytes >> 8);
+}
+
+static inline uint32_t low_halves(uint32_t first, uint32_t second)
+{
+    return (first & 0xFFFFu) | second << 16;
+}
+
+static inline uint32_t high_halves(uint32_t first, uint32_t second)
+{
+    return first >> 16 | (second & 0xFFFF0000u);
+}
+
+static inline int32_t saturate_s8(int32_t value)
+{
+    return mbx_clamp(value, -128, 127);
+}
+
+#endif
 
 static inline uint32_t load_word(const int8_t *bytes)
 {
@@ -78,39 +106,87 @@ static uint32_t load_tail(const int8_t *row, uint32_t i, uint32_t count)
 }
 
 /* Four positions as [groups * 8][4] pairs of inputs (0, 2), (1, 3), (4, 6), ... */
-static void expand_block(const mbx_pointwise_dsp_call *c, const int8_t *input, uint32_t positions, uint32_t *pairs)
+static void expand_block(const mbx_pointwise_dsp_call *c, const int8_t *input, uint32_t positions, int16_t *pairs)
 {
     const uint32_t whole = c->in_channels & ~3u;
     for (uint32_t p = 0; p < POSITIONS; p++) {
         const int8_t *row = input + (p < positions ? p : positions - 1u) * c->in_channels;
-        uint32_t *out = pairs + p;
+        int16_t *out = pairs + 2u * p;
         for (uint32_t i = 0; i < whole; i += 4u) {
             const uint32_t word = load_word(row + i);
-            out[0] = doubled_even(word);
-            out[POSITIONS] = doubled_odd(word);
-            out += 2u * POSITIONS;
+            store_word(out, doubled_even(word));
+            store_word(out + 2u * POSITIONS, doubled_odd(word));
+            out += 4u * POSITIONS;
         }
         for (uint32_t i = whole; i < c->groups * GROUP_INPUTS; i += 4u) {
             const uint32_t word = load_tail(row, i, c->in_channels);
-            out[0] = doubled_even(word);
-            out[POSITIONS] = doubled_odd(word);
-            out += 2u * POSITIONS;
+            store_word(out, doubled_even(word));
+            store_word(out + 2u * POSITIONS, doubled_odd(word));
+            out += 4u * POSITIONS;
         }
     }
 }
 
+#if !MBX_HAS_DSP
+
+/* The functions of the .S files, for a machine that checks what a core with the DSP extension will compute. */
+
+static int8_t requantize_doubled(uint32_t doubled, int32_t multiplier, int32_t rounding, int32_t shift)
+{
+    const int32_t high = mbx_multiply_high((int32_t)doubled, multiplier);
+    return (int8_t)saturate_s8((((high + (high >> 31)) + rounding) >> shift) >> 1);
+}
+
+void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride)
+{
+    const uint32_t inputs = (uint32_t)call->groups * GROUP_INPUTS;
+    for (uint32_t o = 0; o < call->out_pairs; o++) {
+        const int16_t *weights = call->weights + o * inputs;
+        const int32_t *channel = call->channels + 4u * o;
+        for (uint32_t p = 0; p < POSITIONS; p++) {
+            uint32_t first = (uint32_t)channel[0];
+            uint32_t both = (uint32_t)channel[1];
+            for (uint32_t i = 0; i < inputs; i++) {
+                const int32_t x = pairs[2u * (i / 2u * POSITIONS + p) + i % 2u];
+                first += (uint32_t)(x * (int8_t)weights[i]);
+                both += (uint32_t)(x * weights[i]);
+            }
+            const uint32_t sums[2] = {first, (uint32_t)((int32_t)(both - first) >> 8)};
+            for (uint32_t i = 0; i < 2u; i++) {
+                const int32_t shift = call->shifts[2u * o + i];
+                const int32_t rounding = (2 * call->zero_point + 1) * (INT32_C(1) << shift);
+                output[p * stride + 2u * o + i] = requantize_doubled(sums[i], channel[2u + i], rounding, shift);
+            }
+        }
+    }
+}
+
+void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
+                       uint32_t groups, uint32_t blocks)
+{
+    for (uint32_t o = 0; o < blocks * OUTPUTS; o++) {
+        uint32_t sum = (uint32_t)channel[0];
+        for (uint32_t k = 0; k < groups * GROUP_TAPS; k++) {
+            sum += (uint32_t)(line[o - o % 2u + k] * taps[k / 2u * 4u + o % 2u * 2u + k % 2u]);
+        }
+        output[o] = requantize_doubled(sum, channel[1], channel[2], channel[3]);
+    }
+}
+
+#endif
+
 void mbx_pointwise_dsp(const mbx_pointwise_dsp_call *c, const int8_t *input, int8_t *output, void *scratch)
 {
-    uint32_t *pairs = scratch;
-    int8_t *rows = (int8_t *)(pairs + c->groups * GROUP_INPUTS / 2u * POSITIONS);
+    int16_t *pairs = scratch;
+    int8_t *rows = (int8_t *)(pairs + c->groups * GROUP_INPUTS * POSITIONS);
     for (uint32_t position = 0; position < c->positions; position += POSITIONS) {
         const uint32_t rest = c->positions - position;
         const uint32_t positions = rest < POSITIONS ? rest : POSITIONS;
         expand_block(c, input, positions, pairs);
         if (positions == POSITIONS && c->out_channels % 2u == 0u) {
-            mbx_pointwise_block((const int16_t *)pairs, c, output, c->out_channels);
+            mbx_pointwise_block(pairs, c, output, c->out_channels);
         } else {
-            mbx_pointwise_block((const int16_t *)pairs, c, rows, 2u * c->out_pairs);
+            mbx_pointwise_block(pairs, c, rows, 2u * c->out_pairs);
             for (uint32_t p = 0; p < positions; p++) {
                 memcpy(output + p * c->out_channels, rows + p * 2u * c->out_pairs, c->out_channels);
             }
@@ -195,7 +271,8 @@ void mbx_depthwise_line_dsp(const mbx_depthwise_dsp_call *c, const int8_t *input
     const depthwise_work work = divide_scratch(c, scratch);
     const uint32_t step = (uint32_t)c->dilation * c->channels;
     memset(work.taps, 0, work.groups * GROUP_TAPS * 2u * sizeof *work.taps);
-    for (uint32_t phase = 0; phase < c->dilation; phase++) { /* a dense convolution of every dilation-th position */
+    /* Each phase is a dense convolution of every dilation-th position. */
+    for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
         const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
         for (uint32_t i = 0; i < LANES * work.line_length; i++) {
             work.lines[i] = (int16_t)(2 * c->input_zero_point); /* the padding; the bias takes its share away */
@@ -228,13 +305,13 @@ static inline void add_all(const mbx_add_dsp_call *call, const int8_t *exact, co
     const int32_t scaled_rounding = has_shift ? INT32_C(1) << (c.scaled_shift - 1) : 0;
     const int32_t rounding = (2 * c.zero_point + 1) * (INT32_C(1) << (c.shift - 1));
     for (uint32_t i = 0; i < c.count; i++) {
-        int32_t right = high_multiply(scaled[i] * (INT32_C(2) << ADD_LEFT_SHIFT) - scaled_zero, c.scaled_multiplier);
+        int32_t right = mbx_multiply_high(scaled[i] * (INT32_C(2) << ADD_LEFT_SHIFT) - scaled_zero, c.scaled_multiplier);
         if (has_shift) {
             right = (right + (right >> 31) + scaled_rounding) >> c.scaled_shift;
         }
         /* twice the sum; the exact input's share is (x - zero) 2^20 / 2 */
         const int32_t doubled = exact[i] * (INT32_C(1) << ADD_LEFT_SHIFT) - exact_zero + 2 * right;
-        const int32_t high = high_multiply(doubled, c.multiplier);
+        const int32_t high = mbx_multiply_high(doubled, c.multiplier);
         output[i] = (int8_t)saturate_s8((high + (high >> 31) + rounding) >> c.shift);
     }
 }
