@@ -17,7 +17,7 @@ from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
 from mbx_deploy.output import cannot_write, check_folder, write_folder
 from mbx_deploy.recognizer import Recognizer, load_recognizer, parse_recognizer
-from mbx_deploy.target import Target, find_target
+from mbx_deploy.target import Target, read_target
 from mbx_deploy.toolchain import find_tool, run_tool
 
 DEFAULT_STRIDE_MS = 250
@@ -176,7 +176,7 @@ def load_build(folder: Path) -> Build:
         if not manifest_path.is_file():
             raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
         manifest = json.loads(manifest_path.read_text())
-        target, stride = find_target(manifest["target"]), int(manifest["stride_frames"])
+        target, stride = read_target(folder / f"{manifest['target']}.toml"), int(manifest["stride_frames"])
         names = [str(name) for name in manifest["files"] if str(name).endswith((".c", ".h"))]
         inside = [name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
         files: dict[str, str | bytes] = {name: (folder / name).read_text() for name in inside}

@@ -37,8 +37,13 @@ class _Group(click.Group):
 
 
 def main() -> None:
-    """Run the command line. A SIGTERM ends it like Ctrl-C: what was begun is cleaned up, nothing is half-written."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Run the command line.
+
+    SIGTERM and SIGHUP end it like Ctrl-C: what was begun is cleaned up, nothing is half-written.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _interrupt)
     cli(prog_name="mbx-deploy")
 
 

@@ -147,6 +147,7 @@ def generate_project(
     for path, template in rendered.items():
         files[path] = environment.get_template(template).render(context)
     files["model.tflite"] = recognizer.data
+    files[f"{target.name}.toml"] = target.text
     return files
 
 

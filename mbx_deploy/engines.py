@@ -37,6 +37,8 @@ from mbx_deploy.toolchain import compile_program, need_tool
 
 EMULATOR_START_S = 60.0
 EMULATOR_CLIP_S = 60.0  # some 50 times what a clip takes on an idle core
+HOST_START_S = 60.0
+HOST_CLIP_S = 10.0
 TFLM_ARENA_BYTES = 4 << 20
 DEFAULT_STRIDE_FRAMES = 25
 ENGINES = ("sim", "c", "tflm", "float")
@@ -118,7 +120,11 @@ class HostEngine:
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Raises CheckFailed where the program fails."""
         request = encode_request(items, trace)
-        done = subprocess.run([str(self.program)], input=request, capture_output=True, check=False)
+        limit = HOST_START_S + HOST_CLIP_S * len(items)
+        try:
+            done = subprocess.run([str(self.program)], input=request, capture_output=True, timeout=limit, check=False)
+        except subprocess.TimeoutExpired:
+            raise CheckFailed(f"the program for this machine did not end within {limit:.0f} s") from None
         if done.returncode != 0:
             raise CheckFailed(_failure("the program for this machine", done.returncode, done.stderr))
         return decode_response(done.stdout, self.recognizer, len(items))

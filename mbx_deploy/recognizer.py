@@ -55,7 +55,11 @@ def parse_recognizer(data: bytes, name: str) -> Recognizer:
     frontend = metadata.get("frontend")
     if not isinstance(frontend, dict):
         raise InputError(f"the metadata holds no front end ({name})", "export the model again")
-    config = FrontendConfig.from_dict(frontend)
+    try:
+        config = FrontendConfig.from_dict(frontend)
+        tables = build_tables(config)
+    except InputError as error:
+        raise InputError(f"{error.what} [{name}]", error.hint) from None
     if metadata.get("frontend_digest", config.digest()) != config.digest():
         raise InputError(f"the front end's digest does not fit its configuration ({name})", "export the model again")
     program = lower(model)
@@ -68,7 +72,7 @@ def parse_recognizer(data: bytes, name: str) -> Recognizer:
     if target.size_bytes != len(labels):
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
     feature_multiplier(program.input_scale)
-    return Recognizer(name, data, model.digest, metadata, labels, config, build_tables(config), model, program)
+    return Recognizer(name, data, model.digest, metadata, labels, config, tables, model, program)
 
 
 def _labels(metadata: dict[str, Any], name: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Memory:
 class Target:
     """A CPU or board.
 
-    memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
+    text: its file. memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Target:
     memory: Memory | None
     machine: str | None
     sources: tuple[tuple[str, str], ...]
+    text: str
 
 
 def list_targets() -> list[Target]:
@@ -65,7 +66,8 @@ def find_target(name: str) -> Target:
 def read_target(path: Path) -> Target:
     """Return the target that a file describes, validated. Raises InputError naming the file and the key."""
     try:
-        values = tomllib.loads(path.read_text())
+        text = path.read_text()
+        values = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"can't read the target ({path.name}): {error}") from None
     table = _Table(values, path.name)
@@ -85,6 +87,7 @@ def read_target(path: Path) -> Target:
         memory=memory and _memory(memory, path.name),
         machine=emulator and _Table(emulator, f"{path.name}, [emulator]").take_only("machine", str),
         sources=tuple(sorted(sources.items())),
+        text=text,
     )
     table.refuse_rest()
     return _validate(target, path)
@@ -162,6 +165,7 @@ def target_to_dict(target: Target) -> dict[str, Any]:
     values = dict(vars(target))
     values["memory"] = dict(vars(target.memory)) if target.memory else None
     values["sources"] = dict(target.sources)
+    del values["text"]
     return values
 
 

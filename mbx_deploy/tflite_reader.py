@@ -38,9 +38,8 @@ def parse_tflite(data: bytes, name: str) -> ir.Model:
         raise InputError(
             f"not a TFLite model ({name}): it does not bear the identifier TFL3", "export one with mbx-deploy export"
         )
-    metadata = read_metadata(data)
     try:
-        return ir.verify_model(_parse(data, name, metadata))
+        return ir.verify_model(_parse(data, name, read_metadata(data)))
     except InputError as error:
         raise InputError(f"{error.what} [{name}]", error.hint) from None
     except (
