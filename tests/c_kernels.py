@@ -148,7 +148,8 @@ def library() -> ctypes.CDLL:
     global _library
     if _library is None:
         folder = firmware_templates_folder() / "src"
-        names = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_kernels.c", "dsp/mbx_kernels_dsp.h", "dsp/mbx_kernels_dsp.c")
+        names = ["mbx_fixed_point.h", "mbx_kernels.h", "mbx_kernels.c"]
+        names += ["dsp/mbx_kernels_dsp.h", "dsp/mbx_kernels_dsp.c"]
         _library = ctypes.CDLL(str(compile_shared_library({name: (folder / name).read_text() for name in names})))
     return _library
 
@@ -209,12 +210,11 @@ class _Memory:
         assert all((part == GUARD).all() for part in around), f"{what} is left"
 
 
-def _run(
-    program: Program, call: Call, kernel: Kernel, inputs: list[np.ndarray], overwritten: int | None
-) -> np.ndarray:
+def _run(program: Program, call: Call, kernel: Kernel, inputs: list[np.ndarray], overwritten: int | None) -> np.ndarray:
     """Return the output of a call. overwritten: the number of the input in whose place it lies, or None."""
     target = program.buffers[call.output]
-    places = [_Memory(max(values.size, target.size_bytes if overwritten == i else 0)) for i, values in enumerate(inputs)]
+    sizes = [max(values.size, target.size_bytes if overwritten == i else 0) for i, values in enumerate(inputs)]
+    places = [_Memory(size) for size in sizes]
     for place, values in zip(places, inputs, strict=True):
         place.content[: values.size] = values.ravel()
     output = _Memory(target.size_bytes) if overwritten is None else places[overwritten]
@@ -299,9 +299,7 @@ def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.St
     c = add_constants_dsp(call)
     assert c is not None
     points = (c.exact_zero_point, c.scaled_zero_point, c.zero_point)
-    return CAdditionDsp(
-        target.size_bytes, *points, c.scaled_shift, c.shift, c.scaled_multiplier, c.multiplier
-    )
+    return CAdditionDsp(target.size_bytes, *points, c.scaled_shift, c.shift, c.scaled_multiplier, c.multiplier)
 
 
 def run_program_c(program: Program, values: np.ndarray, kernel_set: str = "portable") -> np.ndarray:

@@ -108,7 +108,7 @@ class _Drawing:
         dilation: tuple[int, int] = (1, 1),
         depthwise: bool = False,
     ) -> int:
-        """Add a convolution. rows: the weights of each output channel. limit: of the bounds that a fast kernel takes."""
+        """Add a convolution. rows: of each output channel. limit: of the bounds that a fast kernel takes."""
         rng, count = self.rng, len(rows)
         folded = rng.integers(-2000, 2001, count)
         spread = np.sqrt((rows**2).sum(axis=1) + 1) * 74

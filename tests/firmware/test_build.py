@@ -173,7 +173,8 @@ def test_memory_report_against_size_and_nm(m4_build: Build) -> None:
     found = symbols(m4_build.elf)
     instances = {name: size for name, (size, kind) in found.items() if kind in "bB" and name.startswith("recognizer")}
     assert list(instances.values()) == [report["ram"]["instance_bytes"]]
-    weights = sum(size for name, (size, _) in found.items() if re.match(r"kws_(weights|bias|multiplier|shift|channels|constants|shifts)_", name))
+    pattern = r"kws_(weights|bias|multiplier|shift|channels|constants|shifts)_"
+    weights = sum(size for name, (size, _) in found.items() if re.match(pattern, name))
     assert weights == report["flash"]["weights_bytes"]
     needs = memory_needs(m4_build.recognizer, plan_memory(m4_build.recognizer.program, m4_build.target.kernels))
     assert report["ram"]["arena_bytes"] == needs.arena

@@ -8,6 +8,7 @@ import pytest
 from mbx_deploy.codegen import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.memory_report import (
     CODE_BYTES_ESTIMATE,
     LIBRARY_CALL_STACK_BYTES,
@@ -18,7 +19,6 @@ from mbx_deploy.memory_report import (
     render_report,
     stack_bound,
 )
-from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.program import Convolution, Pointwise
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.resources import firmware_templates_folder
