@@ -202,8 +202,8 @@ def order_calls(program: Program) -> Program:
     """Return the program with its calls in the order that needs least memory at its worst call.
 
     A residual branch then runs before the main one, which may overwrite their common input. Exact: a search over the
-    sets of finished calls, of which a network of a few branches has few; among equals the file's order wins. A graph
-    with more than MAX_ORDER_STATES sets keeps its order.
+    sets of finished calls, of which a network of a few branches has few. Where nothing is gained, or in a graph
+    with more than MAX_ORDER_STATES sets, the file's order stays.
     """
     users: dict[int, set[int]] = {program.output: {len(program.calls)}}
     for number, call in enumerate(program.calls):
@@ -226,7 +226,10 @@ def order_calls(program: Program) -> Program:
         if len(longer) > MAX_ORDER_STATES:
             return program
         best = longer
-    (_, order) = best[frozenset(range(len(program.calls)))]
+    peak, order = best[frozenset(range(len(program.calls)))]
+    own = (_live_bytes(program, frozenset(range(n)), n, users) for n in range(len(program.calls)))
+    if max(own, default=0) == peak:
+        return program
     return Program(**{**vars(program), "calls": tuple(program.calls[number] for number in order)})
 
 

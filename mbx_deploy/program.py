@@ -66,7 +66,7 @@ class Convolution:
 
     weights: int8 (out, kernel_h, kernel_w, in), or (kernel_h, kernel_w, out) if depthwise. pad: rows above, columns
     to the left.
-    Kernels: mbx_conv_2d(), mbx_depthwise_conv_2d().
+    Kernels: mbx_conv_2d(), mbx_depthwise_conv_2d(), mbx_depthwise_line().
     """
 
     name: str
