@@ -15,6 +15,8 @@ import numpy as np
 from mbx_deploy import __version__
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import feature_multiplier
+from mbx_deploy.kernels import DSP_GROUP_INPUTS, Kernel, add_constants_dsp, pack_depthwise_dsp, pack_pointwise_dsp
+from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.program import Addition, Average, Call, Convolution, Maximum, Pointwise
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
@@ -63,12 +65,13 @@ RUNTIME_HEADERS = ("mbx_fixed_point.h", "mbx_frontend.h", "mbx_kernels.h", "mbx_
 
 @dataclass(frozen=True)
 class CArray:
-    """A constant array of the generated C."""
+    """A constant array of the generated C. aligned: to words, which its kernel loads."""
 
     name: str
     type: str
     values: np.ndarray
     comment: str
+    aligned: bool = False
 
     @property
     def count(self) -> int:
@@ -116,6 +119,8 @@ def generate_project(
     files: dict[str, str | bytes] = {
         f"src/{name}": _template_text(f"src/{name}") for name in RUNTIME_SOURCES + RUNTIME_HEADERS
     }
+    for name in kernel_sources(target):
+        files[f"src/{name.rpartition('/')[2]}"] = _template_text(f"src/{name}")
     for folder in ("boards/session", board):
         for source in sorted((firmware_templates_folder() / folder).iterdir()):
             files[f"board/{source.name}"] = source.read_text()
@@ -132,6 +137,8 @@ def generate_project(
     if target.toolchain != "host":
         rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
     context["library_sources"] = [f"src/{name}" for name in RUNTIME_SOURCES]
+    context["library_sources"] += [path for path in files if path.startswith("src/") and path.endswith(".S")]
+    context["library_sources"] += [f"src/{name}.c" for name in kernel_modules(target)]
     context["library_sources"] += [f"generated/{prefix}{suffix}.c" for suffix in ("", "_data", "_frontend")]
     context["board_sources"] = sorted(
         {"board/main.c", *(path for path in files if path.startswith("board/") and path.endswith(".c"))}
@@ -142,6 +149,17 @@ def generate_project(
     files["model.tflite"] = recognizer.data
     files[f"{target.name}.toml"] = target.text
     return files
+
+
+def kernel_modules(target: Target) -> list[str]:
+    """Return the modules of the target's set of kernels, without suffix; the portable ones are always there."""
+    return [] if target.kernels == "portable" else [f"mbx_kernels_{target.kernels}"]
+
+
+def kernel_sources(target: Target) -> list[str]:
+    """Return the files of the target's set of kernels, below src/."""
+    folder = firmware_templates_folder() / "src" / target.kernels
+    return sorted(f"{target.kernels}/{path.name}" for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def make_manifest(
@@ -166,21 +184,49 @@ def make_manifest(
     return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
 
 
-def constant_arrays(recognizer: Recognizer, prefix: str) -> list[CArray]:
-    """Return the network's constants, in the order of the calls."""
+def constant_arrays(recognizer: Recognizer, plan: MemoryPlan, prefix: str) -> list[CArray]:
+    """Return the network's constants in the order of the calls, laid out for the kernels that read them."""
     arrays: list[CArray] = []
-    for number, call in enumerate(recognizer.program.calls):
-        if isinstance(call, Addition | Average | Maximum):
-            continue
-        shape = " x ".join(str(length) for length in call.weights.shape)
-        r = call.requantization
-        arrays += [
-            CArray(f"{prefix}_weights_{number}", "int8_t", call.weights, f"{_plain(call.name)}: {shape}"),
-            CArray(f"{prefix}_bias_{number}", "int32_t", r.bias.astype(np.int32), "one a channel"),
-            CArray(f"{prefix}_multiplier_{number}", "int32_t", r.multiplier, "Q31, one a channel"),
-            CArray(f"{prefix}_shift_{number}", "int8_t", r.shift, "one a channel, positive to the left"),
-        ]
+    for number, (call, kernel) in enumerate(zip(recognizer.program.calls, plan.kernels, strict=True)):
+        if not isinstance(call, Addition | Average | Maximum):
+            arrays += _call_arrays(call, kernel, f"{prefix}_{{}}_{number}")
     return arrays
+
+
+def _call_arrays(call: Pointwise | Convolution, kernel: Kernel, name: str) -> list[CArray]:
+    comment = f"{_plain(call.name)}: {' x '.join(str(length) for length in call.weights.shape)}, for {kernel.name}()"
+    if kernel.name == "mbx_pointwise_dsp":
+        assert isinstance(call, Pointwise)
+        packed, channels, shifts = pack_pointwise_dsp(call)
+        return [
+            CArray(name.format("weights"), "int16_t", packed, comment, aligned=True),
+            CArray(
+                name.format("channels"),
+                "int32_t",
+                channels,
+                "2 b0, 512 b1 + 2 b0, m0, m1 a pair of channels",
+                aligned=True,
+            ),
+            CArray(name.format("shifts"), "uint8_t", shifts, "s - 1 a channel"),
+        ]
+    if kernel.name == "mbx_depthwise_line_dsp":
+        assert isinstance(call, Convolution)
+        taps, constants, shifts = pack_depthwise_dsp(call)
+        return [
+            CArray(name.format("weights"), "int8_t", taps, comment),
+            CArray(name.format("constants"), "int32_t", constants, "2 b, m a channel"),
+            CArray(name.format("shifts"), "uint8_t", shifts, "s - 1 a channel"),
+        ]
+    r = call.requantization
+    weights = call.weights
+    if kernel.name == "mbx_depthwise_line":
+        weights = np.ascontiguousarray(call.weights.reshape(-1, call.weights.shape[-1]).T)
+    return [
+        CArray(name.format("weights"), "int8_t", weights, comment),
+        CArray(name.format("bias"), "int32_t", r.bias.astype(np.int32), "one a channel"),
+        CArray(name.format("multiplier"), "int32_t", r.multiplier, "Q31, one a channel"),
+        CArray(name.format("shift"), "int8_t", r.shift, "one a channel, positive to the left"),
+    ]
 
 
 def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
@@ -202,7 +248,8 @@ def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
 
 
 def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames: int) -> dict[str, Any]:
-    program, plan, tables = recognizer.program, recognizer.plan, recognizer.tables
+    program, tables = recognizer.program, recognizer.tables
+    plan = plan_memory(program, target.kernels)
     identity = json.dumps([__version__, RUNTIME_VERSION, recognizer.digest, prefix, stride_frames, target.name])
     multiplier, shift = feature_multiplier(program.input_scale)
     return {
@@ -215,10 +262,10 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "label_macros": label_macros(recognizer.labels),
         "config": recognizer.config,
         "stride_frames": stride_frames,
-        "arena_bytes": arena_bytes(recognizer),
+        "arena_bytes": arena_bytes(recognizer, plan),
         "target": target,
         "embedded": target.toolchain != "host",
-        "arrays": constant_arrays(recognizer, prefix),
+        "arrays": constant_arrays(recognizer, plan, prefix),
         "tables": frontend_arrays(recognizer),
         "preemphasis_q30": tables.preemphasis_q30,
         "ln2_q24": tables.ln2_q24,
@@ -230,18 +277,19 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "feature_zero_point": program.input_zero_point,
         "input_offset": plan.offsets[program.input],
         "output_offset": plan.offsets[program.output],
-        "calls": [_call_context(recognizer, number, call, prefix) for number, call in enumerate(program.calls)],
+        "kernel_headers": [f"{name}.h" for name in kernel_modules(target)],
+        "calls": [_call_context(recognizer, plan, number, call, prefix) for number, call in enumerate(program.calls)],
     }
 
 
-def arena_bytes(recognizer: Recognizer) -> int:
+def arena_bytes(recognizer: Recognizer, plan: MemoryPlan) -> int:
     """Return the size of the arena: the network's activations, or the front end's working memory if that is more."""
     config = recognizer.config
-    return max(recognizer.plan.arena_bytes, 8 * (config.n_fft // 2 + 1 + config.n_mels))
+    return max(plan.arena_bytes, 8 * (config.n_fft // 2 + 1 + config.n_mels))
 
 
-def _call_context(recognizer: Recognizer, number: int, call: Call, prefix: str) -> dict[str, Any]:
-    program, offsets = recognizer.program, recognizer.plan.offsets
+def _call_context(recognizer: Recognizer, plan: MemoryPlan, number: int, call: Call, prefix: str) -> dict[str, Any]:
+    program, offsets, kernel = recognizer.program, plan.offsets, plan.kernels[number]
     source, target = program.buffers[call.input], program.buffers[call.output]
     shapes = (
         f"{source.height} x {source.width} x {source.channels} -> {target.height} x {target.width} x {target.channels}"
@@ -250,41 +298,40 @@ def _call_context(recognizer: Recognizer, number: int, call: Call, prefix: str) 
         "number": number,
         "name": _plain(call.name),
         "comment": f"{_plain(call.name)}: {shapes}",
+        "kernel": kernel.name,
         "source": source,
         "target": target,
         "input_offset": offsets[call.input],
-        "other_offset": None,
+        "other_offset": offsets[call.other] if isinstance(call, Addition) else None,
         "output_offset": offsets[call.output],
         "output_bytes": target.size_bytes,
+        "scratch_offset": plan.scratch_offsets[number] if kernel.scratch_bytes else None,
+        "positions": source.height * source.width,
     }
+    if isinstance(call, Addition) and kernel.name == "mbx_add_dsp":
+        constants = add_constants_dsp(call)
+        assert constants is not None
+        if constants.swapped:
+            context |= {"input_offset": context["other_offset"], "other_offset": context["input_offset"]}
+        return context | {"kind": "add_dsp", "add": constants, "count": target.size_bytes}
     if isinstance(call, Addition):
-        return context | {
-            "kind": "add",
-            "kernel": "mbx_add",
-            "add": call,
-            "count": target.size_bytes,
-            "other_offset": offsets[call.other],
-        }
+        return context | {"kind": "add", "add": call, "count": target.size_bytes}
     if isinstance(call, Maximum):
-        positions = source.height * source.width
-        return context | {"kind": "max", "kernel": "mbx_max", "positions": positions, "channels": source.channels}
+        return context | {"kind": "max", "channels": source.channels}
     if isinstance(call, Average):
-        positions = source.height * source.width
-        return context | {
-            "kind": "mean",
-            "kernel": "mbx_mean",
-            "mean": call,
-            "positions": positions,
-            "channels": source.channels,
-        }
-    context |= {key: f"{prefix}_{key}_{number}" for key in ("weights", "bias", "multiplier", "shift")}
+        return context | {"kind": "mean", "mean": call, "channels": source.channels}
+    context |= {
+        key: f"{prefix}_{key}_{number}"
+        for key in ("weights", "bias", "multiplier", "shift", "channels", "constants", "shifts")
+    }
     context["requantization"] = call.requantization
     if isinstance(call, Pointwise):
-        channels = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
-        return context | channels | {"kind": "pointwise", "kernel": "mbx_pointwise", "positions": call.positions}
-    assert isinstance(call, Convolution)
-    kernel = "mbx_depthwise_conv_2d" if call.depthwise else "mbx_conv_2d"
-    return context | {"kind": "conv", "kernel": kernel, "conv": call}
+        shape = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
+        kind = "pointwise_dsp" if kernel.name.endswith("_dsp") else "pointwise"
+        groups = {"out_pairs": -(-call.weights.shape[0] // 2), "groups": -(-call.weights.shape[1] // DSP_GROUP_INPUTS)}
+        return context | shape | groups | {"kind": kind, "positions": call.positions}
+    kinds = {"mbx_depthwise_line_dsp": "depthwise_dsp", "mbx_depthwise_line": "depthwise"}
+    return context | {"kind": kinds.get(kernel.name, "conv"), "conv": call}
 
 
 def _plain(text: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mbx_deploy.codegen import generate_project
 from mbx_deploy.errors import CheckFailed, ToolMissing
+from mbx_deploy.passes import call_name
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.session import (
     ITEM_CLIP,
@@ -215,8 +216,9 @@ class TflmEngine:
         stages = {}
         if trace:
             stages["features"] = features
-            for op, call in zip(recognizer.network.ops, recognizer.program.calls, strict=True):
-                values = np.asarray(interpreter.GetTensor(op.output, 0)["tensor_data"])
+            tensors = {call_name(i, op): op.output for i, op in enumerate(recognizer.network.ops)}
+            for call in recognizer.program.calls:
+                values = np.asarray(interpreter.GetTensor(tensors[call.name], 0)["tensor_data"])
                 stages[call.name] = values.reshape(recognizer.program.buffers[call.output].shape).copy()
         return Result(logits, posteriors(logits, self.front_end.exponentials_q15), stages)
 

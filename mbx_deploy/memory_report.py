@@ -7,13 +7,16 @@ from typing import Any
 
 from mbx_deploy.codegen import arena_bytes, constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
+from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.target import Target
 
 RECOGNIZER_STRUCT_BYTES = 64  # struct mbx_recognizer on a 32-bit core
 EXPONENTIALS_BYTES = 512
 CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a board are some 10 KB
-LIBRARY_CALL_STACK_BYTES = 64  # ample for memcpy, memset, memmove and libgcc's division, which bear no stack usage
+# Of a function that bears no stack usage: ample for memcpy, memset, memmove and libgcc's division, and what the kernels
+# in assembly need at most (a test reads that from them).
+LIBRARY_CALL_STACK_BYTES = 88
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,15 @@ class MemoryNeeds:
     tables: int
 
 
-def memory_needs(recognizer: Recognizer) -> MemoryNeeds:
+def memory_needs(recognizer: Recognizer, plan: MemoryPlan) -> MemoryNeeds:
     """Return what the generated C allocates, from its declarations."""
     config = recognizer.config
-    arena = -(-arena_bytes(recognizer) // 8) * 8
+    arena = -(-arena_bytes(recognizer, plan) // 8) * 8
     ring = config.audio_frames * config.num_coefficients
     history = 2 * (config.window_length + 3)
     rest = 4 * config.num_coefficients + 3 * len(recognizer.labels)
     instance = -(-(RECOGNIZER_STRUCT_BYTES + arena + ring + history + rest) // 8) * 8
-    weights = sum(array.size_bytes for array in constant_arrays(recognizer, "kws"))
+    weights = sum(array.size_bytes for array in constant_arrays(recognizer, plan, "kws"))
     tables = sum(array.size_bytes for array in frontend_arrays(recognizer)) + EXPONENTIALS_BYTES
     return MemoryNeeds(arena, ring, history, instance, weights, tables)
 
@@ -45,7 +48,8 @@ def check_fit(recognizer: Recognizer, target: Target) -> None:
     """Raise InputError where the model can't fit the target's flash or RAM, naming what takes most."""
     if target.memory is None:
         return
-    needs, memory, plan = memory_needs(recognizer), target.memory, recognizer.plan
+    plan = plan_memory(recognizer.program, target.kernels)
+    needs, memory = memory_needs(recognizer, plan), target.memory
     ram = needs.instance + memory.stack_bytes
     if ram > memory.ram_bytes:
         call = recognizer.program.calls[plan.peak_call]
@@ -53,7 +57,7 @@ def check_fit(recognizer: Recognizer, target: Target) -> None:
             f"the model does not fit the RAM of {target.name}: need {ram:,} bytes (arena {needs.arena:,} + "
             f"features and audio {needs.instance - needs.arena:,} + stack {memory.stack_bytes:,}), "
             f"have {memory.ram_bytes:,}",
-            f"the peak is at {call.name}, {plan.peak_bytes:,} bytes; use fewer filters or a larger target",
+            f"the peak is at {call.name}, {plan.lower_bound_bytes:,} bytes; use fewer filters or a larger target",
         )
     flash = needs.weights + needs.tables + CODE_BYTES_ESTIMATE
     if flash > memory.flash_bytes:
@@ -69,7 +73,9 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
 
     compiled: bytes of flash, ram, code and stack_bound, measured in the ELF; None where there was no compiler.
     """
-    needs, program, plan = memory_needs(recognizer), recognizer.program, recognizer.plan
+    program = recognizer.program
+    plan = plan_memory(program, target.kernels)
+    needs = memory_needs(recognizer, plan)
     buffers = [
         {
             "name": program.calls[live.first].name if live.first >= 0 else "input",
@@ -80,7 +86,18 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
         }
         for live in plan.live_ranges
     ]
-    peak = {"call": program.calls[plan.peak_call].name, "bytes": plan.peak_bytes}
+    buffers += [
+        {
+            "name": f"{program.calls[number].name}, working memory",
+            "offset": offset,
+            "bytes": kernel.scratch_bytes,
+            "first_call": number,
+            "last_call": number,
+        }
+        for number, (kernel, offset) in enumerate(zip(plan.kernels, plan.scratch_offsets, strict=True))
+        if kernel.scratch_bytes
+    ]
+    peak = {"call": program.calls[plan.peak_call].name, "bytes": plan.lower_bound_bytes}
     return {
         "target": target.name,
         "arena": {"bytes": needs.arena, "peak": peak, "buffers": buffers},

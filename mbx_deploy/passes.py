@@ -17,9 +17,12 @@ from mbx_deploy.program import (
     Program,
     Requantization,
     call_inputs,
+    is_depthwise_line,
+    may_overwrite,
 )
 
 ADD_LEFT_SHIFT = 20
+MAX_ORDER_STATES = 2000
 LARGEST_RATIO = 2.0**30  # of scales; a left shift of 30 is the most that TFLite takes
 LARGEST_SUM = 1 << 31
 LARGEST_FIELD = (1 << 16) - 1  # of the sizes in the runtime's structs
@@ -32,7 +35,7 @@ def lower(model: ir.Model) -> Program:
     for index in (model.input, *(op.output for op in model.ops)):
         numbers[index] = len(buffers)
         buffers.append(_buffer(model.tensors[index]))
-    calls = tuple(_lower_op(model, op, numbers, f"{i}_{ir.op_name(op).lower()}") for i, op in enumerate(model.ops))
+    calls = tuple(_lower_op(model, op, numbers, call_name(i, op)) for i, op in enumerate(model.ops))
     source, target = model.tensors[model.input], model.tensors[model.output]
     program = Program(
         buffers=tuple(buffers),
@@ -45,7 +48,12 @@ def lower(model: ir.Model) -> Program:
         output_zero_point=target.zero_point,
     )
     program = fold_input_zero_points(program, {numbers[i]: model.tensors[i].zero_point for i in numbers})
-    return verify_program(program)
+    return verify_program(order_calls(program))
+
+
+def call_name(index: int, op: ir.Op) -> str:
+    """Return the name of the call that an op becomes: its number in the file, and TFLite's name."""
+    return f"{index}_{ir.op_name(op).lower()}"
 
 
 def _buffer(tensor: ir.Tensor) -> Buffer:
@@ -193,6 +201,54 @@ def fold_input_zero_points(program: Program, zero_points: dict[int, int]) -> Pro
     return Program(**{**vars(program), "calls": tuple(calls)})
 
 
+def order_calls(program: Program) -> Program:
+    """Return the program with its calls in the order that needs least memory at its worst call.
+
+    A residual branch then runs before the main one, which may overwrite their common input. Exact: a search over the
+    sets of finished calls, of which a network of a few branches has few. Where nothing is gained, or in a graph
+    with more than MAX_ORDER_STATES sets, the file's order stays.
+    """
+    users: dict[int, set[int]] = {program.output: {len(program.calls)}}
+    for number, call in enumerate(program.calls):
+        for buffer in call_inputs(call):
+            users.setdefault(buffer, set()).add(number)
+    writer = {call.output: number for number, call in enumerate(program.calls)}
+    best: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {frozenset(): (0, ())}
+    for _ in program.calls:
+        longer: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
+        for done, (peak, order) in best.items():
+            for number in range(len(program.calls)):
+                call = program.calls[number]
+                needed = {writer[buffer] for buffer in call_inputs(call) if buffer in writer}
+                if number in done or not needed <= done:
+                    continue
+                candidate = (max(peak, _live_bytes(program, done, number, users)), (*order, number))
+                state = done | {number}
+                if state not in longer or candidate < longer[state]:
+                    longer[state] = candidate
+        if len(longer) > MAX_ORDER_STATES:
+            return program
+        best = longer
+    peak, order = best[frozenset(range(len(program.calls)))]
+    own = (_live_bytes(program, frozenset(range(n)), n, users) for n in range(len(program.calls)))
+    if max(own, default=0) == peak:
+        return program
+    return Program(**{**vars(program), "calls": tuple(program.calls[number] for number in order)})
+
+
+def _live_bytes(program: Program, done: frozenset[int], number: int, users: dict[int, set[int]]) -> int:
+    """Return the bytes that are alive while a call runs after the calls that are done."""
+    call = program.calls[number]
+    written = {program.input} | {program.calls[i].output for i in done}
+    alive = {buffer for buffer in written if users.get(buffer, set()) - done}
+    total = sum(program.buffers[buffer].size_bytes for buffer in alive)
+    after = done | {number}
+    dying = [buffer for buffer in call_inputs(call) if not users[buffer] - after]
+    if any(may_overwrite(program, call, buffer) for buffer in dying):
+        return total
+    return total + program.buffers[call.output].size_bytes
+
+
 def verify_program(program: Program) -> Program:
     """Return the program. Raises InputError unless every accumulator is proven to stay in int32, from the weights."""
     written = {program.input}
@@ -223,6 +279,8 @@ def _check_fields(program: Program, call: Call) -> None:
         sizes = [source.height * source.width, source.channels]
     elif isinstance(call, Convolution):
         sizes += [*call.kernel, *call.pad]
+        if is_depthwise_line(program, call):
+            sizes.append(source.width + call.pad[1])
     if max(sizes) > LARGEST_FIELD:
         raise InputError(f"an op is too large ({call.name}): got a size of {max(sizes)}, need at most {LARGEST_FIELD}")
 

@@ -66,7 +66,7 @@ class Convolution:
 
     weights: int8 (out, kernel_h, kernel_w, in), or (kernel_h, kernel_w, out) if depthwise. pad: rows above, columns
     to the left.
-    Kernels: mbx_conv_2d(), mbx_depthwise_conv_2d().
+    Kernels: mbx_conv_2d(), mbx_depthwise_conv_2d(), mbx_depthwise_line().
     """
 
     name: str
@@ -146,6 +146,27 @@ class Program:
 def call_inputs(call: Call) -> tuple[int, ...]:
     """Return the buffers that a call reads."""
     return (call.input, call.other) if isinstance(call, Addition) else (call.input,)
+
+
+def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
+    """Whether every kernel of a call may write its output where one of its inputs lies, from the same address on.
+
+    ADD goes element by element. A pointwise call reads a position before it writes it, and its output must not run
+    ahead of its input. A depthwise line is worked on a channel at a time, from a copy.
+    """
+    source, target = program.buffers[buffer], program.buffers[call.output]
+    if isinstance(call, Addition):
+        return True
+    if isinstance(call, Pointwise):
+        return target.channels <= source.channels
+    return isinstance(call, Convolution) and is_depthwise_line(program, call)
+
+
+def is_depthwise_line(program: Program, call: Convolution) -> bool:
+    """Whether a call is a depthwise convolution along one axis, of stride 1, with an output for each input."""
+    source, target = program.buffers[call.input], program.buffers[call.output]
+    flat = source.height == call.kernel[0] == 1 and call.stride == (1, 1)
+    return call.depthwise and flat and source.shape == target.shape
 
 
 def multiply_accumulates(program: Program) -> int:

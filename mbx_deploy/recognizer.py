@@ -7,7 +7,6 @@ from typing import Any
 from mbx_deploy import ir
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables, feature_multiplier
-from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.passes import lower
 from mbx_deploy.program import Program
 from mbx_deploy.tflite_reader import parse_tflite, read_model_file
@@ -20,7 +19,7 @@ MAX_LABEL_LENGTH = 64
 class Recognizer:
     """name: the file's, for messages. data: its bytes. digest: their SHA-256. metadata: as stored in the file.
 
-    network: as read. program and plan: lowered from it. tables: of the front end that config describes.
+    network: as read. program: lowered from it. tables: of the front end that config describes.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Recognizer:
     tables: FrontendTables
     network: ir.Model
     program: Program
-    plan: MemoryPlan
 
 
 def load_recognizer(path: str | Path) -> Recognizer:
@@ -74,7 +72,7 @@ def parse_recognizer(data: bytes, name: str) -> Recognizer:
     if target.size_bytes != len(labels):
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
     feature_multiplier(program.input_scale)
-    return Recognizer(name, data, model.digest, metadata, labels, config, tables, model, program, plan_memory(program))
+    return Recognizer(name, data, model.digest, metadata, labels, config, tables, model, program)
 
 
 def _labels(metadata: dict[str, Any], name: str) -> tuple[str, ...]:

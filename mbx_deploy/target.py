@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.kernels import KERNEL_SETS
 from mbx_deploy.resources import firmware_templates_folder, targets_folder
 
 TOOLCHAINS = ("arm-none-eabi", "host")
@@ -39,6 +40,7 @@ class Target:
     compile_flags: tuple[str, ...]
     optimization: str
     board: str
+    kernels: str
     clock_hz: int | None
     memory: Memory | None
     machine: str | None
@@ -80,6 +82,7 @@ def read_target(path: Path) -> Target:
         compile_flags=tuple(table.take("compile_flags", list)),
         optimization=table.take("optimization", str),
         board=table.take("board", str),
+        kernels=table.take("kernels", str),
         clock_hz=table.take("clock_hz", int, default=None),
         memory=memory and _memory(memory, path.name),
         machine=emulator and _Table(emulator, f"{path.name}, [emulator]").take_only("machine", str),
@@ -135,6 +138,7 @@ def _validate(target: Target, path: Path) -> Target:
     need(target.name == path.stem, "name", target.name, f"the file's name, {path.stem!r}")
     need(target.toolchain in TOOLCHAINS, "toolchain", target.toolchain, " or ".join(TOOLCHAINS))
     need(all(isinstance(flag, str) for flag in target.compile_flags), "compile_flags", target.compile_flags, "strings")
+    need(target.kernels in KERNEL_SETS, "kernels", target.kernels, " or ".join(KERNEL_SETS))
     boards = sorted(path.name for path in (firmware_templates_folder() / "boards").iterdir() if path.name != "session")
     need(target.board in boards, "board", target.board, " or ".join(boards))
     need(target.clock_hz is None or 1 <= target.clock_hz <= 10**10, "clock_hz", target.clock_hz, "1 to 10 GHz")

@@ -5,7 +5,28 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.program import Addition, Buffer, Call, Convolution, Maximum, Pointwise, Program, Requantization
+from mbx_deploy.kernels import (
+    DSP_GROUP_INPUTS,
+    Kernel,
+    add_constants_dsp,
+    pack_depthwise_dsp,
+    pack_pointwise_dsp,
+    select_kernel,
+)
+from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.program import (
+    Addition,
+    Average,
+    Buffer,
+    Call,
+    Convolution,
+    Maximum,
+    Pointwise,
+    Program,
+    Requantization,
+    call_inputs,
+    may_overwrite,
+)
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.toolchain import compile_shared_library
 
@@ -54,6 +75,17 @@ class CConvolution(ctypes.Structure):
     ]
 
 
+class CDepthwise(ctypes.Structure):
+    """mbx_depthwise_call."""
+
+    _fields_ = [
+        *((name, U16) for name in ("positions", "channels", "kernel", "dilation", "pad")),
+        ("input_zero_point", I16),
+        ("weights", ctypes.c_void_p),
+        ("requantization", CRequantization),
+    ]
+
+
 class CAddition(ctypes.Structure):
     """mbx_add_call."""
 
@@ -84,15 +116,47 @@ class CAverage(ctypes.Structure):
     ]
 
 
+class CPointwiseDsp(ctypes.Structure):
+    """mbx_pointwise_dsp_call."""
+
+    _fields_ = [
+        *((name, U16) for name in ("positions", "in_channels", "out_channels", "out_pairs", "groups")),
+        ("zero_point", I16),
+        *((name, ctypes.c_void_p) for name in ("weights", "channels", "shifts")),
+    ]
+
+
+class CDepthwiseDsp(ctypes.Structure):
+    """mbx_depthwise_dsp_call."""
+
+    _fields_ = [
+        *((name, U16) for name in ("positions", "channels", "kernel", "dilation", "pad")),
+        *((name, I16) for name in ("input_zero_point", "zero_point")),
+        *((name, ctypes.c_void_p) for name in ("weights", "constants", "shifts")),
+    ]
+
+
+class CAdditionDsp(ctypes.Structure):
+    """mbx_add_dsp_call."""
+
+    _fields_ = [
+        ("count", U32),
+        *((name, I16) for name in ("exact_zero_point", "scaled_zero_point", "zero_point")),
+        *((name, U8) for name in ("scaled_shift", "shift")),
+        *((name, I32) for name in ("scaled_multiplier", "multiplier")),
+    ]
+
+
 _library: ctypes.CDLL | None = None
 
 
 def library() -> ctypes.CDLL:
-    """Return the C kernels, compiled once."""
+    """Return the C kernels, every set of them, compiled once; on this machine those of a core are in plain C."""
     global _library
     if _library is None:
         folder = firmware_templates_folder() / "src"
-        names = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_kernels.c")
+        names = ["mbx_fixed_point.h", "mbx_kernels.h", "mbx_kernels.c"]
+        names += ["dsp/mbx_kernels_dsp.h", "dsp/mbx_kernels_dsp.c"]
         _library = ctypes.CDLL(str(compile_shared_library({name: (folder / name).read_text() for name in names})))
     return _library
 
@@ -116,19 +180,89 @@ def _requantization(r: Requantization, keep: list[np.ndarray]) -> CRequantizatio
     )
 
 
-def run_c(call: Call, inputs: list[np.ndarray], source: Buffer, target: Buffer) -> np.ndarray:
-    """Return what the C kernel writes, int8 of the target's shape; fails where it writes beside its output."""
+def run_c(
+    call: Call, inputs: list[np.ndarray], source: Buffer, target: Buffer, kernel_set: str = "portable"
+) -> np.ndarray:
+    """Return what the C kernel writes, int8 of the target's shape.
+
+    Where the kernel allows it the output is also written over each input, which must give the same. Fails where it
+    writes beside its output or its working memory, or into an input.
+    """
+    buffers = [source] * (1 + max(call.output, *call_inputs(call)))
+    buffers[call.output] = target
+    program = Program(tuple(buffers), (call,), call.input, call.output, 1.0, 0, 1.0, 0)
+    kernel = select_kernel(program, call, kernel_set)
+    result = _run(program, call, kernel, inputs, None)
+    for number, index in enumerate(call_inputs(call)):
+        if may_overwrite(program, call, index):
+            in_place = _run(program, call, kernel, inputs, number)
+            np.testing.assert_array_equal(in_place, result, f"{kernel.name}, its output over input {number}")
+    return result
+
+
+class _Memory:
+    """Bytes between guards."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.bytes = np.full(-(-size // 8) * 8 + 2 * GUARD_BYTES, GUARD, np.int8)
+        self.address = self.bytes.ctypes.data + GUARD_BYTES
+
+    @property
+    def content(self) -> np.ndarray:
+        return self.bytes[GUARD_BYTES : GUARD_BYTES + self.size]
+
+    def check(self, what: str) -> None:
+        around = (self.bytes[:GUARD_BYTES], self.bytes[GUARD_BYTES + self.size :])
+        assert all((part == GUARD).all() for part in around), f"{what} is left"
+
+
+def _run(program: Program, call: Call, kernel: Kernel, inputs: list[np.ndarray], overwritten: int | None) -> np.ndarray:
+    """Return the output of a call. overwritten: the number of the input in whose place it lies, or None."""
+    target = program.buffers[call.output]
+    sizes = [max(values.size, target.size_bytes if overwritten == i else 0) for i, values in enumerate(inputs)]
+    places = [_Memory(size) for size in sizes]
+    for place, values in zip(places, inputs, strict=True):
+        place.content[: values.size] = values.ravel()
+    output = _Memory(target.size_bytes) if overwritten is None else places[overwritten]
+    scratch = _Memory(kernel.scratch_bytes)
+    invoke(program, call, kernel, [place.address for place in places], output.address, scratch.address)
+    for what, memory in (("the output", output), ("the working memory", scratch)):
+        memory.check(f"{kernel.name}: {what}")
+    for i, (place, values) in enumerate(zip(places, inputs, strict=True)):
+        place.check(f"{kernel.name}: input {i}")
+        if i != overwritten:
+            np.testing.assert_array_equal(place.content, values.ravel(), f"{kernel.name} changed its input {i}")
+    return output.content[: target.size_bytes].copy().reshape(target.shape)
+
+
+def invoke(program: Program, call: Call, kernel: Kernel, inputs: list[int], output: int, scratch: int) -> None:
+    """Run the C kernel on addresses, as the generated call list does."""
     keep: list[np.ndarray] = []
+    c = _call_dsp(program, call, keep) if kernel.name.endswith("_dsp") else _call(program, call, kernel, keep)
+    if isinstance(c, CAdditionDsp):
+        constants = add_constants_dsp(call) if isinstance(call, Addition) else None
+        assert constants is not None
+        inputs = inputs[::-1] if constants.swapped else inputs
+    function = getattr(library(), kernel.name)
+    function.restype = None
+    rest = [scratch] if kernel.scratch_bytes else []
+    function(ctypes.byref(c), *map(ctypes.c_void_p, [*inputs, output, *rest]))
+
+
+def _call(program: Program, call: Call, kernel: Kernel, keep: list[np.ndarray]) -> ctypes.Structure:
+    source, target = program.buffers[call.input], program.buffers[call.output]
     if isinstance(call, Pointwise):
         out_channels, in_channels = call.weights.shape
         weights = _pack(call.weights, np.int8, keep)
-        name = "mbx_pointwise"
-        c: ctypes.Structure = CPointwise(
-            call.positions, in_channels, out_channels, weights, _requantization(call.requantization, keep)
-        )
-    elif isinstance(call, Convolution):
-        name = "mbx_depthwise_conv_2d" if call.depthwise else "mbx_conv_2d"
-        c = CConvolution(
+        r = _requantization(call.requantization, keep)
+        return CPointwise(call.positions, in_channels, out_channels, weights, r)
+    if isinstance(call, Convolution) and kernel.name == "mbx_depthwise_line":
+        shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+        weights = _pack(call.weights.reshape(-1, source.channels).T, np.int8, keep)
+        return CDepthwise(*shape, call.input_zero_point, weights, _requantization(call.requantization, keep))
+    if isinstance(call, Convolution):
+        return CConvolution(
             *source.shape,
             *target.shape,
             *call.kernel,
@@ -139,9 +273,8 @@ def run_c(call: Call, inputs: list[np.ndarray], source: Buffer, target: Buffer) 
             _pack(call.weights, np.int8, keep),
             _requantization(call.requantization, keep),
         )
-    elif isinstance(call, Addition):
-        name = "mbx_add"
-        c = CAddition(
+    if isinstance(call, Addition):
+        return CAddition(
             target.size_bytes,
             (I16 * 3)(*call.zero_points),
             (I32 * 3)(*call.multipliers),
@@ -149,30 +282,45 @@ def run_c(call: Call, inputs: list[np.ndarray], source: Buffer, target: Buffer) 
             call.low,
             call.high,
         )
-    elif isinstance(call, Maximum):
-        name = "mbx_max"
-        c = CMaximum(source.height * source.width, source.channels)
-    else:
-        name = "mbx_mean"
-        positions = source.height * source.width
-        c = CAverage(
-            positions, source.channels, call.input_zero_point, call.output_zero_point, call.multiplier, call.shift
-        )
-    memory = np.full(target.size_bytes + 2 * GUARD_BYTES, GUARD, np.int8)
-    arguments = [_pack(values, np.int8, keep) for values in inputs]
-    function = getattr(library(), name)
-    function.restype = None
-    function(ctypes.byref(c), *map(ctypes.c_void_p, arguments), ctypes.c_void_p(memory.ctypes.data + GUARD_BYTES))
-    assert (memory[:GUARD_BYTES] == GUARD).all() and (memory[-GUARD_BYTES:] == GUARD).all(), f"{name} leaves its output"
-    return memory[GUARD_BYTES:-GUARD_BYTES].reshape(target.shape)
+    if isinstance(call, Maximum):
+        return CMaximum(source.height * source.width, source.channels)
+    assert isinstance(call, Average)
+    positions = source.height * source.width
+    points = (call.input_zero_point, call.output_zero_point)
+    return CAverage(positions, source.channels, *points, call.multiplier, call.shift)
 
 
-def run_program_c(program: Program, values: np.ndarray) -> np.ndarray:
-    """Return the network's output, every call run by its C kernel."""
-    buffers = {program.input: values.reshape(program.buffers[program.input].shape)}
-    for call in program.calls:
-        indices = (call.input, call.other) if isinstance(call, Addition) else (call.input,)
-        target = program.buffers[call.output]
-        inputs = [buffers[index] for index in indices]
-        buffers[call.output] = run_c(call, inputs, program.buffers[call.input], target)
-    return buffers[program.output].ravel()
+def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.Structure:
+    source, target = program.buffers[call.input], program.buffers[call.output]
+    if isinstance(call, Pointwise):
+        out_channels, in_channels = call.weights.shape
+        packed, channels, shifts = pack_pointwise_dsp(call)
+        constants = (_pack(packed, np.int16, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))
+        groups = -(-in_channels // DSP_GROUP_INPUTS)
+        shape = (call.positions, in_channels, out_channels, -(-out_channels // 2), groups)
+        return CPointwiseDsp(*shape, call.requantization.zero_point, *constants)
+    if isinstance(call, Convolution):
+        taps, channels, shifts = pack_depthwise_dsp(call)
+        constants = (_pack(taps, np.int8, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))
+        shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+        return CDepthwiseDsp(*shape, call.input_zero_point, call.requantization.zero_point, *constants)
+    assert isinstance(call, Addition)
+    c = add_constants_dsp(call)
+    assert c is not None
+    points = (c.exact_zero_point, c.scaled_zero_point, c.zero_point)
+    return CAdditionDsp(target.size_bytes, *points, c.scaled_shift, c.shift, c.scaled_multiplier, c.multiplier)
+
+
+def run_program_c(program: Program, values: np.ndarray, kernel_set: str = "portable") -> np.ndarray:
+    """Return the network's output, every call run by its C kernel in one arena, laid out by the planner."""
+    plan: MemoryPlan = plan_memory(program, kernel_set)
+    arena = _Memory(plan.arena_bytes)
+    first = plan.offsets[program.input]
+    arena.content[first : first + values.size] = values.ravel()
+    for number, call in enumerate(program.calls):
+        inputs = [arena.address + plan.offsets[index] for index in call_inputs(call)]
+        output, scratch = (arena.address + at for at in (plan.offsets[call.output], plan.scratch_offsets[number]))
+        invoke(program, call, plan.kernels[number], inputs, output, scratch)
+    arena.check("the arena")
+    start = plan.offsets[program.output]
+    return arena.content[start : start + program.buffers[program.output].size_bytes].copy()

@@ -80,7 +80,7 @@ def library() -> ctypes.CDLL:
     global _library
     if _library is None:
         folder = firmware_templates_folder() / "src"
-        sources = {path.name: path.read_text() for path in sorted(folder.iterdir())}
+        sources = {path.name: path.read_text() for path in sorted(folder.glob("*.[ch]"))}
         _library = ctypes.CDLL(str(compile_shared_library(sources)))
         _library.mbx_feed.argtypes = [POINTER, POINTER, ctypes.c_size_t, POINTER]
         _library.mbx_run_features.argtypes = [POINTER, POINTER, POINTER]

@@ -14,10 +14,85 @@
 #error "mbx: this compiler does not shift negative numbers arithmetically"
 #endif
 
-/* (a * b + 2^31) >> 32: the rounded high word of a product, ties up. SMMULR on a core with the DSP extension. */
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#define MBX_HAS_DSP 1
+#else
+#define MBX_HAS_DSP 0
+#endif
+
+/* (a * b + 2^31) >> 32: the rounded high word of a product, ties up. */
 static inline int32_t mbx_multiply_high(int32_t a, int32_t b)
 {
+#if MBX_HAS_DSP
+    int32_t result;
+    __asm("smmulr %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+#else
     return (int32_t)(((int64_t)a * b + (INT64_C(1) << 31)) >> 32);
+#endif
+}
+
+/* (a * b) >> 16, rounded down. */
+static inline int32_t mbx_multiply_q16(int32_t a, int16_t b)
+{
+#if MBX_HAS_DSP
+    int32_t result;
+    __asm("smulwb %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+#else
+    return (int32_t)(((int64_t)a * b) >> 16);
+#endif
+}
+
+/* addend + a * b */
+static inline uint64_t mbx_multiply_add_u64(uint64_t addend, uint32_t a, uint32_t b)
+{
+#if MBX_HAS_DSP
+    __asm("umlal %Q0, %R0, %1, %2" : "+r"(addend) : "r"(a), "r"(b));
+    return addend;
+#else
+    return addend + (uint64_t)a * b;
+#endif
+}
+
+/* addend + (a * b >> 32) */
+static inline uint64_t mbx_multiply_add_high_u64(uint64_t addend, uint32_t a, uint32_t b)
+{
+#if MBX_HAS_DSP
+    uint32_t low;
+    uint32_t high;
+    __asm("umull %1, %2, %3, %4\n adds %Q0, %Q0, %2\n adc %R0, %R0, #0"
+          : "+r"(addend), "=&r"(low), "=&r"(high)
+          : "r"(a), "r"(b)
+          : "cc");
+    return addend;
+#else
+    return addend + (((uint64_t)a * b) >> 32);
+#endif
+}
+
+/* addend + mbx_multiply_high(a, b) */
+static inline int32_t mbx_multiply_high_add(int32_t addend, int32_t a, int32_t b)
+{
+#if MBX_HAS_DSP
+    int32_t result;
+    __asm("smmlar %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(addend));
+    return result;
+#else
+    return addend + mbx_multiply_high(a, b);
+#endif
+}
+
+/* minuend + mbx_multiply_high(-a, b): the product is negated, then rounded */
+static inline int32_t mbx_multiply_high_subtract(int32_t minuend, int32_t a, int32_t b)
+{
+#if MBX_HAS_DSP
+    int32_t result;
+    __asm("smmlsr %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(minuend));
+    return result;
+#else
+    return minuend + mbx_multiply_high(-a, b);
+#endif
 }
 
 /* (a + 2^(shift - 1)) >> shift, ties up. |a| + 2^(shift - 1) < 2^63, shift 1 to 62. */

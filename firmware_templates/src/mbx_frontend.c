@@ -18,37 +18,54 @@ static int32_t mbx_emphasized_sample(const mbx_frontend *f, const int16_t *sampl
     return samples[position] * (INT32_C(1) << MBX_EMPHASIZED_SHIFT) - (int32_t)product;
 }
 
-/* Twin: apply_window(), of one sample of the frame. */
+/* Twin: apply_window(), of one sample of the frame, with preemphasis. */
 static int32_t mbx_windowed_sample(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, uint32_t position)
 {
-    if (f->preemphasis_q30 == 0) {
-        return (int32_t)(((int64_t)samples[position] * f->window_q29[position]) >> 16);
-    }
     const int64_t sample = mbx_emphasized_sample(f, samples, extent, (int32_t)position);
     return (int32_t)((sample * f->window_q29[position]) >> (16 + MBX_EMPHASIZED_SHIFT + 1));
+}
+
+/* One more than a number below size (a power of two), both written backwards. */
+static inline uint32_t mbx_next_reversed(uint32_t reversed, uint32_t size)
+{
+#if MBX_HAS_DSP
+    const uint32_t unused = (uint32_t)__builtin_clz(size) + 1u; /* bits above the number */
+    uint32_t result;
+    __asm("rbit %0, %1" : "=r"(result) : "r"(reversed << unused));
+    result++;
+    __asm("rbit %0, %1" : "=r"(result) : "r"(result));
+    return result >> unused;
+#else
+    uint32_t bit = size >> 1;
+    while ((reversed & bit) != 0u) {
+        reversed ^= bit;
+        bit >>= 1;
+    }
+    return reversed | bit;
+#endif
 }
 
 /* Twin: apply_window(), and the bit reversal of fft(). Even samples become real parts, odd ones imaginary parts. */
 static void mbx_apply_window(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, mbx_bin *bins)
 {
     const uint32_t half = f->n_fft / 2u;
+    const uint32_t pairs = f->window_length / 2u; /* window_length is even */
     uint32_t reversed = 0;
-    for (uint32_t n = 0; n < half; n++) {
-        const uint32_t even = 2u * n;
-        int32_t re = 0;
-        int32_t im = 0;
-        if (even < f->window_length) { /* window_length is even */
-            re = mbx_windowed_sample(f, samples, extent, even);
-            im = mbx_windowed_sample(f, samples, extent, even + 1u);
+    for (uint32_t n = 0; n < pairs; n++) {
+        mbx_bin *bin = &bins[reversed];
+        if (f->preemphasis_q30 == 0) {
+            bin->line.re = mbx_multiply_q16(f->window_q29[2u * n], samples[2u * n]);
+            bin->line.im = mbx_multiply_q16(f->window_q29[2u * n + 1u], samples[2u * n + 1u]);
+        } else {
+            bin->line.re = mbx_windowed_sample(f, samples, extent, 2u * n);
+            bin->line.im = mbx_windowed_sample(f, samples, extent, 2u * n + 1u);
         }
-        bins[reversed].line.re = re;
-        bins[reversed].line.im = im;
-        uint32_t bit = half >> 1;
-        while (bit != 0u && (reversed & bit) != 0u) { /* add one to a number written backwards */
-            reversed ^= bit;
-            bit >>= 1;
-        }
-        reversed |= bit;
+        reversed = mbx_next_reversed(reversed, half);
+    }
+    for (uint32_t n = pairs; n < half; n++) {
+        bins[reversed].line.re = 0;
+        bins[reversed].line.im = 0;
+        reversed = mbx_next_reversed(reversed, half);
     }
 }
 
@@ -84,8 +101,8 @@ static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const i
         for (uint32_t i = k; i < points; i += 2u * size) {
             mbx_bin *a = &bins[i];
             mbx_bin *b = &bins[i + size];
-            const int32_t wr = mbx_multiply_high(b->line.re, cosine) + mbx_multiply_high(b->line.im, sine);
-            const int32_t wi = mbx_multiply_high(b->line.im, cosine) + mbx_multiply_high(-b->line.re, sine);
+            const int32_t wr = mbx_multiply_high_add(mbx_multiply_high(b->line.re, cosine), b->line.im, sine);
+            const int32_t wi = mbx_multiply_high_subtract(mbx_multiply_high(b->line.im, cosine), b->line.re, sine);
             const int32_t ar = a->line.re >> 1;
             const int32_t ai = a->line.im >> 1;
             a->line.re = ar + wr;
@@ -96,12 +113,22 @@ static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const i
     }
 }
 
+#if MBX_HAS_DSP
+void mbx_fft_two_stages(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
+#endif
+
 /* Twin: fft(), behind the bit reversal. */
 static void mbx_fft(const mbx_frontend *f, mbx_bin *bins)
 {
     const uint32_t half = f->n_fft / 2u;
+    uint32_t size = 4;
     mbx_fft_first_pass(bins, half);
-    for (uint32_t size = 4; size < half; size *= 2u) {
+#if MBX_HAS_DSP
+    for (; 2u * size < half; size *= 4u) {
+        mbx_fft_two_stages(bins, half, size, f->twiddle_q31, half / size);
+    }
+#endif
+    for (; size < half; size *= 2u) {
         mbx_fft_stage(bins, half, size, f->twiddle_q31, half / size);
     }
 }
@@ -125,8 +152,8 @@ static void mbx_split_spectrum(const mbx_frontend *f, mbx_bin *bins)
         const int32_t even_i = low->line.im - high->line.im;
         const int32_t odd_r = low->line.im + high->line.im;
         const int32_t odd_i = high->line.re - low->line.re;
-        const int32_t wr = mbx_multiply_high(odd_r, cosine) + mbx_multiply_high(odd_i, sine);
-        const int32_t wi = mbx_multiply_high(odd_i, cosine) + mbx_multiply_high(-odd_r, sine);
+        const int32_t wr = mbx_multiply_high_add(mbx_multiply_high(odd_r, cosine), odd_i, sine);
+        const int32_t wi = mbx_multiply_high_subtract(mbx_multiply_high(odd_i, cosine), odd_r, sine);
         high->line.re = (even_r >> 1) - wr;
         high->line.im = wi - (even_i >> 1);
         low->line.re = (even_r >> 1) + wr; /* low is high where k = half / 2: low's formula holds there */
@@ -152,16 +179,21 @@ static void mbx_mel_energies(const mbx_frontend *f, const mbx_bin *bins, mbx_mel
         const mbx_bin *bin = &bins[f->mel_first[m]];
         uint64_t energy = 0;
         for (uint32_t i = 0; i < f->mel_count[m]; i++) {
-            const uint64_t weight = *weights_q32++;
-            const uint64_t power = bin[i].power;
-            energy += (power >> 32) * weight + (((power & UINT32_MAX) * weight) >> 32);
+            const uint32_t weight = *weights_q32++;
+            const uint32_t high = (uint32_t)(bin[i].power >> 32);
+            const uint32_t low = (uint32_t)bin[i].power;
+            energy = mbx_multiply_add_u64(energy, high, weight);
+            energy = mbx_multiply_add_high_u64(energy, low, weight);
         }
         mels[m].energy = energy;
     }
 }
 
-static int mbx_leading_zeros(uint64_t value) /* value != 0 */
+static inline int mbx_leading_zeros(uint64_t value) /* value != 0 */
 {
+#if defined(__GNUC__)
+    return __builtin_clzll(value);
+#else
     int zeros = 0;
     for (int step = 32; step != 0; step /= 2) {
         if ((value >> (64 - step)) == 0u) {
@@ -170,6 +202,7 @@ static int mbx_leading_zeros(uint64_t value) /* value != 0 */
         }
     }
     return zeros;
+#endif
 }
 
 /* Twin: log_mel_energies(). In place. */
@@ -188,11 +221,34 @@ static void mbx_log_mel_energies(const mbx_frontend *f, mbx_mel *mels)
     }
 }
 
-/* Twin: dct(). */
+/* The sum of row_q31[n] * values[n], exact. */
+#if MBX_HAS_DSP
+int64_t mbx_dot_row(const int32_t *row_q31, const int32_t *values, uint32_t count);
+#else
+static inline int64_t mbx_dot_row(const int32_t *row_q31, const int32_t *values, uint32_t count)
+{
+    int64_t accumulator = 0;
+    for (uint32_t fours = count / 4u; fours != 0u; fours--) {
+        accumulator += (int64_t)row_q31[0] * values[0];
+        accumulator += (int64_t)row_q31[1] * values[1];
+        accumulator += (int64_t)row_q31[2] * values[2];
+        accumulator += (int64_t)row_q31[3] * values[3];
+        row_q31 += 4;
+        values += 4;
+    }
+    for (uint32_t rest = count % 4u; rest != 0u; rest--) {
+        accumulator += (int64_t)*row_q31++ * *values++;
+    }
+    return accumulator;
+}
+#endif
+
+/* Twin: dct(). Even rows see the sums, odd ones the differences. */
 static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coefficients_q16)
 {
+    int32_t sums[(MBX_MAX_MELS + 1) / 2];
+    int32_t differences[(MBX_MAX_MELS + 1) / 2];
     const uint32_t last = f->n_mels - 1u;
-    const uint32_t pairs = f->n_mels / 2u;
     const uint32_t half = (f->n_mels + 1u) / 2u;
     if (f->n_mfcc == 0u) {
         for (uint32_t m = 0; m <= last; m++) {
@@ -201,17 +257,16 @@ static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coeffic
         }
         return;
     }
+    for (uint32_t n = 0; n < half; n++) {
+        sums[n] = mels[n].log_q24 + mels[last - n].log_q24;
+        differences[n] = mels[n].log_q24 - mels[last - n].log_q24;
+    }
+    if (f->n_mels % 2u != 0u) { /* the middle one stands alone */
+        sums[half - 1u] = mels[half - 1u].log_q24;
+    }
     for (uint32_t k = 0; k < f->n_mfcc; k++) {
-        const int32_t *row_q31 = &f->dct_q31[k * half];
-        const int32_t odd = -(int32_t)(k & 1u); /* 0 or -1: (x ^ odd) - odd is x or -x */
-        int64_t accumulator = 0;
-        for (uint32_t n = 0; n < pairs; n++) {
-            const int32_t mirrored = (mels[last - n].log_q24 ^ odd) - odd;
-            accumulator += (int64_t)row_q31[n] * (mels[n].log_q24 + mirrored);
-        }
-        if (half != pairs && odd == 0) {
-            accumulator += (int64_t)row_q31[pairs] * mels[pairs].log_q24;
-        }
+        const int64_t accumulator =
+            mbx_dot_row(&f->dct_q31[k * half], k % 2u == 0u ? sums : differences, half);
         coefficients_q16[k] = (int32_t)mbx_shift_right_rounded(
             accumulator, MBX_LOG_MEL_FRACTION_BITS + MBX_DCT_FRACTION_BITS - MBX_COEFFICIENT_FRACTION_BITS);
     }

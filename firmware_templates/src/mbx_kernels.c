@@ -1,6 +1,8 @@
 /* Twin: mbx_deploy/sim/kernels.py. */
 #include "mbx_kernels.h"
 
+#include <string.h>
+
 #include "mbx_fixed_point.h"
 
 /* value + zero_point, limited to low..high; limited first, since the sum may leave int32. */
@@ -51,22 +53,23 @@ static inline int32_t mbx_dot(const int8_t *input, const int8_t *weights, uint32
 }
 
 /* Twin: pointwise(). */
-void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output)
+void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output, int8_t *row)
 {
     const mbx_requantization *r = &call->requantization;
     const uint32_t in_channels = call->in_channels;
     const uint32_t fours = call->out_channels & ~3u;
     for (uint32_t position = 0; position < call->positions; position++) {
+        memcpy(row, input, in_channels); /* the output may overwrite it */
         for (uint32_t channel = 0; channel < fours; channel += 4u) {
             int32_t accumulators[4] = {r->bias[channel], r->bias[channel + 1u], r->bias[channel + 2u],
                                        r->bias[channel + 3u]};
-            mbx_dot_4(input, &call->weights[channel * in_channels], in_channels, accumulators);
+            mbx_dot_4(row, &call->weights[channel * in_channels], in_channels, accumulators);
             for (uint32_t i = 0; i < 4u; i++) {
                 output[channel + i] = mbx_requantize(r, channel + i, accumulators[i]);
             }
         }
         for (uint32_t channel = fours; channel < call->out_channels; channel++) {
-            const int32_t dot = mbx_dot(input, &call->weights[channel * in_channels], in_channels);
+            const int32_t dot = mbx_dot(row, &call->weights[channel * in_channels], in_channels);
             output[channel] = mbx_requantize(r, channel, r->bias[channel] + dot);
         }
         input += in_channels;
@@ -183,6 +186,26 @@ void mbx_depthwise_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_
                     *output++ = mbx_requantize(&call->requantization, channel + i, accumulators[i]);
                 }
             }
+        }
+    }
+}
+
+/* Twin: depthwise_conv_2d(), of one row. */
+void mbx_depthwise_line(const mbx_depthwise_call *call, const int8_t *input, int8_t *output, int8_t *line)
+{
+    const uint32_t length = call->positions + (call->kernel - 1u) * call->dilation;
+    memset(line, call->input_zero_point, length);
+    for (uint32_t channel = 0; channel < call->channels; channel++) {
+        const int8_t *weights = &call->weights[channel * call->kernel];
+        for (uint32_t i = 0; i < call->positions; i++) {
+            line[call->pad + i] = input[i * call->channels + channel];
+        }
+        for (uint32_t i = 0; i < call->positions; i++) {
+            int32_t accumulator = call->requantization.bias[channel];
+            for (uint32_t k = 0; k < call->kernel; k++) {
+                accumulator += (line[i + k * call->dilation] - call->input_zero_point) * weights[k];
+            }
+            output[i * call->channels + channel] = mbx_requantize(&call->requantization, channel, accumulator);
         }
     }
 }

@@ -62,13 +62,29 @@ typedef struct {
     uint32_t channels;
 } mbx_max_call;
 
-/* A 1x1 convolution, or a fully connected layer (one position). input [positions][in], output [positions][out]. */
-void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output);
+/* A depthwise convolution along one axis, of stride 1, an output channel for each input channel. */
+typedef struct {
+    uint16_t positions;
+    uint16_t channels;
+    uint16_t kernel;
+    uint16_t dilation;
+    uint16_t pad;
+    int16_t input_zero_point;
+    const int8_t *weights; /* [channels][kernel] */
+    mbx_requantization requantization;
+} mbx_depthwise_call;
+
+/* A 1x1 convolution, or a fully connected layer (one position). input [positions][in], output [positions][out].
+ * output may be input where out_channels <= in_channels. row: in_channels bytes. */
+void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output, int8_t *row);
 
 void mbx_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output);
 
 /* Output channel c sees input channel c / (out_channels / in_channels). */
 void mbx_depthwise_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output);
+
+/* input, output [positions][channels]; output may be input. line: positions + (kernel - 1) * dilation bytes. */
+void mbx_depthwise_line(const mbx_depthwise_call *call, const int8_t *input, int8_t *output, int8_t *line);
 
 /* output may be one of the inputs. */
 void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other, int8_t *output);

@@ -17,8 +17,10 @@
 
 #if defined(__GNUC__)
 #define MBX_MUST_CHECK __attribute__((warn_unused_result))
+#define MBX_ALIGNED __attribute__((aligned(8))) /* bytes that a kernel loads as words */
 #else
 #define MBX_MUST_CHECK
+#define MBX_ALIGNED
 #endif
 
 typedef enum {

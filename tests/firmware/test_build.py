@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mbx_deploy.build import Build
+from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.memory_report import memory_needs
 from mbx_deploy.output import OWNER_FILE
 from mbx_deploy.resources import targets_folder
@@ -46,11 +47,17 @@ EXPECTED_FILES = {
     "memory_report.json",
     "memory_report.txt",
     "model.tflite",
+    "src/mbx_depthwise_six.S",
+    "src/mbx_dot_row.S",
+    "src/mbx_fft_two_stages.S",
     "src/mbx_fixed_point.h",
     "src/mbx_frontend.c",
     "src/mbx_frontend.h",
     "src/mbx_kernels.c",
     "src/mbx_kernels.h",
+    "src/mbx_kernels_dsp.c",
+    "src/mbx_kernels_dsp.h",
+    "src/mbx_pointwise_block.S",
     "src/mbx_recognizer.c",
     "src/mbx_recognizer.h",
     "toolchain.cmake",
@@ -166,9 +173,10 @@ def test_memory_report_against_size_and_nm(m4_build: Build) -> None:
     found = symbols(m4_build.elf)
     instances = {name: size for name, (size, kind) in found.items() if kind in "bB" and name.startswith("recognizer")}
     assert list(instances.values()) == [report["ram"]["instance_bytes"]]
-    weights = sum(size for name, (size, _) in found.items() if re.match(r"kws_(weights|bias|multiplier|shift)_", name))
+    pattern = r"kws_(weights|bias|multiplier|shift|channels|constants|shifts)_"
+    weights = sum(size for name, (size, _) in found.items() if re.match(pattern, name))
     assert weights == report["flash"]["weights_bytes"]
-    needs = memory_needs(m4_build.recognizer)
+    needs = memory_needs(m4_build.recognizer, plan_memory(m4_build.recognizer.program, m4_build.target.kernels))
     assert report["ram"]["arena_bytes"] == needs.arena
     header = (m4_build.folder / "include/kws.h").read_text()
     sizes = {name: int(value) for name, value in re.findall(r"#define KWS_(\w+) (\d+)u?\b", header)}
@@ -442,7 +450,7 @@ def own_target(folder: Path, name: str, **values: int) -> Path:
 
 def test_a_target_that_is_too_small_is_told_with_the_numbers(m4_build: Build, tmp_path: Path) -> None:
     own = own_target(tmp_path, "tiny", ram_bytes=4096, stack_bytes=2048)
-    needs = memory_needs(m4_build.recognizer)
+    needs = memory_needs(m4_build.recognizer, plan_memory(m4_build.recognizer.program, m4_build.target.kernels))
     done = call("build", "--target", own, "-o", tmp_path / "b")
     assert_refused(done, "the model does not fit the RAM of tiny: need ")
     assert f"need {needs.instance + 2048:,} bytes (arena {needs.arena:,} + " in done.stderr

@@ -119,7 +119,7 @@ def test_a_changed_weight_is_traced_to_its_layer(m4_build: Build, copied: Path, 
 def test_a_changed_bias_is_traced_to_its_channel(m4_build: Build, copied: Path, data: Path) -> None:
     first_layer = m4_build.recognizer.program.calls[0]
     assert isinstance(first_layer, Convolution)
-    edit(copied / "generated/kws_data.c", r"kws_bias_0\[[^{]*{\s*-?\d+", higher)
+    edit(copied / "generated/kws_data.c", r"kws_constants_0\[[^{]*{\s*-?\d+", higher)  # 2 b, m a channel
     result, told = verify(copied, data, "--clips", 1)
     assert result.exit_code == 1
     assert told["first_mismatch"]["stage"] == first_layer.name
@@ -152,7 +152,7 @@ def test_firmware_that_alone_differs_is_named(m4_build: Build, copied: Path, dat
     source = copied / "generated/kws_data.c"
     sound = source.read_text()
     number = len(m4_build.recognizer.program.calls) - 1
-    edit(source, rf"kws_bias_{number}\[[^{{]*{{\s*-?\d+", higher)
+    edit(source, rf"kws_channels_{number}\[[^{{]*{{\s*-?\d+", higher)
     compile_firmware(copied)
     source.write_text(sound)
     result, told = verify(copied, data, "--clips", 1)

@@ -34,10 +34,10 @@ def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             path = folder / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(content)
-    units = [name for name in files if name.endswith(".c") and name.startswith(("src/", "generated/"))]
+    units = [name for name in files if name.endswith((".c", ".S")) and name.startswith(("src/", "generated/"))]
     flags = ("-std=c99", request.param, *target.compile_flags, "-fcallgraph-info", "-Iinclude", "-Isrc", "-Igenerated")
     run("arm-none-eabi-gcc", *flags, "-c", *units, cwd=folder)
-    assert len(list(folder.glob("*.o"))) == len(units) == 6
+    assert len(list(folder.glob("*.o"))) == len(units) == 11
     return folder
 
 

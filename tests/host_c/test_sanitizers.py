@@ -1,6 +1,7 @@
 """The generated program under AddressSanitizer and UndefinedBehaviorSanitizer: hostile audio and networks, misuse."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_STAGES, Item
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import compile_program
+from tests.networks import random_recognizer
 from tests.property.test_frontend_c import SIGNALS, signal
 from tests.tflite_builder import Network, metadata_for, random_weights, small_artifact
 
@@ -135,6 +137,31 @@ def test_hostile_networks(seed: int) -> None:
     items = [Item(ITEM_FEATURES, rng.integers(-128, 128, count, dtype=np.int8)) for _ in range(10)]
     items += [Item(ITEM_FEATURES, np.full(count, value, np.int8)) for value in (-128, 127)]
     compare(sanitized(recognizer), items)
+
+
+def check_network_of_a_core(seed: int) -> None:
+    """The kernels of a core with the DSP extension, as this machine runs them."""
+    recognizer = random_recognizer(seed)
+    target = replace(find_target("host"), kernels="dsp")
+    files: dict[str, Any] = generate_project(recognizer, target, stride_frames=1)
+    sources = {name: text for name, text in files.items() if name.endswith((".c", ".h"))}
+    assert "mbx_pointwise_dsp(&call_" in sources["generated/kws.c"]
+    rng = np.random.default_rng(seed)
+    count = recognizer.config.num_frames * recognizer.config.num_coefficients
+    items = [Item(ITEM_FEATURES, rng.integers(-128, 128, count, dtype=np.int8)) for _ in range(5)]
+    items += [Item(ITEM_FEATURES, np.full(count, value, np.int8)) for value in (-128, 127)]
+    compare(ProgramEngine(recognizer, compile_program(sources, SANITIZERS)), items)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_networks_of_a_core(seed: int) -> None:
+    check_network_of_a_core(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_more_networks_of_a_core(seed: int) -> None:
+    check_network_of_a_core(seed)
 
 
 @pytest.mark.slow

@@ -7,11 +7,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.kernels import KERNEL_SETS, select_kernel
 from mbx_deploy.passes import verify_program
 from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Maximum, Pointwise, Program, Requantization
 from mbx_deploy.sim import kernels
 from mbx_deploy.sim import model as sim_model
-from tests.c_kernels import I8, I16, I32, U32, CAddition, library, run_c
+from tests.c_kernels import U32, library, run_c
 from tests.tflite_builder import random_weights
 
 
@@ -47,7 +48,10 @@ def check_twins(call: Call, source: Buffer, target: Buffer, seed: int) -> None:
         inputs = [rng.integers(low, high, source.shape, dtype=np.int8) for _ in range(count)]
         if low == -128 and high == 128:
             inputs = [np.where(rng.random(x.shape) < 0.2, np.int8(-128), x) for x in inputs]
-        np.testing.assert_array_equal(run_c(call, inputs, source, target), run_twin(call, inputs, target))
+        expected = run_twin(call, inputs, target)
+        for kernel_set in KERNEL_SETS:
+            got = run_c(call, inputs, source, target, kernel_set)
+            np.testing.assert_array_equal(got, expected, kernel_set)
 
 
 zero_points = st.sampled_from((-128, 127, 0)) | st.integers(-128, 127)
@@ -159,17 +163,118 @@ def test_maximum(height: int, width: int, channels: int, seed: int) -> None:
     check_twins(Maximum("m", 0, 1), Buffer("x", height, width, channels), Buffer("y", 1, 1, channels), seed)
 
 
-def test_add_may_write_over_its_input() -> None:
-    rng = np.random.default_rng(3)
-    call = Addition("a", 0, 1, 2, (3, -4, 5), (1 << 30, 1500000000, 2000000000), (0, -1, -19), -128, 127)
-    values, other = (rng.integers(-128, 128, 65, dtype=np.int8) for _ in range(2))
-    expected = kernels.add(values, other, call)
-    c = CAddition(
-        65, (I16 * 3)(*call.zero_points), (I32 * 3)(*call.multipliers), (I8 * 3)(*call.shifts), call.low, call.high
-    )
-    pointers = [ctypes.c_void_p(x.ctypes.data) for x in (values, other, values)]
-    library().mbx_add(ctypes.byref(c), *pointers)
-    np.testing.assert_array_equal(values, expected)
+# --- calls that the kernels for the DSP extension take ---
+
+
+@st.composite
+def requantizations_dsp(draw: st.DrawFn, sums: np.ndarray, limit: int) -> Requantization:
+    """Draw a requantization for sums of these magnitudes whose bounds, bias included, go up to limit."""
+    rng = np.random.default_rng(draw(seeds))
+    shift = -rng.integers(1, draw(st.sampled_from((2, 8, 23))), len(sums))
+    multiplier = rng.integers(1 << 30, 1 << 31, len(sums))
+    multiplier[rng.random(len(sums)) < 0.15] = draw(st.sampled_from((0, 1 << 30, (1 << 31) - 1)))
+    room = np.maximum(0, limit - 1 - sums)
+    bias = (room * draw(st.sampled_from((0.0, 0.001, 1.0))) * rng.choice((-1, 1), len(sums))).astype(np.int64)
+    zero_point = draw(zero_points)
+    return Requantization(bias, multiplier.astype(np.int32), shift.astype(np.int8), zero_point, -128, 127)
+
+
+def kernel_of(call: Call, source: Buffer, target: Buffer) -> str:
+    """Return the name of the kernel that a core with the DSP extension runs."""
+    program = Program((source, source, target) if isinstance(call, Addition) else (source, target), (call,),
+                      0, call.output, 1.0, 0, 1.0, 0)  # fmt: skip
+    return select_kernel(program, call, "dsp").name
+
+
+wide = st.integers(1, 70)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.integers(1, 33), wide, wide, seeds)
+def test_pointwise_dsp(data: st.DataObject, positions: int, inside: int, outside: int, seed: int) -> None:
+    weights = random_weights(np.random.default_rng(seed), (outside, inside))
+    sums = np.abs(weights.astype(np.int64)).sum(axis=1) * 128
+    call = Pointwise("p", 0, 1, positions, weights, data.draw(requantizations_dsp(sums, 1 << 22)))
+    source, target = Buffer("x", 1, positions, inside), Buffer("y", 1, positions, outside)
+    assert kernel_of(call, source, target) == "mbx_pointwise_dsp"
+    check_twins(call, source, target, seed)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.integers(1, 33), st.integers(1, 17), st.integers(1, 47), st.integers(1, 3), zero_points, seeds)
+def test_depthwise_line_dsp(
+    data: st.DataObject, width: int, fours: int, kernel: int, dilation: int, zero_point: int, seed: int
+) -> None:
+    channels = 4 * fours
+    weights = random_weights(np.random.default_rng(seed), (1, kernel, channels))
+    if seed % 3 == 0:
+        weights[0, 0, :] = -128
+    magnitudes = np.abs(weights.astype(np.int64)).sum(axis=(0, 1))
+    # The proof is over |x - z|; the kernel's limit counts z in the bias.
+    r = data.draw(requantizations_dsp(magnitudes * (128 + abs(zero_point)), 1 << 30))
+    pad = (kernel - 1) * dilation // 2
+    call = Convolution("d", 0, 1, True, weights, (1, kernel), (1, 1), (1, dilation), (0, pad), zero_point, r)
+    source, target = Buffer("x", 1, width, channels), Buffer("y", 1, width, channels)
+    expected = "mbx_depthwise_line_dsp" if pad % dilation == 0 else "mbx_depthwise_line"
+    assert kernel_of(call, source, target) == expected
+    check_twins(call, source, target, seed)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.tuples(zero_points, zero_points, zero_points),
+    st.tuples(multipliers_q31, multipliers_q31),
+    st.integers(-22, 0),
+    st.integers(-22, -1),
+    st.booleans(),
+    lengths,
+    channel_counts,
+    seeds,
+)
+def test_add_dsp(
+    points: tuple[int, int, int],
+    multipliers: tuple[int, int],
+    scaled_shift: int,
+    shift: int,
+    swapped: bool,
+    width: int,
+    channels: int,
+    seed: int,
+) -> None:
+    inputs = [(1 << 30, 0), (multipliers[0], scaled_shift)][:: -1 if swapped else 1]
+    all_multipliers = (inputs[0][0], inputs[1][0], multipliers[1])
+    call = Addition("a", 0, 1, 2, points, all_multipliers, (inputs[0][1], inputs[1][1], shift), -128, 127)
+    source, target = Buffer("x", 1, width, channels), Buffer("y", 1, width, channels)
+    assert kernel_of(call, source, target) == "mbx_add_dsp"
+    check_twins(call, source, target, seed)
+
+
+def test_calls_that_no_kernel_of_the_set_takes() -> None:
+    """Each condition of a fast kernel, broken by one."""
+
+    def pointwise(weight: int, bias: int, shift: int = -5, low: int = -128) -> str:
+        r = Requantization(np.array([bias]), np.array([1 << 30], np.int32), np.array([shift], np.int8), 0, low, 127)
+        call = Pointwise("p", 0, 1, 1, np.array([[weight]], np.int8), r)
+        return kernel_of(call, Buffer("x", 1, 1, 1), Buffer("y", 1, 1, 1))
+
+    limit = (1 << 22) - 1 - 127 * 128
+    assert pointwise(-127, limit) == pointwise(127, -limit) == "mbx_pointwise_dsp"
+    broken = [pointwise(-128, 0), pointwise(127, limit + 1), pointwise(127, -limit - 1), pointwise(1, 0, 0)]
+    broken += [pointwise(1, 0, 1), pointwise(1, 0, -23), pointwise(1, 0, low=0)]
+    assert set(broken) == {"mbx_pointwise"}
+
+    def depthwise(bias: int, channels: int = 4, kernel: int = 2) -> str:
+        arrays = (np.full(channels, bias), np.full(channels, 1 << 30, np.int32), np.full(channels, -5, np.int8))
+        weights = np.full((1, kernel, channels), -128, np.int8)
+        r = Requantization(*arrays, 0, -128, 127)
+        call = Convolution("d", 0, 1, True, weights, (1, kernel), (1, 1), (1, 1), (0, (kernel - 1) // 2), -128, r)
+        return kernel_of(call, Buffer("x", 1, 5, channels), Buffer("y", 1, 5, channels))
+
+    # Folded, the bias is 128 * 256 less; both taps together reach that, too.
+    limit = (1 << 30) - 1
+    assert depthwise(limit) == depthwise(-limit + 2 * 128 * 256) == "mbx_depthwise_line_dsp"
+    assert depthwise(limit + 1) == depthwise(-limit + 2 * 128 * 256 - 1) == "mbx_depthwise_line"
+    assert depthwise(0, channels=6) == depthwise(0, kernel=48) == "mbx_depthwise_line"
 
 
 @settings(max_examples=40, deadline=None)

@@ -15,6 +15,7 @@ import pytest
 from mbx_deploy.codegen import constant_arrays, frontend_arrays, generate_project, make_manifest
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.target import find_target
@@ -282,14 +283,17 @@ def parse_array(text: str, name: str) -> np.ndarray:
     return values
 
 
-def test_the_data_are_those_of_the_program() -> None:
+@pytest.mark.parametrize(("target", "count"), [("host", 4 * 4), ("cortex-m4", 4 + 3 * 3)])
+def test_the_data_are_those_of_the_program(target: str, count: int) -> None:
+    """On a Cortex-M4 three of four layers with weights run a fast kernel, with three arrays each."""
     made = recognizer()
-    files = project(made)
-    for array in constant_arrays(made, "kws"):
+    files = project(made, target=target)
+    arrays = constant_arrays(made, plan_memory(made.program, find_target(target).kernels), "kws")
+    for array in arrays:
         np.testing.assert_array_equal(parse_array(files["generated/kws_data.c"], array.name), array.values.ravel())
     for array in frontend_arrays(made):
         np.testing.assert_array_equal(parse_array(files["generated/kws_frontend.c"], array.name), array.values.ravel())
-    assert len(constant_arrays(made, "kws")) == 4 * 4 and len(frontend_arrays(made)) == 7
+    assert len(arrays) == count and len(frontend_arrays(made)) == 7
 
 
 def test_templates_hold_no_arithmetic() -> None:
@@ -303,5 +307,5 @@ def test_every_file_of_the_board_is_compiled() -> None:
     for target in ("host", "cortex-m4"):
         files = project(target=target)
         for name in files:
-            if name.endswith(".c"):
+            if name.endswith((".c", ".S")):
                 assert f"  {name}\n" in files["CMakeLists.txt"], name

@@ -44,7 +44,7 @@ def test_an_unknown_target_names_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [*re.findall(r"^(\w+) =", GOOD, re.M)[:7], "flash_origin", "flash_bytes", "ram_origin", "ram_bytes", "stack_bytes"],
+    [*re.findall(r"^(\w+) =", GOOD, re.M)[:8], "flash_origin", "flash_bytes", "ram_origin", "ram_bytes", "stack_bytes"],
 )
 def test_a_missing_key(key: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"some\.toml.*{key}"):
@@ -70,6 +70,8 @@ BAD = [
     ("compile_flags", '"-mthumb"'),
     ("compile_flags", "[1]"),
     ("optimization", '"-Ofast"'),
+    ("kernels", '"fastest"'),
+    ("kernels", "1"),
     ("clock_hz", '"25 MHz"'),
     ("clock_hz", "true"),
     ("clock_hz", "-1"),

@@ -14,13 +14,15 @@ int main(void);
 void mbx_reset(void);
 void mbx_fault(void);
 
-/* Armv7-M Architecture Reference Manual, B3.2: system control block. */
+/* Armv7-M Architecture Reference Manual, B3.2: system control block. Armv6-M has no CFSR and no HFSR. */
+#define HAS_FAULT_STATUS (__ARM_ARCH_ISA_THUMB >= 2)
 #define CPACR (*(volatile uint32_t *)0xE000ED88u)
 #define CFSR (*(volatile uint32_t *)0xE000ED28u)
 #define HFSR (*(volatile uint32_t *)0xE000ED2Cu)
 
 #define FAULT_EXIT_CODE 99u
 
+#if HAS_FAULT_STATUS
 static void write_hex(uint32_t value)
 {
     char text[10];
@@ -32,12 +34,16 @@ static void write_hex(uint32_t value)
     text[9] = '\0';
     semihosting_write_text(text);
 }
+#endif
 
 void mbx_fault(void)
 {
-    semihosting_write_text("mbx: fault, CFSR HFSR: ");
+    semihosting_write_text("mbx: fault");
+#if HAS_FAULT_STATUS
+    semihosting_write_text(", CFSR HFSR: ");
     write_hex(CFSR);
     write_hex(HFSR);
+#endif
     semihosting_write_text("\n");
     semihosting_exit(FAULT_EXIT_CODE);
 }

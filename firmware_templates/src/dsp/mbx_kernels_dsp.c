@@ -1,0 +1,326 @@
+#include "mbx_kernels_dsp.h"
+
+#include <string.h>
+
+#include "mbx_fixed_point.h"
+
+#define POSITIONS 4u     /* of a pointwise block */
+#define GROUP_INPUTS 16u /* of a pointwise block */
+#define LANES 4u         /* channels of a depthwise pass: a word of the input */
+#define OUTPUTS 6u       /* of a depthwise block */
+#define GROUP_TAPS 6u    /* of a depthwise block */
+#define ADD_LEFT_SHIFT 20
+
+void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride);
+void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
+                       uint32_t groups, uint32_t blocks);
+
+#if MBX_HAS_DSP
+
+/* Bytes 0 and 2 of a word, and 1 and 3: as two int16, doubled. */
+static inline uint32_t doubled_even(uint32_t bytes)
+{
+    uint32_t result;
+    __asm("sxtb16 %0, %1\n sadd16 %0, %0, %0" : "=r"(result) : "r"(bytes));
+    return result;
+}
+
+static inline uint32_t doubled_odd(uint32_t bytes)
+{
+    uint32_t result;
+    __asm("sxtb16 %0, %1, ror #8\n sadd16 %0, %0, %0" : "=r"(result) : "r"(bytes));
+    return result;
+}
+
+static inline uint32_t low_halves(uint32_t first, uint32_t second)
+{
+    uint32_t result;
+    __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(result) : "r"(first), "r"(second));
+    return result;
+}
+
+static inline uint32_t high_halves(uint32_t first, uint32_t second)
+{
+    uint32_t result;
+    __asm("pkhtb %0, %1, %2, asr #16" : "=r"(result) : "r"(second), "r"(first));
+    return result;
+}
+
+static inline int32_t saturate_s8(int32_t value)
+{
+    __asm("ssat %0, #8, %0" : "+r"(value));
+    return value;
+}
+
+#else
+
+static inline uint32_t doubled_even(uint32_t bytes)
+{
+    const int32_t low = 2 * (int8_t)bytes;
+    const int32_t high = 2 * (int8_t)(bytes >> 16);
+    return ((uint32_t)low & 0xFFFFu) | (uint32_t)high << 16;
+}
+
+static inline uint32_t doubled_odd(uint32_t bytes)
+{
+    return doubled_even(bytes >> 8);
+}
+
+static inline uint32_t low_halves(uint32_t first, uint32_t second)
+{
+    return (first & 0xFFFFu) | second << 16;
+}
+
+static inline uint32_t high_halves(uint32_t first, uint32_t second)
+{
+    return first >> 16 | (second & 0xFFFF0000u);
+}
+
+static inline int32_t saturate_s8(int32_t value)
+{
+    return mbx_clamp(value, -128, 127);
+}
+
+#endif
+
+static inline uint32_t load_word(const int8_t *bytes)
+{
+    uint32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static inline void store_word(void *bytes, uint32_t word)
+{
+    memcpy(bytes, &word, sizeof word);
+}
+
+/* The word at column i of a row of count bytes, zeros behind its end. */
+static uint32_t load_tail(const int8_t *row, uint32_t i, uint32_t count)
+{
+    uint32_t word = 0;
+    if (i < count) {
+        memcpy(&word, row + i, count - i < sizeof word ? count - i : sizeof word);
+    }
+    return word;
+}
+
+/* Four positions as [groups * 8][4] pairs of inputs (0, 2), (1, 3), (4, 6), ... */
+static void expand_block(const mbx_pointwise_dsp_call *c, const int8_t *input, uint32_t positions, int16_t *pairs)
+{
+    const uint32_t whole = c->in_channels & ~3u;
+    for (uint32_t p = 0; p < POSITIONS; p++) {
+        const int8_t *row = input + (p < positions ? p : positions - 1u) * c->in_channels;
+        int16_t *out = pairs + 2u * p;
+        for (uint32_t i = 0; i < whole; i += 4u) {
+            const uint32_t word = load_word(row + i);
+            store_word(out, doubled_even(word));
+            store_word(out + 2u * POSITIONS, doubled_odd(word));
+            out += 4u * POSITIONS;
+        }
+        for (uint32_t i = whole; i < c->groups * GROUP_INPUTS; i += 4u) {
+            const uint32_t word = load_tail(row, i, c->in_channels);
+            store_word(out, doubled_even(word));
+            store_word(out + 2u * POSITIONS, doubled_odd(word));
+            out += 4u * POSITIONS;
+        }
+    }
+}
+
+#if !MBX_HAS_DSP
+
+/* The functions of the .S files, for a machine that checks what a core with the DSP extension will compute. */
+
+static int8_t requantize_doubled(uint32_t doubled, int32_t multiplier, int32_t rounding, int32_t shift)
+{
+    const int32_t high = mbx_multiply_high((int32_t)doubled, multiplier);
+    return (int8_t)saturate_s8((((high + (high >> 31)) + rounding) >> shift) >> 1);
+}
+
+void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride)
+{
+    const uint32_t inputs = (uint32_t)call->groups * GROUP_INPUTS;
+    for (uint32_t o = 0; o < call->out_pairs; o++) {
+        const int16_t *weights = call->weights + o * inputs;
+        const int32_t *channel = call->channels + 4u * o;
+        for (uint32_t p = 0; p < POSITIONS; p++) {
+            uint32_t first = (uint32_t)channel[0];
+            uint32_t both = (uint32_t)channel[1];
+            for (uint32_t i = 0; i < inputs; i++) {
+                const int32_t x = pairs[2u * (i / 2u * POSITIONS + p) + i % 2u];
+                first += (uint32_t)(x * (int8_t)weights[i]);
+                both += (uint32_t)(x * weights[i]);
+            }
+            const uint32_t sums[2] = {first, (uint32_t)((int32_t)(both - first) >> 8)};
+            for (uint32_t i = 0; i < 2u; i++) {
+                const int32_t shift = call->shifts[2u * o + i];
+                const int32_t rounding = (2 * call->zero_point + 1) * (INT32_C(1) << shift);
+                output[p * stride + 2u * o + i] = requantize_doubled(sums[i], channel[2u + i], rounding, shift);
+            }
+        }
+    }
+}
+
+void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
+                       uint32_t groups, uint32_t blocks)
+{
+    for (uint32_t o = 0; o < blocks * OUTPUTS; o++) {
+        uint32_t sum = (uint32_t)channel[0];
+        for (uint32_t k = 0; k < groups * GROUP_TAPS; k++) {
+            sum += (uint32_t)(line[o - o % 2u + k] * taps[k / 2u * 4u + o % 2u * 2u + k % 2u]);
+        }
+        output[o] = requantize_doubled(sum, channel[1], channel[2], channel[3]);
+    }
+}
+
+#endif
+
+void mbx_pointwise_dsp(const mbx_pointwise_dsp_call *c, const int8_t *input, int8_t *output, void *scratch)
+{
+    int16_t *pairs = scratch;
+    int8_t *rows = (int8_t *)(pairs + c->groups * GROUP_INPUTS * POSITIONS);
+    for (uint32_t position = 0; position < c->positions; position += POSITIONS) {
+        const uint32_t rest = c->positions - position;
+        const uint32_t positions = rest < POSITIONS ? rest : POSITIONS;
+        expand_block(c, input, positions, pairs);
+        if (positions == POSITIONS && c->out_channels % 2u == 0u) {
+            mbx_pointwise_block(pairs, c, output, c->out_channels);
+        } else {
+            mbx_pointwise_block(pairs, c, rows, 2u * c->out_pairs);
+            for (uint32_t p = 0; p < positions; p++) {
+                memcpy(output + p * c->out_channels, rows + p * 2u * c->out_pairs, c->out_channels);
+            }
+        }
+        input += POSITIONS * c->in_channels;
+        output += POSITIONS * c->out_channels;
+    }
+}
+
+/* Where a depthwise call keeps what it works on: a channel's taps, a padded line for each lane, and their outputs. */
+typedef struct {
+    uint32_t groups;
+    uint32_t line_length;   /* int16 */
+    uint32_t result_length; /* int8 */
+    int16_t *taps;
+    int16_t *lines;
+    int8_t *results;
+} depthwise_work;
+
+static depthwise_work divide_scratch(const mbx_depthwise_dsp_call *c, void *scratch)
+{
+    depthwise_work work;
+    const uint32_t longest = ((uint32_t)c->positions + c->dilation - 1u) / c->dilation;
+    work.groups = (c->kernel + GROUP_TAPS) / GROUP_TAPS; /* kernel + 1 taps: the odd outputs' are shifted */
+    work.result_length = (longest + OUTPUTS - 1u) / OUTPUTS * OUTPUTS;
+    work.line_length = work.result_length + work.groups * GROUP_TAPS + 2u;
+    work.taps = scratch;
+    work.lines = work.taps + work.groups * GROUP_TAPS * 2u;
+    work.results = (int8_t *)(work.lines + LANES * work.line_length);
+    return work;
+}
+
+/* The taps of a channel as pairs for even and for odd outputs; what lies behind them stays zero. */
+static void pair_taps(const int8_t *weights, uint32_t kernel, int16_t *taps)
+{
+    for (uint32_t k = 0; k < kernel; k++) {
+        const int16_t weight = weights[k];
+        taps[4u * (k / 2u) + k % 2u] = weight;
+        taps[4u * ((k + 1u) / 2u) + 2u + (k + 1u) % 2u] = weight;
+    }
+}
+
+/* Four bytes a position, step apart, as four lines of doubled int16; two positions at a time. */
+static void spread_lines(const int8_t *input, uint32_t step, uint32_t count, int16_t *line, uint32_t line_length)
+{
+    for (uint32_t pairs = count / 2u; pairs != 0u; pairs--) {
+        const uint32_t first = load_word(input);
+        const uint32_t second = load_word(input + step);
+        const uint32_t even = doubled_even(first);
+        const uint32_t next_even = doubled_even(second);
+        const uint32_t odd = doubled_odd(first);
+        const uint32_t next_odd = doubled_odd(second);
+        store_word(line, low_halves(even, next_even));
+        store_word(line + line_length, low_halves(odd, next_odd));
+        store_word(line + 2u * line_length, high_halves(even, next_even));
+        store_word(line + 3u * line_length, high_halves(odd, next_odd));
+        input += 2u * step;
+        line += 2;
+    }
+    if (count % 2u != 0u) {
+        for (uint32_t lane = 0; lane < LANES; lane++) {
+            line[lane * line_length] = (int16_t)(2 * input[lane]);
+        }
+    }
+}
+
+/* Four lines of outputs as four bytes a position, step apart. */
+static void gather_lines(const int8_t *results, uint32_t result_length, uint32_t count, int8_t *output, uint32_t step)
+{
+    const uint8_t *lane = (const uint8_t *)results;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t low = lane[0] | (uint32_t)lane[result_length] << 8;
+        const uint32_t high = lane[2u * result_length] | (uint32_t)lane[3u * result_length] << 8;
+        store_word(output, low | high << 16);
+        lane++;
+        output += step;
+    }
+}
+
+void mbx_depthwise_line_dsp(const mbx_depthwise_dsp_call *c, const int8_t *input, int8_t *output, void *scratch)
+{
+    const depthwise_work work = divide_scratch(c, scratch);
+    const uint32_t step = (uint32_t)c->dilation * c->channels;
+    memset(work.taps, 0, work.groups * GROUP_TAPS * 2u * sizeof *work.taps);
+    /* Each phase is a dense convolution of every dilation-th position. */
+    for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
+        const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
+        for (uint32_t i = 0; i < LANES * work.line_length; i++) {
+            work.lines[i] = (int16_t)(2 * c->input_zero_point); /* the padding; the bias takes its share away */
+        }
+        for (uint32_t channel = 0; channel < c->channels; channel += LANES) {
+            const uint32_t offset = channel + phase * c->channels;
+            spread_lines(input + offset, step, count, work.lines + c->pad / c->dilation, work.line_length);
+            for (uint32_t lane = 0; lane < LANES; lane++) {
+                const int32_t *constants = c->constants + 2u * (channel + lane);
+                const int32_t shift = c->shifts[channel + lane];
+                const int32_t rounding = (2 * c->zero_point + 1) * (INT32_C(1) << shift);
+                const int32_t row[4] = {constants[0], constants[1], rounding, shift};
+                pair_taps(c->weights + (channel + lane) * c->kernel, c->kernel, work.taps);
+                mbx_depthwise_six(work.lines + lane * work.line_length, work.taps,
+                                  work.results + lane * work.result_length, row, work.groups,
+                                  (count + OUTPUTS - 1u) / OUTPUTS);
+            }
+            gather_lines(work.results, work.result_length, count, output + offset, step);
+        }
+    }
+}
+
+/* has_shift: whether the scaled input is divided, too; a constant where this is inlined. */
+static inline void add_all(const mbx_add_dsp_call *call, const int8_t *exact, const int8_t *scaled, int8_t *output,
+                           int has_shift)
+{
+    const mbx_add_dsp_call c = *call;
+    const int32_t scaled_zero = c.scaled_zero_point * (INT32_C(2) << ADD_LEFT_SHIFT);
+    const int32_t exact_zero = c.exact_zero_point * (INT32_C(1) << ADD_LEFT_SHIFT);
+    const int32_t scaled_rounding = has_shift ? INT32_C(1) << (c.scaled_shift - 1) : 0;
+    const int32_t rounding = (2 * c.zero_point + 1) * (INT32_C(1) << (c.shift - 1));
+    for (uint32_t i = 0; i < c.count; i++) {
+        int32_t right = mbx_multiply_high(scaled[i] * (INT32_C(2) << ADD_LEFT_SHIFT) - scaled_zero, c.scaled_multiplier);
+        if (has_shift) {
+            right = (right + (right >> 31) + scaled_rounding) >> c.scaled_shift;
+        }
+        /* twice the sum; the exact input's share is (x - zero) 2^20 / 2 */
+        const int32_t doubled = exact[i] * (INT32_C(1) << ADD_LEFT_SHIFT) - exact_zero + 2 * right;
+        const int32_t high = mbx_multiply_high(doubled, c.multiplier);
+        output[i] = (int8_t)saturate_s8((high + (high >> 31) + rounding) >> c.shift);
+    }
+}
+
+void mbx_add_dsp(const mbx_add_dsp_call *call, const int8_t *exact, const int8_t *scaled, int8_t *output)
+{
+    if (call->scaled_shift != 0u) {
+        add_all(call, exact, scaled, output, 1);
+    } else {
+        add_all(call, exact, scaled, output, 0);
+    }
+}

@@ -1,0 +1,183 @@
+"""Which kernel of the runtime runs a call on a core, what working memory it takes, and its constants' layout.
+
+Every kernel of a call gives the same bytes. Twins: the structs of firmware_templates/src/mbx_kernels.h and of
+the folders beside it, one for each set of kernels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mbx_deploy.program import (
+    Addition,
+    Average,
+    Call,
+    Convolution,
+    Maximum,
+    Pointwise,
+    Program,
+    Requantization,
+    is_depthwise_line,
+)
+
+KERNEL_SETS = ("portable", "dsp")
+
+DSP_GROUP_INPUTS = 16
+DSP_POSITIONS = 4
+DSP_GROUP_TAPS = 6
+DSP_OUTPUTS = 6
+DSP_MAX_TAPS = 47
+DSP_LANES = 4
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """name: the C function. scratch_bytes: working memory in the arena beside the input and the output."""
+
+    name: str
+    scratch_bytes: int
+
+
+def select_kernel(program: Program, call: Call, kernel_set: str) -> Kernel:
+    """Return the kernel for a call: the fastest of the set whose conditions it meets, else the portable one."""
+    if kernel_set == "dsp":
+        kernel = _select_dsp(program, call)
+        if kernel is not None:
+            return kernel
+    if isinstance(call, Pointwise):
+        return Kernel("mbx_pointwise", in_place_row_bytes(call))
+    if isinstance(call, Convolution):
+        if is_depthwise_line(program, call):
+            return Kernel("mbx_depthwise_line", depthwise_line_bytes(program, call))
+        return Kernel("mbx_depthwise_conv_2d" if call.depthwise else "mbx_conv_2d", 0)
+    names = {Addition: "mbx_add", Average: "mbx_mean", Maximum: "mbx_max"}
+    return Kernel(names[type(call)], 0)
+
+
+def in_place_row_bytes(call: Pointwise) -> int:
+    """Return the bytes of the input row that mbx_pointwise() keeps, so that its output may lie there."""
+    return int(call.weights.shape[1])
+
+
+def depthwise_line_bytes(program: Program, call: Convolution) -> int:
+    """Return the bytes of a channel's padded line, for mbx_depthwise_line()."""
+    return program.buffers[call.input].width + (call.kernel[1] - 1) * call.dilation[1]
+
+
+def _select_dsp(program: Program, call: Call) -> Kernel | None:
+    if isinstance(call, Addition):
+        return Kernel("mbx_add_dsp", 0) if add_constants_dsp(call) is not None else None
+    if isinstance(call, Pointwise):
+        small = call.weights.min() >= -127  # 256 w1 + w0 is an int16
+        if not small or not _requantizes_dsp(call.weights, call.requantization, 128, 1 << 22):
+            return None
+        groups = -(-call.weights.shape[1] // DSP_GROUP_INPUTS)
+        outputs = -(-call.weights.shape[0] // 2) * 2
+        direct = outputs == call.weights.shape[0] and call.positions % DSP_POSITIONS == 0
+        rows = 0 if direct else DSP_POSITIONS * outputs
+        return Kernel("mbx_pointwise_dsp", groups * DSP_GROUP_INPUTS * 2 * DSP_POSITIONS + rows)
+    if isinstance(call, Convolution) and is_depthwise_line(program, call):
+        weights = call.weights.reshape(call.kernel[1], -1).T
+        even = call.pad[1] % call.dilation[1] == 0 and len(weights) % DSP_LANES == 0
+        folded = _folded(call)
+        if not even or call.kernel[1] > DSP_MAX_TAPS or not _requantizes_dsp(weights, folded, 128, 1 << 30):
+            return None
+        return Kernel("mbx_depthwise_line_dsp", _dsp_line_bytes(program.buffers[call.input].width, call))
+    return None
+
+
+def _folded(call: Convolution) -> Requantization:
+    """Return the requantization with the input's zero point in the bias: the padding holds the zero point, too."""
+    sums = call.weights.reshape(call.kernel[1], -1).astype(np.int64).sum(axis=0)
+    bias = call.requantization.bias - call.input_zero_point * sums
+    return Requantization(**{**vars(call.requantization), "bias": bias})
+
+
+def _dsp_line_bytes(width: int, call: Convolution) -> int:
+    """Return the bytes of a channel's paired taps, of four padded 16-bit lines, and of their outputs."""
+    groups = (call.kernel[1] + DSP_GROUP_TAPS) // DSP_GROUP_TAPS
+    longest_phase = -(-width // call.dilation[1])
+    outputs = -(-longest_phase // DSP_OUTPUTS) * DSP_OUTPUTS
+    return groups * DSP_GROUP_TAPS * 4 + DSP_LANES * (2 * (outputs + groups * DSP_GROUP_TAPS + 2) + outputs)
+
+
+def _requantizes_dsp(weights: np.ndarray, r: Requantization, largest_input: int, limit: int) -> bool:
+    """Whether the five instructions of mbx_pointwise_block.S requantize, and sums stay below limit, at most 2^30."""
+    rows = weights.reshape(len(r.bias), -1).astype(np.int64)
+    bound = np.abs(rows).sum(axis=1) * largest_input + np.abs(r.bias)
+    right = -r.shift.astype(np.int64)
+    if (r.low, r.high) != (-128, 127) or bound.max() >= limit or right.min() < 1 or right.max() > 22:
+        return False
+    # What SMMULR leaves, and what is added to it, must not leave int32 together.
+    largest = np.array([(2 * int(b) * int(m) >> 32) + 2 for b, m in zip(bound, r.multiplier, strict=True)])
+    added = np.abs((2 * r.zero_point + 1) * (1 << (right - 1)))
+    return bool(np.all(largest + added < 1 << 31))
+
+
+@dataclass(frozen=True)
+class AddConstantsDsp:
+    """The fields of struct mbx_add_dsp_call; swapped: the second input is the exact one."""
+
+    swapped: bool
+    exact_zero_point: int
+    scaled_zero_point: int
+    zero_point: int
+    scaled_shift: int
+    shift: int
+    scaled_multiplier: int
+    multiplier: int
+
+
+def add_constants_dsp(call: Addition) -> AddConstantsDsp | None:
+    """Return the constants of mbx_add_dsp(), or None for a call that it does not take.
+
+    TFLite's factor of the input with the larger scale is exactly one half: multiplier 2^30, shift 0.
+    """
+    halves = [call.multipliers[i] == 1 << 30 and call.shifts[i] == 0 for i in range(2)]
+    right = -call.shifts[2]
+    if not any(halves) or (call.low, call.high) != (-128, 127) or not 1 <= right <= 22:
+        return None
+    exact = halves.index(True)
+    scaled = 1 - exact
+    if not -22 <= call.shifts[scaled] <= 0:
+        return None
+    return AddConstantsDsp(
+        swapped=exact == 1,
+        exact_zero_point=call.zero_points[exact],
+        scaled_zero_point=call.zero_points[scaled],
+        zero_point=call.zero_points[2],
+        scaled_shift=-call.shifts[scaled],
+        shift=right,
+        scaled_multiplier=call.multipliers[scaled],
+        multiplier=call.multipliers[2],
+    )
+
+
+def pack_pointwise_dsp(call: Pointwise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (weights, channels, shifts) as struct mbx_pointwise_dsp_call says.
+
+    weights: int16 (out pairs, quads of inputs, 4). channels: int32 (out pairs, 4). shifts: uint8 (out pairs, 2).
+    """
+    outputs, inputs = call.weights.shape
+    r = call.requantization
+    padded = np.zeros((-(-outputs // 2) * 2, -(-inputs // DSP_GROUP_INPUTS) * DSP_GROUP_INPUTS), np.int64)
+    padded[:outputs, :inputs] = call.weights
+    quads = padded.reshape(len(padded) // 2, 2, -1, 4)[:, :, :, [0, 2, 1, 3]]
+    pad = (0, len(padded) - outputs)
+    bias = np.pad(r.bias, pad).reshape(-1, 2)
+    multiplier = np.pad(r.multiplier.astype(np.int64), pad).reshape(-1, 2)
+    channels = np.column_stack([2 * bias[:, 0], 512 * bias[:, 1] + 2 * bias[:, 0], multiplier])
+    shifts = np.pad(-r.shift.astype(np.int64) - 1, pad).reshape(-1, 2)
+    weights = 256 * quads[:, 1] + quads[:, 0]
+    return weights.astype(np.int16), channels.astype(np.int32), shifts.astype(np.uint8)
+
+
+def pack_depthwise_dsp(call: Convolution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (weights, constants, shifts) as struct mbx_depthwise_dsp_call says.
+
+    weights: int8 (channels, kernel). constants: int32 (channels, 2). shifts: uint8 (channels,).
+    """
+    r = _folded(call)
+    weights = np.ascontiguousarray(call.weights.reshape(call.kernel[1], -1).T)
+    constants = np.column_stack([2 * r.bias, r.multiplier]).astype(np.int32)
+    return weights, constants, (-r.shift.astype(np.int64) - 1).astype(np.uint8)
