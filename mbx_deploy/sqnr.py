@@ -23,7 +23,7 @@ from mbx_deploy.float_network import (
 )
 from mbx_deploy.frontend import COEFFICIENT_FRACTION_BITS
 from mbx_deploy.host_frontend import HostFrontend
-from mbx_deploy.passes import lower
+from mbx_deploy.passes import call_name, lower
 from mbx_deploy.program import Program
 from mbx_deploy.quantize import Quantization, convert_module, natural_units, require_export_extra
 from mbx_deploy.recognizer import Recognizer, load_recognizer
@@ -91,7 +91,7 @@ def measure_layers(model: ir.Model, reference: FloatNetwork, coefficients_q16: n
         Quantization(float(model.tensors[index].scale), model.tensors[index].zero_point)
         for index in activation_tensors(model)
     ]
-    names = ("features", *(call.name for call in program.calls))
+    names = ("features", *(call_name(number, op) for number, op in enumerate(model.ops)))
     sums = [_Sums() for _ in names]
     for start in range(0, len(coefficients_q16), BATCH_CLIPS):
         batch = coefficients_q16[start : start + BATCH_CLIPS]
