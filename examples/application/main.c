@@ -2,7 +2,8 @@
  *
  *     listen RECORDING.wav      16 kHz, mono, 16 bit
  *
- * A word counts when two windows in a row agree on it with a score of at least 0.6; it is then said once.
+ * A word counts when two windows in a row agree on it with a score of at least 0.6. Then there is silence for a second:
+ * the end of a word, alone in a window, may sound like another one.
  */
 #include <stdio.h>
 #include <string.h>
@@ -33,8 +34,8 @@ int main(int argc, char **argv)
         return 1;
     }
     uint16_t last = KWS_NUM_CLASSES;
-    uint16_t said = KWS_NUM_CLASSES;
     unsigned long heard = 0; /* samples */
+    unsigned long quiet_until = 0;
     size_t count = 0;
     while ((count = fread(block, sizeof block[0], BLOCK_SAMPLES, file)) != 0) {
         const int16_t *samples = block;
@@ -52,13 +53,10 @@ int main(int argc, char **argv)
                 return 1;
             }
             const int sure = is_word(result.label) && result.score_q15 >= MIN_SCORE_Q15;
-            if (sure && result.label == last && result.label != said) {
+            if (sure && result.label == last && heard >= quiet_until) {
                 printf("%5.2f s  %s  %.2f\n", (double)heard / KWS_SAMPLE_RATE_HZ, kws_label(result.label),
                        result.score_q15 / 32768.0);
-                said = result.label;
-            }
-            if (!sure) {
-                said = KWS_NUM_CLASSES;
+                quiet_until = heard + KWS_SAMPLE_RATE_HZ;
             }
             last = sure ? result.label : KWS_NUM_CLASSES;
         }
