@@ -1,8 +1,9 @@
-"""Other words from a few dozen clips a word: a trained network keeps what it hears, and learns to name it anew.
+"""Other words from a few dozen clips a word: a trained network begins where it is, with a new head.
 
-The base's layers up to the last block stay as they are, batch norms included; the epilogue and a new head are trained
-on many variants of the clips. How sure the result is, is measured by cross-validation over speakers: each clip is
-judged by a model that never heard its speaker.
+Nothing is frozen: measured on 30 clips each of bed, cat and happy, from NeMo's model of eight other words, on 553 clips
+of other speakers: 96.5 % with all layers trained, 86 % with all but the last two blocks frozen, 80 % with only the head
+trained, 90 % from random weights in the same time. How sure a result is, is measured by cross-validation over speakers:
+each clip is judged by a model that never heard its speaker.
 """
 
 import copy
@@ -22,8 +23,6 @@ from mbx_deploy.train.augment import AugmentConfig, augment_clip, float_features
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from mbx_deploy.train.dataset import SILENCE, UNKNOWN, Split, load_noise, load_split
 from mbx_deploy.train.evaluation import clip_inputs, command_interval, predict, to_inputs
-from mbx_deploy.train.jasper import JasperNet
-from mbx_deploy.train.model import MatchboxNet
 
 LEAST_CLIPS = 10
 INTERVAL_DRAWS = 2000
@@ -36,14 +35,14 @@ Say = Callable[[str], None]
 class FinetuneConfig:
     """words: the new labels. clips_per_word: at most, drawn over as many speakers as there are; None for all.
 
-    scratch: a network of the base's shape from random weights instead, everything trained, for comparison.
+    scratch: a network of the base's shape from random weights instead, for comparison.
     """
 
     words: tuple[str, ...]
     clips_per_word: int | None = None
     epochs: int = 40
     batch_size: int = 32
-    learning_rate: float = 0.002
+    learning_rate: float = 0.006
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
     folds: int = 5
@@ -222,8 +221,7 @@ def fit(
         torch.manual_seed(config.seed)
         module = _prepare(base, info, config)
     augment = AugmentConfig()
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     steps = config.epochs * max(1, len(split) // config.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     step = 0
@@ -251,29 +249,16 @@ def fit(
 
 
 def _prepare(base: nn.Module, info: CheckpointInfo, config: FinetuneConfig) -> nn.Module:
-    """Return a copy with a new head, frozen up to the epilogue; or a new network where that is asked for."""
-    module = copy.deepcopy(base)
+    """Return a copy with a new head, to be trained; with random weights where that is asked for."""
+    module = copy.deepcopy(base).train()
     if config.scratch:
         for part in module.modules():
             if isinstance(part, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
                 part.reset_parameters()
-        module.train()
-    else:
-        module.requires_grad_(False).eval()
-        for part in trainable_parts(module):
-            part.requires_grad_(True)
     decoder = module.decoder
     assert isinstance(decoder, nn.Linear)
     module.decoder = nn.Linear(decoder.in_features, len(config.words))
     return module
-
-
-def trainable_parts(module: nn.Module) -> list[nn.Module]:
-    """Return the parts that fine-tuning changes besides the head: the last two blocks, MatchboxNet's epilogue."""
-    if isinstance(module, JasperNet):
-        return list(module.blocks)[-2:]
-    assert isinstance(module, MatchboxNet)
-    return [module.epilogue_1, module.epilogue_2]
 
 
 def _measure_testing(
