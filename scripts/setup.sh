@@ -78,6 +78,17 @@ if [ -n "$missing" ]; then
         "see why they do not run: $python -m mbx_deploy.doctor"
 fi
 
+# Programs that only tests compare with: without them these are skipped.
+if [ "${1:-}" = test ]; then
+    peers=()
+    for peer in flac sox espeak-ng; do
+        command -v "$peer" >/dev/null || peers+=("$peer")
+    done
+    if [ "${#peers[@]}" -gt 0 ]; then
+        (debian_install "${peers[@]}") || say "going on without ${peers[*]}: tests that compare with them are skipped"
+    fi
+fi
+
 # Everything that the environment depends on, its place included: its scripts hold that path.
 environment_key() { (echo "$here" && cat pyproject.toml constraints.txt scripts/setup.sh) | sha256sum; }
 
