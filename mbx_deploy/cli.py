@@ -380,6 +380,19 @@ def import_command(
 
 @cli.command()
 @JSON_OPTION
+def models(as_json: bool) -> None:
+    """List the shipped models."""
+    from mbx_deploy.pretrained import list_models, render_models
+
+    found = list_models()
+    if as_json:
+        _print_json(found)
+    else:
+        click.echo(render_models(found))
+
+
+@cli.command()
+@JSON_OPTION
 def targets(as_json: bool) -> None:
     """List the targets that `build` knows."""
     from mbx_deploy.target import list_targets, render_targets, target_to_dict

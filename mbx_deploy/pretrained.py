@@ -3,9 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.resources import models_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mbx_deploy.recognizer import Recognizer
 
 DEFAULT_MODEL = "kws10"
 
@@ -47,3 +53,54 @@ def check_forward(model: Path, forward: str | None) -> None:
     """Raise InputError where a forward pass is chosen for a model that has only one."""
     if forward is not None and model.suffix != ".nemo":
         raise InputError(f"--forward is for .nemo models: got {model}", "leave it out")
+
+
+def list_models() -> list[dict[str, Any]]:
+    """Return what each shipped model's file says of it, as JSON takes it, by name."""
+    from mbx_deploy.recognizer import load_recognizer
+
+    found = []
+    for path in sorted(models_folder().glob("*.tflite")):
+        recognizer = load_recognizer(path)
+        accuracy = recognizer.metadata.get("accuracy", {})
+        entry = {"name": path.stem, "path": str(path), "labels": list(recognizer.labels), "bytes": len(recognizer.data)}
+        found.append({**entry, "accuracy": accuracy})
+    return found
+
+
+def render_models(models: list[dict[str, Any]]) -> str:
+    """Return the list as text: a model's name, size, accuracy in int8, and labels."""
+    lines = []
+    for model in models:
+        right = model["accuracy"].get("commands_int8")
+        share = f", {right:.1%} of its words right in int8 ({model['accuracy']['split']})" if right else ""
+        lines.append(f"{model['name']}: {model['bytes']:,} bytes{share}; {', '.join(model['labels'])}")
+    return "\n".join(lines)
+
+
+def from_pretrained(model: str = DEFAULT_MODEL) -> "Pretrained":
+    """Return a shipped model by its name, or the model of a file, ready to hear. Raises InputError for a bad one."""
+    from mbx_deploy.recognizer import load_recognizer
+
+    return Pretrained(load_recognizer(resolve_model(model)))
+
+
+class Pretrained:
+    """A model that says which word a recording holds, by the simulator: the bytes of the firmware."""
+
+    def __init__(self, recognizer: "Recognizer") -> None:
+        from mbx_deploy.engines import SimEngine
+
+        self.recognizer = recognizer
+        self.labels = recognizer.labels
+        self.sample_rate_hz = recognizer.config.sample_rate_hz
+        self._engine = SimEngine(recognizer)
+
+    def recognize(self, samples: "np.ndarray") -> tuple[str, float]:
+        """Return (label, score) of a recording, int16 (n,) at sample_rate_hz; audio.fit_clip() sets its length."""
+        from mbx_deploy.audio import fit_clip
+        from mbx_deploy.session import ITEM_CLIP, Item
+
+        clip = fit_clip(samples, self.recognizer.config.clip_samples)
+        result = self._engine.run([Item(ITEM_CLIP, clip)])[0][0]
+        return self.labels[result.label], int(result.posteriors_q15[result.label]) / 32768

@@ -23,7 +23,20 @@ from mbx_deploy.errors import CheckFailed, InputError, MbxError, ToolMissing
 from mbx_deploy.verify import Comparison
 
 COMMANDS = [
-    *("build", "data", "doctor", "export", "features", "finetune", "import", "run", "simulate", "sqnr", "targets"),
+    *(
+        "build",
+        "data",
+        "doctor",
+        "export",
+        "features",
+        "finetune",
+        "import",
+        "models",
+        "run",
+        "simulate",
+        "sqnr",
+        "targets",
+    ),
     *("train", "verify"),
 ]
 RUN_MAIN = "import sys; from mbx_deploy.cli import main; sys.argv[0] = 'mbx-deploy'; "
