@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from mbx_deploy import __version__, doctor, training
 from mbx_deploy import build as builder
-from mbx_deploy import cli as command_line
+from mbx_deploy.commands import console
 from mbx_deploy import simulate as simulator
 from mbx_deploy import verify as verifier
 from mbx_deploy.cli import cli
@@ -288,7 +288,7 @@ def test_verify_tells_its_result_even_where_it_cannot_be_written(
 
 
 def test_progress_off_a_terminal_is_at_most_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = command_line._Progress("verify")
+    progress = console.Progress("verify")
     for done in range(1, 231):
         progress(done, 230)
     captured = capsys.readouterr()

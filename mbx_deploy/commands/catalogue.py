@@ -1,0 +1,78 @@
+"""Commands on what there is: models, targets, tools; and models that come from elsewhere."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print_json
+
+
+@click.command("import")
+@click.argument("nemo", required=False, type=click.Path(path_type=Path), metavar="[MODEL.nemo]")
+@click.option("--model", type=click.Path(path_type=Path), help="A .nemo, or a classifier that NeMo exported to .onnx.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt or .tflite to write.")
+@FORWARD_OPTION
+@click.option("--data", type=click.Path(path_type=Path), help="Recordings to calibrate int8 on. Default: synthetic.")
+@click.option("--clip-ms", type=click.IntRange(30, 60000), help="The clips' length. Default: a second, or NeMo's crop.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Of an .onnx: a file of the words, one a line.")
+@click.option("--frontend", type=click.Path(path_type=Path), help="Of an .onnx: NeMo's YAML. Default: its stock MFCC.")
+@JSON_OPTION
+def import_command(
+    nemo: Path | None,
+    model: Path | None,
+    output: Path,
+    forward: str | None,
+    data: Path | None,
+    clip_ms: int | None,
+    labels: Path | None,
+    frontend: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a model of ours from a NeMo checkpoint, or from an ONNX file that NeMo exported."""
+    from mbx_deploy.nemo.conversion import ImportRequest, import_model
+
+    request = ImportRequest(nemo or model, output, forward, data, clip_ms, labels, frontend)
+    report = import_model(request, note)
+    if as_json:
+        print_json(report)
+        return
+    click.echo(f"{report['output']}: {len(report['labels'])} classes, {', '.join(report['labels'])}")
+
+
+@click.command()
+@JSON_OPTION
+def models(as_json: bool) -> None:
+    """List the shipped models."""
+    from mbx_deploy.pretrained import list_models, render_models
+
+    found = list_models()
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(render_models(found))
+
+
+@click.command()
+@JSON_OPTION
+def targets(as_json: bool) -> None:
+    """List the targets that `build` knows."""
+    from mbx_deploy.target import list_targets, render_targets, target_to_dict
+
+    found = list_targets()
+    if as_json:
+        print_json([target_to_dict(target) for target in found])
+    else:
+        click.echo(render_targets(found))
+
+
+@click.command()
+@JSON_OPTION
+def doctor(as_json: bool) -> None:
+    """Say what is installed, what is missing, and the line that installs it."""
+    from mbx_deploy import doctor as diagnosis
+
+    findings = diagnosis.diagnose()
+    click.echo(diagnosis.to_json(findings) if as_json else diagnosis.render(findings))
+    if any(finding.required and not finding.found for finding in findings):
+        sys.exit(1)

@@ -1,0 +1,58 @@
+"""What the commands share: options, and how results, notes and progress are printed."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+ENGINE_CHOICES = click.Choice(["sim", "c", "tflm", "float"])
+FORWARD_OPTION = click.option(
+    "--forward",
+    type=click.Choice(["crop", "no-crop"]),
+    help="Of a .nemo: NeMo's forward pass up to 2.2, or from 2.3 on. Default: what the file says.",
+)
+DEFAULT_CLIPS = 200
+
+
+def print_answers(answers: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what an engine said of each recording, as JSON or a line each."""
+    from mbx_deploy.simulate import render_answer
+
+    if as_json:
+        print_json(answers)
+        return
+    for answer in answers:
+        click.echo(render_answer(answer))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout: sorted keys, two spaces."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def say(line: str) -> None:
+    """Print a line of progress on stderr."""
+    click.echo(line, err=True)
+
+
+def note(line: str) -> None:
+    """Print a note on stderr: something the user should know of a result."""
+    click.echo(f"note: {line}", err=True)
+
+
+class Progress:
+    """A counter on stderr: one changing line on a terminal, a line every tenth elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.tenths = 0
+
+    def __call__(self, done: int, of: int) -> None:
+        """Show that so many of so many are done."""
+        if sys.stderr.isatty():
+            click.echo(f"\r{self.what}: {done}/{of}", err=True, nl=done == of)
+        elif done * 10 // of > self.tenths:
+            self.tenths = done * 10 // of
+            click.echo(f"{self.what}: {done}/{of}", err=True)

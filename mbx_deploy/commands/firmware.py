@@ -1,0 +1,126 @@
+"""Commands on models and their firmware: build it, run it, prove that it computes the same."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mbx_deploy.commands.console import (
+    DEFAULT_CLIPS,
+    ENGINE_CHOICES,
+    FORWARD_OPTION,
+    JSON_OPTION,
+    Progress,
+    note,
+    print_answers,
+    print_json,
+    say,
+)
+
+
+@click.command()
+@click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
+@click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
+@click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
+@click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
+@FORWARD_OPTION
+@JSON_OPTION
+def build(
+    target: str,
+    model: str | None,
+    output: Path | None,
+    prefix: str,
+    stride_ms: int | None,
+    forward: str | None,
+    as_json: bool,
+) -> None:
+    """Generate the C project of a model for a target, and compile it."""
+    from mbx_deploy import build as builder
+    from mbx_deploy.memory_report import render_report
+    from mbx_deploy.pretrained import resolve_model
+    from mbx_deploy.target import find_target
+
+    chosen = find_target(target)
+    path = resolve_model(model)
+    report = builder.build(path, chosen, output or Path("build") / chosen.name, prefix, stride_ms, say, forward)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    click.echo(render_report(report.memory))
+    if report.elf:
+        click.echo(f"firmware: {report.elf}")
+        if chosen.machine or chosen.toolchain == "host":
+            click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
+    else:
+        click.echo(f"project:  {report.folder}")
+        click.echo(
+            f"not compiled: {' and '.join(report.missing_tools)} not installed. mbx-deploy doctor names the line that "
+            f"installs it; or elsewhere: cmake -B build && cmake --build build"
+        )
+
+
+@click.command()
+@click.argument("model")
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--engine", type=ENGINE_CHOICES, default="sim", show_default=True, help="What computes it.")
+@click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
+@FORWARD_OPTION
+@JSON_OPTION
+def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forward: str | None, as_json: bool) -> None:
+    """Say which word each recording holds.
+
+    MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt.
+    """
+    from mbx_deploy import simulate as simulator
+    from mbx_deploy.pretrained import resolve_model
+
+    print_answers(simulator.simulate(resolve_model(model), clips, engine, trace, note, forward), as_json)
+
+
+@click.command()
+@click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
+@JSON_OPTION
+def run(folder: Path, clips: tuple[Path, ...], trace: bool, as_json: bool) -> None:
+    """Run a build's firmware on recordings, in the emulator of its target."""
+    from mbx_deploy import simulate as simulator
+    from mbx_deploy.build import load_build
+
+    print_answers(simulator.run_firmware(load_build(folder), clips, trace, note), as_json)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
+@FORWARD_OPTION
+def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | None) -> None:
+    """Write the int8 features that the network sees: features (clips, frames, coefficients), scale, zero_point."""
+    from mbx_deploy import simulate as simulator
+    from mbx_deploy.pretrained import resolve_model
+
+    shape = simulator.write_features(resolve_model(model), clips, output, note, forward)
+    click.echo(f"{click.format_filename(output)}: {' x '.join(map(str, shape))} (clips x frames x coefficients)")
+
+
+@click.command()
+@click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of recordings.")
+@click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
+def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None:
+    """Run all engines on the same recordings and hostile inputs; exit 1 unless all bytes are equal."""
+    from mbx_deploy import verify as verifier
+    from mbx_deploy.build import load_build
+    from mbx_deploy.output import write_file
+
+    loaded = load_build(folder)
+    comparison = verifier.verify_build(loaded, verifier.find_clips(data, clips), Progress("verify"))
+    click.echo(verifier.render_comparison(comparison))
+    if json_path:
+        write_file(json_path, json.dumps(comparison.to_dict(), indent=2, sort_keys=True) + "\n")
+    if comparison.mismatched_bytes:
+        sys.exit(1)

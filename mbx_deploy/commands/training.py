@@ -1,0 +1,147 @@
+"""Commands from data to an int8 model: train, fine-tune, quantize, look at its error."""
+
+from pathlib import Path
+
+import click
+
+from mbx_deploy.commands.console import JSON_OPTION, print_json, say
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="A .toml or .yaml of training keys. Default: ours.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the configuration's.")
+@click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
+@click.option("--resume/--restart", default=True, show_default=True, help="Go on where a run in the folder stopped.")
+@click.option("--accelerator", default="auto", show_default=True, help="auto, cpu, gpu, ... as Lightning names them.")
+@click.option("--devices", type=click.IntRange(1), help="Processes, one a device. Default: all GPUs, or the CPU.")
+@click.option("--num-nodes", default=1, show_default=True, type=click.IntRange(1), help="Machines.")
+@click.option("--precision", default="32-true", show_default=True, help="16-mixed, bf16-mixed, 32-true, ...")
+@JSON_OPTION
+def train(
+    config: Path | None,
+    data: Path,
+    output: Path,
+    epochs: int | None,
+    seed: int | None,
+    resume: bool,
+    accelerator: str,
+    devices: int | None,
+    num_nodes: int,
+    precision: str,
+    as_json: bool,
+) -> None:
+    """Train MatchboxNet; writes OUTPUT/model.pt. Ctrl-C stops it, the same line goes on."""
+    from mbx_deploy.training import run_training
+
+    overrides = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    engine = {"accelerator": accelerator, "num_nodes": num_nodes, "precision": precision, "devices": devices or "auto"}
+    summary = run_training(config, overrides, data, output, resume, engine)
+    if not summary:  # one of several processes: the first one tells
+        return
+    if as_json:
+        print_json(summary)
+        return
+    for key, value in summary.items():
+        click.echo(f"{key}: {value}")
+
+
+@click.command()
+@click.option("--from", "base", required=True, type=click.Path(path_type=Path), help="The checkpoint to begin from.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set that has the words.")
+@click.option("--words", required=True, help="The new words, with commas between them.")
+@click.option("--clips", type=click.IntRange(1), help="Recordings of a word at most. Default: all.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt file to write.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is drawn.")
+@JSON_OPTION
+def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path, seed: int, as_json: bool) -> None:
+    """Teach a trained checkpoint other words, from a few dozen recordings of each, and say how sure the result is."""
+    from mbx_deploy.training import run_finetuning
+
+    chosen = tuple(word.strip() for word in words.split(","))
+    report = run_finetuning(base, data, chosen, clips, output, seed, say)
+    if as_json:
+        print_json(report)
+        return
+    low, high = report["interval"]
+    click.echo(
+        f"{report['accuracy']:.1%} by cross-validation over {report['speakers']} speakers "
+        f"(95 %: {low:.1%} to {high:.1%})"
+    )
+    if report["testing"] is not None:
+        low, high = report["testing_interval"]
+        click.echo(
+            f"{report['testing']:.1%} of {report['testing_clips']} clips for testing (95 %: {low:.1%} to {high:.1%})"
+        )
+    click.echo(f"model: {output}")
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The data set it was trained on.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write.")
+@click.option(
+    "--ranges",
+    type=click.Choice(["auto", "minmax", "percentile", "mse"]),
+    default="auto",
+    show_default=True,
+    help="Rule for the activations' ranges. auto: the best on the validation list.",
+)
+@click.option("--qat", is_flag=True, help="Fine-tune for int8 where the best ranges lose more than the margin.")
+@click.option("--qat-epochs", default=2, show_default=True, type=click.IntRange(1), help="Of fine-tuning.")
+@click.option(
+    "--qat-margin", default=0.3, show_default=True, help="Points on the validation list; a negative one: always."
+)
+@click.option("--no-accuracy", is_flag=True, help="Don't measure the accuracy on the testing list.")
+@JSON_OPTION
+def export(
+    checkpoint: Path,
+    data: Path,
+    output: Path,
+    ranges: str,
+    qat: bool,
+    qat_epochs: int,
+    qat_margin: float,
+    no_accuracy: bool,
+    as_json: bool,
+) -> None:
+    """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file."""
+    from mbx_deploy.export import QatOptions, export_checkpoint
+
+    options = QatOptions(qat_epochs, qat_margin) if qat else None
+    accuracy = not no_accuracy
+    report = export_checkpoint(checkpoint, data, output, ranges=ranges, qat=options, measure_accuracy=accuracy)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    click.echo(f"{report.output}: {report.size_bytes:,} bytes, ranges by {report.ranges['chosen']}")
+    if report.accuracy:
+        found = report.accuracy
+        click.echo(f"command words: float {found.commands_float:.2%}, int8 {found.commands_int8:.2%} ({found.split})")
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
+)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="The .pt that the model was exported from.")
+@click.option("--clips", default=64, show_default=True, type=click.IntRange(1), help="Of the validation list, at most.")
+@JSON_OPTION
+def sqnr(model: str, data: Path, checkpoint: Path | None, clips: int, as_json: bool) -> None:
+    """Print the quantization error of each layer of MODEL in dB, and which layer is the worst.
+
+    "own dB" is what a layer alone adds, "total dB" what has gathered up to there. They are against the checkpoint's
+    float weights; without --checkpoint against the dequantized int8 weights.
+    """
+    from mbx_deploy import sqnr as meter
+    from mbx_deploy.pretrained import resolve_model
+
+    report = meter.measure_model(resolve_model(model), data, checkpoint, clips)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    click.echo(meter.render(report))
