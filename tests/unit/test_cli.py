@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from mbx_deploy import __version__, doctor, training
 from mbx_deploy import build as builder
-from mbx_deploy.commands import console
 from mbx_deploy import simulate as simulator
 from mbx_deploy import verify as verifier
 from mbx_deploy.cli import cli
+from mbx_deploy.commands import console
 from mbx_deploy.errors import CheckFailed, InputError, MbxError, ToolMissing
 from mbx_deploy.verify import Comparison
 
