@@ -28,7 +28,11 @@ class AugmentConfig:
     sound decays by 60 dB in room_decay_s, its energy room_direct_db below the direct sound's.
     noise_snr_db: noise against the clip's mean power; coloured_noise_share of it is synthesised,
     babble_share is other clips talking at once, the rest is the data set's background noise.
-    white_noise_db: against full scale. Masks are counted in coefficients and frames; a cutout
+    channel_probability: how often it goes through another microphone and line, a smooth response
+    within about channel_db, at times cut off below or above (change_channel()). gate_probability:
+    how often a noise gate closes where it is quiet. silence_speed_percent: silence is resampled by
+    up to so much, and every other time played backwards: a few minutes of background noise shall
+    not be known by heart. white_noise_db: against full scale. Masks are counted in coefficients and frames; a cutout
     masks both at once.
     """
 
@@ -44,6 +48,10 @@ class AugmentConfig:
     noise_snr_db: tuple[float, float] = (-5.0, 40.0)
     coloured_noise_share: float = 0.0
     babble_share: float = 0.0
+    channel_probability: float = 0.0
+    channel_db: float = 10.0
+    gate_probability: float = 0.0
+    silence_speed_percent: float = 0.0
     white_noise_probability: float = 0.3
     white_noise_db: tuple[float, float] = (-90.0, -46.0)
     coefficient_masks: int = 2
@@ -73,8 +81,9 @@ class AugmentConfig:
         if self.coloured_noise_share + self.babble_share > 1:
             total = self.coloured_noise_share + self.babble_share
             raise InputError(f"bad augmentation (coloured_noise_share, babble_share): got {total:g}, need 1 at most")
-        if self.speed_percent >= 100:
-            raise InputError(f"bad augmentation (speed_percent): got {self.speed_percent}, need less than 100")
+        for name in ("speed_percent", "silence_speed_percent"):
+            if getattr(self, name) >= 100:
+                raise InputError(f"bad augmentation ({name}): got {getattr(self, name)}, need less than 100")
         for field in dataclasses.fields(self):
             if isinstance(field.default, int) and not isinstance(getattr(self, field.name), int):
                 raise InputError(
@@ -129,8 +138,8 @@ def augment_clip(
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return the clip, int16 (n,), sped up or slowed down, shifted, in a room, in noise, at another
-    level, int16 (n,). A kind of noise without a source is left out.
+    """Return the clip, int16 (n,), sped up or slowed down, shifted, in a room, in noise, through
+    another microphone, at another level, int16 (n,). A kind of noise without a source is left out.
     """
     wave = clip.astype(np.float32)
     if rng.random() < config.speed_probability:
@@ -148,6 +157,10 @@ def augment_clip(
         drawn = _draw_noise(noise, config, rng, len(wave))
         if drawn is not None:
             wave = mix(wave, drawn, snr_db)
+    if rng.random() < config.channel_probability:
+        wave = change_channel(wave, config.channel_db, rng)
+    if rng.random() < config.gate_probability:
+        wave = close_gate(wave, rng.uniform(20.0, 40.0))
     gain = 10.0 ** (rng.uniform(*config.gain_db) / 20.0)
     peak = float(np.abs(wave).max())
     if peak * gain > _OVERLOAD * FULL_SCALE:
@@ -236,6 +249,51 @@ def change_speed(wave: np.ndarray, speed: float) -> np.ndarray:
     middle = (len(wave) - 1) / 2.0
     positions = (np.arange(len(wave)) - middle) * speed + middle
     return np.interp(positions, np.arange(len(wave)), wave, left=0.0, right=0.0).astype(np.float32)
+
+
+def bend_silence(clip: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Return a clip of background noise, int16 (n,), resampled and perhaps backwards, int16 (n,)."""
+    spread = config.silence_speed_percent / 100.0
+    if not spread:
+        return clip
+    bent = clip[::-1] if rng.random() < 0.5 else clip
+    # Read round and round: a faster clip needs more samples than there are.
+    positions = np.arange(len(clip)) * (1.0 + rng.uniform(-spread, spread))
+    bent = np.interp(positions, np.arange(len(clip)), bent.astype(np.float32), period=len(clip))
+    return np.rint(bent).astype(np.int16)
+
+
+def change_channel(wave: np.ndarray, channel_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the wave as another microphone and line give it, float32 (n,).
+
+    The response is drawn at octaves and interpolated: a tilt of up to channel_db at either end, and
+    at each octave a departure with a spread of a quarter of it. One in four is cut off, 24 dB an
+    octave, below 80 to 400 Hz, one in four above 2.5 to 7 kHz.
+    """
+    octaves = np.log2(SAMPLE_RATE_HZ / 2.0) - np.arange(8)[::-1]
+    gains_db = rng.uniform(-channel_db, channel_db) * np.linspace(-1.0, 1.0, len(octaves))
+    gains_db = gains_db + rng.normal(0.0, channel_db / 4.0, len(octaves))
+    size = 1 << (len(wave) - 1).bit_length()
+    frequencies = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / SAMPLE_RATE_HZ), 20.0))
+    response_db = np.interp(frequencies, octaves, gains_db)
+    if rng.random() < 0.25:
+        response_db -= 24.0 * np.maximum(np.log2(rng.uniform(80.0, 400.0)) - frequencies, 0.0)
+    if rng.random() < 0.25:
+        response_db -= 24.0 * np.maximum(frequencies - np.log2(rng.uniform(2500.0, 7000.0)), 0.0)
+    response = (10.0 ** (response_db / 20.0)).astype(np.float32)
+    return np.fft.irfft(np.fft.rfft(wave, size) * response, size)[: len(wave)].astype(np.float32)
+
+
+def close_gate(wave: np.ndarray, threshold_db: float) -> np.ndarray:
+    """Return the wave, silent in each 20 ms whose energy is threshold_db below the loudest, float32 (n,)."""
+    hop = SAMPLE_RATE_HZ // 50
+    rows = -(-len(wave) // hop)
+    padded = np.zeros(rows * hop, np.float32)
+    padded[: len(wave)] = wave
+    cut = padded.reshape(rows, hop)
+    energy = np.einsum("ij,ij->i", cut, cut)
+    cut[energy < energy.max(initial=0.0) * 10.0 ** (-threshold_db / 10.0)] = 0.0
+    return padded[: len(wave)]
 
 
 def shift(wave: np.ndarray, samples: int) -> np.ndarray:

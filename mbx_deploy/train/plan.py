@@ -10,7 +10,14 @@ import numpy as np
 import torch
 
 from mbx_deploy.host_frontend import HostFrontend
-from mbx_deploy.train.augment import NoiseSources, augment_clip, float_features, mask_features, noise_sources
+from mbx_deploy.train.augment import (
+    NoiseSources,
+    augment_clip,
+    bend_silence,
+    float_features,
+    mask_features,
+    noise_sources,
+)
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.dataset import SILENCE, UNKNOWN, Split, command_words, silence_clips
 from mbx_deploy.train.evaluation import to_inputs
@@ -118,6 +125,9 @@ class EpochBatches:
         for row, place in enumerate(places):
             rng = np.random.default_rng([config.seed, self._round, int(place), _VARIANT])
             number = self._clips[place]
-            clip = silence_clips(training.noise, 1, rng, clips.shape[1])[0] if number < 0 else training.samples[number]
+            if number < 0:
+                clip = bend_silence(silence_clips(training.noise, 1, rng, clips.shape[1])[0], config.augment, rng)
+            else:
+                clip = training.samples[number]
             clips[row] = augment_clip(clip, self.noise, config.augment, rng)
         return float_features(self.front_end, clips)

@@ -13,7 +13,10 @@ from mbx_deploy.train.augment import (
     NoiseSources,
     add_room,
     augment_clip,
+    bend_silence,
+    change_channel,
     change_speed,
+    close_gate,
     coloured_noise,
     mask_features,
     mix,
@@ -32,6 +35,9 @@ ALL_OF_IT = AugmentConfig(
     coloured_noise_share=0.3,
     babble_share=0.3,
     cutouts=2,
+    channel_probability=0.5,
+    gate_probability=0.5,
+    silence_speed_percent=30.0,
 )
 
 
@@ -306,3 +312,39 @@ def test_inputs_are_what_the_network_takes() -> None:
     assert inputs.shape == (8, 64, 1, 101)
     assert inputs.dtype == torch.float32
     assert classes.dtype == torch.int64
+
+
+def test_channel_is_linear_keeps_length_and_stays_near_the_stated_range() -> None:
+    wave = np.random.default_rng(1).standard_normal(16000).astype(np.float32)
+    first = change_channel(wave, 12.0, np.random.default_rng(5))
+    louder = change_channel(4.0 * wave, 12.0, np.random.default_rng(5))
+    assert first.shape == wave.shape and first.dtype == np.float32
+    np.testing.assert_allclose(louder, 4.0 * first, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(first, wave, atol=0.1)
+    bins = np.fft.rfftfreq(16000, 1 / 16000)
+    middle = (bins > 500) & (bins < 2000)  # within all cut-offs
+    for seed in range(20):
+        heard = change_channel(wave, 12.0, np.random.default_rng(seed))
+        power = np.abs(np.fft.rfft(heard))[middle] ** 2
+        change_db = 10 * np.log10(power.sum() / (np.abs(np.fft.rfft(wave))[middle] ** 2).sum())
+        assert abs(change_db) < 12.0 + 4 * 3.0
+
+
+def test_gate_silences_what_is_quiet_and_leaves_what_is_loud() -> None:
+    wave = np.full(1600, 0.001, np.float32)
+    wave[640:960] = 1.0
+    gated = close_gate(wave, 30.0)
+    np.testing.assert_array_equal(gated[640:960], wave[640:960])
+    assert not gated[:640].any() and not gated[960:].any()
+    np.testing.assert_array_equal(close_gate(wave, 90.0), wave)
+
+
+def test_bent_silence_is_the_same_noise_at_another_speed() -> None:
+    tone = np.rint(8000 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)).astype(np.int16)
+    same = bend_silence(tone, AugmentConfig(), np.random.default_rng(0))
+    np.testing.assert_array_equal(same, tone)
+    config = AugmentConfig(silence_speed_percent=40.0)
+    peaks = {
+        int(np.abs(np.fft.rfft(bend_silence(tone, config, np.random.default_rng(seed)))).argmax()) for seed in range(20)
+    }
+    assert len(peaks) > 10 and min(peaks) >= 600 and max(peaks) <= 1400
