@@ -13,18 +13,20 @@ from typing import Any
 
 from mbx_deploy.codegen import generate_project, make_manifest
 from mbx_deploy.errors import InputError
+from mbx_deploy.flash_image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
 from mbx_deploy.output import cannot_write, check_folder, write_folder
 from mbx_deploy.pretrained import artifact_of
 from mbx_deploy.recognizer import Recognizer, load_recognizer, parse_recognizer
-from mbx_deploy.target import Target, read_target
+from mbx_deploy.target import EMULATOR_ELF_NAME, Target, read_target
 from mbx_deploy.toolchain import find_tool, run_tool
 
 DEFAULT_STRIDE_MS = 250
 DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
 INDIRECT_FUNCTIONS = ("invoke", "observe")
+INTERRUPT_PREFIX = "mbx_interrupt_"
 
 Progress = Callable[[str], None]
 
@@ -130,13 +132,21 @@ def _compile(files: dict[str, str | bytes], target: Target) -> tuple[dict[str, s
             size_tool = "size" if target.toolchain == "host" else f"{target.toolchain}-size"
             table = run_tool([size_tool, "-A", str(binary / ELF_NAME)], what="measuring the firmware").stdout
             graphs = [path.read_text() for path in sorted(binary.rglob("*.ci"))]
-            compiled = elf_sizes(table) | {"stack_bound_bytes": stack_bound(graphs, INDIRECT_FUNCTIONS)}
-            results: dict[str, str | bytes] = {ELF_NAME: (binary / ELF_NAME).read_bytes()}
-            if (binary / "firmware.map").exists():
-                results["firmware.map"] = (binary / "firmware.map").read_bytes()
-            return results, compiled
+            compiled = elf_sizes(table) | {
+                "stack_bound_bytes": stack_bound(graphs, INDIRECT_FUNCTIONS, interrupts=INTERRUPT_PREFIX)
+            }
+            made = (binary / name for name in (ELF_NAME, EMULATOR_ELF_NAME, "firmware.map"))
+            results: dict[str, str | bytes] = {path.name: path.read_bytes() for path in made if path.exists()}
+            return results | _images((binary / ELF_NAME).read_bytes(), target), compiled
     except OSError as error:
         raise cannot_write(Path(tempfile.gettempdir()), error) from None
+
+
+def _images(elf: bytes, target: Target) -> dict[str, str | bytes]:
+    """Return the files that the target's tools write to its flash, by name."""
+    makers: dict[str, Callable[[FlashImage], str | bytes]] = {"bin": to_bin, "hex": to_hex, "uf2": to_uf2}
+    image = read_flash_image(elf)
+    return {f"firmware.{kind}": makers[kind](image) for kind in target.images}
 
 
 def _check_compiled(compiled: dict[str, int], target: Target) -> None:

@@ -21,7 +21,7 @@ from mbx_deploy.program import Addition, Average, Call, Convolution, Maximum, Po
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim.model import exponential_table
-from mbx_deploy.target import Target
+from mbx_deploy.target import Target, find_target
 
 RUNTIME_VERSION = 1
 PREFIX_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -59,6 +59,8 @@ TAKEN_PREFIXES = frozenset(
         *("firmware", "test", "all", "install", "clean", "help", "package", "edit_cache", "rebuild_cache"),
     )
 )
+# Labels that a board does not report as words.
+NO_WORDS = frozenset(("silence", "unknown", "_silence_", "_unknown_", "background", "_background_noise_", "noise"))
 RUNTIME_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_recognizer.c")
 RUNTIME_HEADERS = ("mbx_fixed_point.h", "mbx_frontend.h", "mbx_kernels.h", "mbx_recognizer.h")
 
@@ -115,22 +117,19 @@ def generate_project(
         need = f"1 to {recognizer.config.audio_frames} frames"
         raise InputError(f"bad stride between windows: got {stride_frames}, need {need}")
     context = _context(recognizer, target, prefix, stride_frames)
-    board = f"boards/{target.board}"
     files: dict[str, str | bytes] = {
         f"src/{name}": _template_text(f"src/{name}") for name in RUNTIME_SOURCES + RUNTIME_HEADERS
     }
     for name in kernel_sources(target):
         files[f"src/{name.rpartition('/')[2]}"] = _template_text(f"src/{name}")
-    for folder in ("boards/session", board):
-        for source in sorted((firmware_templates_folder() / folder).iterdir()):
-            files[f"board/{source.name}"] = source.read_text()
+    files |= board_files(target, "board")
     rendered = {
         f"include/{prefix}.h": "model.h.j2",
         f"generated/{prefix}_data.h": "model_data.h.j2",
         f"generated/{prefix}_data.c": "model_data.c.j2",
         f"generated/{prefix}_frontend.c": "frontend_tables.c.j2",
         f"generated/{prefix}.c": "model.c.j2",
-        "board/main.c": "main.c.j2",
+        "board/main.c": "application.c.j2" if target.is_board else "main.c.j2",
         "README.md": "README.md.j2",
         "CMakeLists.txt": "CMakeLists.txt.j2",
     }
@@ -140,15 +139,33 @@ def generate_project(
     context["library_sources"] += [path for path in files if path.startswith("src/") and path.endswith(".S")]
     context["library_sources"] += [f"src/{name}.c" for name in kernel_modules(target)]
     context["library_sources"] += [f"generated/{prefix}{suffix}.c" for suffix in ("", "_data", "_frontend")]
-    context["board_sources"] = sorted(
-        {"board/main.c", *(path for path in files if path.startswith("board/") and path.endswith(".c"))}
-    )
+    context["board_sources"] = _sources_below("board/", files)
     environment = _environment()
+    if target.emulated_as:
+        machine = find_target(target.emulated_as)
+        files |= board_files(machine, "emulator")
+        context["emulator_sources"] = _sources_below("emulator/", files)
+        files["emulator/main.c"] = environment.get_template("main.c.j2").render(context)
+        files["emulator/linker.ld"] = environment.get_template("linker.ld.j2").render(context | {"target": machine})
     for path, template in rendered.items():
         files[path] = environment.get_template(template).render(context)
     files["model.tflite"] = recognizer.data
     files[f"{target.name}.toml"] = target.text
     return files
+
+
+def board_files(target: Target, folder: str) -> dict[str, str | bytes]:
+    """Return {path: text} of a target's board and its parts, in a folder of the project."""
+    found: dict[str, str | bytes] = {}
+    for part in (*target.parts, target.board):
+        for source in sorted((firmware_templates_folder() / "boards" / part).iterdir()):
+            found[f"{folder}/{source.name}"] = source.read_text()
+    return found
+
+
+def _sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:
+    found = {name for name in files if name.startswith(folder) and name.endswith((".c", ".S"))}
+    return sorted(found | {f"{folder}main.c"})
 
 
 def kernel_modules(target: Target) -> list[str]:
@@ -260,6 +277,8 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "runtime_version": RUNTIME_VERSION,
         "labels": recognizer.labels,
         "label_macros": label_macros(recognizer.labels),
+        "word_flags": [int(label not in NO_WORDS) for label in recognizer.labels],
+        "emulator_sources": [],
         "config": recognizer.config,
         "stride_frames": stride_frames,
         "arena_bytes": arena_bytes(recognizer, plan),

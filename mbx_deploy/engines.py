@@ -32,7 +32,7 @@ from mbx_deploy.session import (
 from mbx_deploy.sim import model as sim_model
 from mbx_deploy.sim.frontend import Observer
 from mbx_deploy.sim.kernels import posteriors
-from mbx_deploy.target import Target, find_target
+from mbx_deploy.target import EMULATOR_ELF_NAME, Target, find_target
 from mbx_deploy.toolchain import compile_program, need_tool
 
 EMULATOR_START_S = 60.0
@@ -113,6 +113,9 @@ class HostEngine:
         host = generate_project(recognizer, find_target("host"), stride_frames=stride)
         if files is not None:
             host = {name: text for name, text in host.items() if name.startswith("board/") and name != "board/main.c"}
+            if "emulator/main.c" in files:  # a board's own main() listens to its microphone
+                files = {name: text for name, text in files.items() if not name.startswith("board/")}
+                files["board/main.c"] = files["emulator/main.c"]
             host |= {name: text for name, text in files.items() if _is_portable(name)}
         sources = {name: text for name, text in host.items() if isinstance(text, str) and name.endswith((".c", ".h"))}
         self.program = compile_program(sources, flags)
@@ -146,7 +149,12 @@ class FirmwareEngine:
     name = "firmware"
 
     def __init__(self, recognizer: Recognizer, elf: Path, target: Target) -> None:
-        """Raises ToolMissing where QEMU is not installed, or the target has no emulator."""
+        """elf: of a build. A board's library runs on the machine of its CPU target, in the ELF beside the board's.
+
+        Raises ToolMissing where QEMU is not installed, or the target has no emulator.
+        """
+        if target.emulated_as is not None:
+            elf, target = elf.with_name(EMULATOR_ELF_NAME), find_target(target.emulated_as)
         if target.machine is None:
             raise ToolMissing(f"the target {target.name} has no emulator", "flash it, or build for another target")
         self.recognizer = recognizer

@@ -17,6 +17,8 @@ CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a
 # Of a function that bears no stack usage: ample for memcpy, memset, memmove and libgcc's division, and what the kernels
 # in assembly need at most (a test reads that from them).
 LIBRARY_CALL_STACK_BYTES = 88
+# What the core pushes, with the floating-point registers, and aligns: DDI 0403E B1.5.7.
+INTERRUPT_FRAME_BYTES = 112
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def elf_sizes(section_table: str) -> dict[str, int]:
         match = re.match(r"^(\.\S+)\s+(\d+)\s", line)
         if match:
             sizes[match[1]] = int(match[2])
-    code = sizes.get(".text", 0) + sizes.get(".vectors", 0)
+    code = sizes.get(".text", 0) + sizes.get(".vectors", 0) + sizes.get(".boot2", 0)
     data = sizes.get(".data", 0)
     return {
         "flash_bytes": code + sizes.get(".rodata", 0) + sizes.get(".ARM.exidx", 0) + data,
@@ -160,11 +162,14 @@ def elf_sizes(section_table: str) -> dict[str, int]:
     }
 
 
-def stack_bound(call_graphs: Iterable[str], indirect: Iterable[str], root: str = "main") -> int:
+def stack_bound(
+    call_graphs: Iterable[str], indirect: Iterable[str], root: str = "main", interrupts: str | None = None
+) -> int:
     """Return the most stack in bytes that a program can use below root, from gcc's call graphs (-fcallgraph-info=su).
 
     call_graphs: texts of the .ci files. indirect: names of the functions that are called through pointers.
-    Functions without a graph (libc, libgcc) count LIBRARY_CALL_STACK_BYTES each. Interrupts come on top.
+    Functions without a graph (libc, libgcc) count LIBRARY_CALL_STACK_BYTES each. interrupts: what the names of handlers
+    begin with, which may nest all, once each, on top of root.
     Raises AssertionError for recursion or a frame without a bound.
     """
     frames: dict[str, int] = {}
@@ -191,4 +196,6 @@ def stack_bound(call_graphs: Iterable[str], indirect: Iterable[str], root: str =
         deepest = max((depth(target, below) for target in sorted(edges.get(node, ()))), default=0)
         return frames.get(node, LIBRARY_CALL_STACK_BYTES) + deepest
 
-    return depth(root, frozenset())
+    handlers = [title for title in sorted(frames) if interrupts and title.startswith(interrupts)]
+    above = sum(INTERRUPT_FRAME_BYTES + depth(handler, frozenset()) for handler in handlers)
+    return depth(root, frozenset()) + above

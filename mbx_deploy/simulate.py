@@ -20,6 +20,7 @@ from mbx_deploy.pretrained import artifact_of
 from mbx_deploy.recognizer import Recognizer, load_recognizer
 from mbx_deploy.session import ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item, Result
 from mbx_deploy.sim.model import features as sim_features
+from mbx_deploy.target import Target
 
 FIRST_VALUES = 6
 Q15 = 32768
@@ -68,11 +69,20 @@ def simulate(
 
 def run_firmware(build: Build, clips: Sequence[Path], trace: bool, note: Note) -> list[dict[str, Any]]:
     """Return the answers of a build's firmware, as simulate()."""
+    if build.target.emulated_as is not None:
+        note(emulation_note(build.target))
     if build.target.toolchain == "host":
         engine: Engine = ProgramEngine(build.recognizer, build.elf)
     else:
         engine = FirmwareEngine(build.recognizer, build.elf, build.target)
     return _answers(engine, build.recognizer, clips, trace, note)
+
+
+def emulation_note(target: Target) -> str:
+    """Return what an emulator's run proves of a board."""
+    return (
+        f"{target.name} is emulated as {target.emulated_as}: the recogniser's library is the board's, the rest is not"
+    )
 
 
 def write_features(

@@ -4,7 +4,8 @@ Unknown keys are refused, every number has a source, and a test loads every ship
 """
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from mbx_deploy.kernels import KERNEL_SETS
 from mbx_deploy.resources import firmware_templates_folder, targets_folder
 
 TOOLCHAINS = ("arm-none-eabi", "host")
+# What a firmware is put together with: with "application" it listens to a microphone, with "session" it is fed with
+# recordings.
+SESSION_PART, APPLICATION_PART = "session", "application"
+# Of a board: the library that its firmware links, linked with the session for the CPU target that emulated_as names.
+EMULATOR_ELF_NAME = "emulator.elf"
+IMAGE_FORMATS = ("bin", "hex", "uf2")
+PROBE_METHODS = ("pyocd", "openocd", "bossac", "uf2")
 
 
 @dataclass(frozen=True)
@@ -27,10 +35,32 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Microphone:
+    """part: its name, or the kind that is wired. clock_hz: of its bits. gain_db: from full-scale bits to samples."""
+
+    part: str
+    interface: str
+    clock_hz: int
+    sample_rate_hz: int
+    gain_db: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a board is written to. name: what is on it. method: a PROBE_METHODS. chip: the name that pyOCD knows."""
+
+    name: str
+    method: str
+    chip: str
+
+
+@dataclass(frozen=True)
 class Target:
     """A CPU or board.
 
     text: its file. memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
+    parts: the folders beside the board's that its firmware is made of. images: formats written beside the ELF.
+    emulated_as: the target whose machine runs a board's recogniser. microphone, probe and uart_baud: a board's.
     """
 
     name: str
@@ -46,6 +76,17 @@ class Target:
     machine: str | None
     sources: tuple[tuple[str, str], ...]
     text: str
+    parts: tuple[str, ...] = (SESSION_PART,)
+    images: tuple[str, ...] = ()
+    uart_baud: int | None = None
+    microphone: Microphone | None = None
+    probe: Probe | None = None
+    emulated_as: str | None = None
+
+    @property
+    def is_board(self) -> bool:
+        """Whether its firmware listens to a microphone."""
+        return APPLICATION_PART in self.parts
 
 
 def list_targets() -> list[Target]:
@@ -74,6 +115,9 @@ def read_target(path: Path) -> Target:
     memory = table.take("memory", dict, default=None)
     emulator = table.take("emulator", dict, default=None)
     sources = table.take("sources", dict)
+    microphone = table.take("microphone", dict, default=None)
+    probe = table.take("probe", dict, default=None)
+    machine, emulated_as = _emulator(emulator, path.name)
     target = Target(
         name=table.take("name", str),
         description=table.take("description", str),
@@ -84,10 +128,16 @@ def read_target(path: Path) -> Target:
         board=table.take("board", str),
         kernels=table.take("kernels", str),
         clock_hz=table.take("clock_hz", int, default=None),
-        memory=memory and _memory(memory, path.name),
-        machine=emulator and _Table(emulator, f"{path.name}, [emulator]").take_only("machine", str),
+        memory=memory and _fields(Memory, memory, f"{path.name}, [memory]"),
+        machine=machine,
         sources=tuple(sorted(sources.items())),
         text=text,
+        parts=tuple(table.take("parts", list, default=[SESSION_PART])),
+        images=tuple(table.take("images", list, default=[])),
+        uart_baud=table.take("uart_baud", int, default=None),
+        microphone=microphone and _fields(Microphone, microphone, f"{path.name}, [microphone]"),
+        probe=probe and _fields(Probe, probe, f"{path.name}, [probe]"),
+        emulated_as=emulated_as,
     )
     table.refuse_rest()
     return _validate(target, path)
@@ -110,22 +160,30 @@ class _Table:
             raise InputError(f"bad value ({self.where}, {key}): got {value!r}, need {kind.__name__}")
         return value
 
-    def take_only(self, key: str, kind: type) -> Any:
-        value = self.take(key, kind)
-        self.refuse_rest()
-        return value
-
     def refuse_rest(self) -> None:
         if self.rest:
             raise InputError(f"unknown key ({self.where}): got {sorted(self.rest)[0]!r}")
 
 
-def _memory(values: dict[str, Any], name: str) -> Memory:
-    table = _Table(values, f"{name}, [memory]")
-    keys = ("flash_origin", "flash_bytes", "ram_origin", "ram_bytes", "stack_bytes")
-    memory = Memory(**{key: table.take(key, int) for key in keys})
+def _fields(kind: type, values: dict[str, Any], where: str) -> Any:
+    """Return a dataclass of int and str fields from a table that has just these keys."""
+    table = _Table(values, where)
+    made = kind(
+        **{field.name: table.take(field.name, int if field.type in (int, "int") else str) for field in fields(kind)}
+    )
     table.refuse_rest()
-    return memory
+    return made
+
+
+def _emulator(values: dict[str, Any] | None, name: str) -> tuple[str | None, str | None]:
+    """Return the machine of a CPU target, or the target that a board is emulated as."""
+    if values is None:
+        return None, None
+    table = _Table(values, f"{name}, [emulator]")
+    machine = None if "target" in values else table.take("machine", str)
+    emulated_as = table.take("target", str, default=None)
+    table.refuse_rest()
+    return machine, emulated_as
 
 
 def _validate(target: Target, path: Path) -> Target:
@@ -139,8 +197,11 @@ def _validate(target: Target, path: Path) -> Target:
     need(target.toolchain in TOOLCHAINS, "toolchain", target.toolchain, " or ".join(TOOLCHAINS))
     need(all(isinstance(flag, str) for flag in target.compile_flags), "compile_flags", target.compile_flags, "strings")
     need(target.kernels in KERNEL_SETS, "kernels", target.kernels, " or ".join(KERNEL_SETS))
-    boards = sorted(path.name for path in (firmware_templates_folder() / "boards").iterdir() if path.name != "session")
-    need(target.board in boards, "board", target.board, " or ".join(boards))
+    folders = sorted(path.name for path in (firmware_templates_folder() / "boards").iterdir())
+    need(target.board in folders, "board", target.board, " or ".join(folders))
+    need(bool(target.parts) and set(target.parts) <= set(folders), "parts", target.parts, f"of {', '.join(folders)}")
+    need(set(target.images) <= set(IMAGE_FORMATS), "images", target.images, f"of {', '.join(IMAGE_FORMATS)}")
+    need(target.uart_baud is None or 1200 <= target.uart_baud <= 10**7, "uart_baud", target.uart_baud, "1200 to 10^7")
     need(target.clock_hz is None or 1 <= target.clock_hz <= 10**10, "clock_hz", target.clock_hz, "1 to 10 GHz")
     need(target.optimization in ("-O2", "-O3", "-Os"), "optimization", target.optimization, "-O2, -O3 or -Os")
     if target.toolchain != "host":
@@ -154,24 +215,55 @@ def _validate(target: Target, path: Path) -> Target:
             need(origin >= 0 and origin + size <= 1 << 32, key, origin, "an address of 32 bits")
         need(memory.stack_bytes < memory.ram_bytes, "stack_bytes", memory.stack_bytes, "less than ram_bytes")
         need(memory.stack_bytes % 8 == 0, "stack_bytes", memory.stack_bytes, "a multiple of 8")
+    if target.is_board:
+        _validate_board(target, need)
     sourced = dict(target.sources)
-    for key, value in (("compile_flags", True), ("clock_hz", target.clock_hz), ("memory", target.memory)):
+    numbers = ("clock_hz", "memory", "uart_baud", "microphone", "probe")
+    for key, value in (("compile_flags", True), *((key, getattr(target, key)) for key in numbers)):
         need(value is None or key in sourced, "sources", sorted(sourced), f"where {key} is taken from")
     return target
+
+
+def _validate_board(target: Target, need: Callable[[bool, str, object, str], None]) -> None:
+    for key in ("microphone", "probe", "uart_baud"):
+        need(getattr(target, key) is not None, key, None, "one, for a board that listens")
+    need(target.emulated_as is not None, "emulator", None, "a table [emulator] with the CPU target to emulate it as")
+    microphone, probe = target.microphone, target.probe
+    assert microphone is not None and probe is not None and target.emulated_as is not None
+    need(1 <= microphone.clock_hz <= 10**7, "microphone.clock_hz", microphone.clock_hz, "1 Hz to 10 MHz")
+    need(8000 <= microphone.sample_rate_hz <= 48000, "sample_rate_hz", microphone.sample_rate_hz, "8000 to 48000")
+    need(0 <= microphone.gain_db <= 36, "gain_db", microphone.gain_db, "0 to 36 dB")
+    need(probe.method in PROBE_METHODS, "probe.method", probe.method, " or ".join(PROBE_METHODS))
+    proof = targets_folder() / f"{target.emulated_as}.toml"
+    need(
+        Path(target.emulated_as).name == target.emulated_as and proof.is_file(),
+        "emulator.target",
+        target.emulated_as,
+        "a shipped CPU target",
+    )
+    emulated = read_target(proof)
+    same = (emulated.machine is not None, emulated.compile_flags, emulated.kernels, emulated.optimization)
+    need(
+        same == (True, target.compile_flags, target.kernels, target.optimization),
+        "emulator.target",
+        emulated.name,
+        "a target with an emulator and with the same compile_flags, kernels and optimization",
+    )
 
 
 def target_to_dict(target: Target) -> dict[str, Any]:
     """Return a target as JSON takes it."""
     values = dict(vars(target))
-    values["memory"] = dict(vars(target.memory)) if target.memory else None
+    for key in ("memory", "microphone", "probe"):
+        values[key] = dict(vars(values[key])) if values[key] else None
     values["sources"] = dict(target.sources)
     del values["text"]
     return values
 
 
 def render_targets(targets: list[Target]) -> str:
-    """Return a table: name, CPU, flash, RAM, clock, emulator, description."""
-    rows = [("target", "cpu", "flash", "RAM", "clock", "emulator", "what it is")]
+    """Return a table: name, CPU, flash, RAM, clock, microphone, probe, emulator, description."""
+    rows = [("target", "cpu", "flash", "RAM", "clock", "microphone", "probe", "emulator", "what it is")]
     for target in targets:
         memory = target.memory
         rows.append(
@@ -181,7 +273,9 @@ def render_targets(targets: list[Target]) -> str:
                 f"{memory.flash_bytes >> 10:,} KB" if memory else "-",
                 f"{memory.ram_bytes >> 10:,} KB" if memory else "-",
                 f"{target.clock_hz / 1e6:g} MHz" if target.clock_hz else "-",
-                target.machine or "-",
+                target.microphone.part if target.microphone else "-",
+                target.probe.name if target.probe else "-",
+                target.machine or (f"as {target.emulated_as}" if target.emulated_as else "-"),
                 target.description,
             )
         )

@@ -25,6 +25,7 @@ from mbx_deploy.session import (
     Item,
     Result,
 )
+from mbx_deploy.simulate import emulation_note
 
 ITEMS_AT_ONCE = 10
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
@@ -47,7 +48,7 @@ class Comparison:
     """What differed from the reference engine, the simulator.
 
     clips: recordings. items: they, streams made of them, hostile clips and random features. skipped: engines that could
-    not run, and why. digests: SHA-256 of all results, by engine.
+    not run, and why. emulation: what the firmware's run says of a board. digests: SHA-256 of all results, by engine.
     """
 
     clips: int
@@ -59,6 +60,7 @@ class Comparison:
     mismatched_bytes: int = 0
     first_mismatch: dict[str, Any] | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    emulation: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON takes it."""
@@ -185,6 +187,7 @@ def verify_build(build: Build, clips: Sequence[Path], progress: Progress = lambd
     streams = list(_streams([named.item.values for named in recordings], build.recognizer))
     items = [*hostile_clips(build.recognizer), *random_features(build.recognizer, 6), *streams, *recordings]
     comparison = Comparison(len(recordings), len(items), len(streams), [engine.name for engine in engines], skipped)
+    comparison.emulation = emulation_note(build.target) if build.target.emulated_as else None
     compare_engines(engines, items, comparison, progress)
     return comparison
 
@@ -298,6 +301,7 @@ def render_comparison(comparison: Comparison) -> str:
     others = comparison.items - comparison.clips - comparison.streams
     what = f"{comparison.clips} recordings, {comparison.streams} streams, {others} hostile inputs"
     lines = [f"{what}; engines: {engines}"]
+    lines += [f"note: {comparison.emulation}"] if comparison.emulation else []
     lines += [f"left out: {name}, because {why}" for name, why in comparison.skipped.items()]
     width = max(len(name) for name in comparison.engines)
     lines += [f"  {name:<{width}}  results {comparison.digests[name][:16]}" for name in comparison.engines]

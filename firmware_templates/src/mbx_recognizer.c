@@ -190,6 +190,19 @@ mbx_status mbx_run(mbx_recognizer *self, mbx_result *result)
     return MBX_OK;
 }
 
+mbx_status mbx_skip_window(mbx_recognizer *self)
+{
+    if (self == NULL || self->model == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    if (!self->window_ready) {
+        return MBX_ERROR_STATE;
+    }
+    self->window_ready = 0;
+    self->past_clip = 1;
+    return MBX_OK;
+}
+
 mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_result *result)
 {
     if (self == NULL || self->model == NULL || features == NULL || result == NULL) {

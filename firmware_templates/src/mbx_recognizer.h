@@ -98,6 +98,9 @@ MBX_MUST_CHECK mbx_status mbx_finish_clip(mbx_recognizer *self);
 /* Runs the network on the window. *result points into the instance, valid until the next run. */
 MBX_MUST_CHECK mbx_status mbx_run(mbx_recognizer *self, mbx_result *result);
 
+/* Passes over the window that is ready, for a core that is behind; its frames stay. MBX_ERROR_STATE where none is. */
+MBX_MUST_CHECK mbx_status mbx_skip_window(mbx_recognizer *self);
+
 /* Runs the network on features from elsewhere: [frames][coefficients], padded frames included. */
 MBX_MUST_CHECK mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_result *result);
 

@@ -1,7 +1,7 @@
 /* What an application needs of a board: clock and start-up, audio in, bytes in and out, a light.
  *
- * A board is a folder that implements these functions. main() calls mbx_board_init() first. The board's interrupts fill
- * the audio queue and empty the serial port's ring; nothing here waits but mbx_board_wait().
+ * A board is a folder that implements these functions. Its start-up code calls mbx_board_init() before main(). Its
+ * interrupts fill the audio queue and empty the serial port's ring; nothing here waits but mbx_board_wait().
  */
 #ifndef MBX_BOARD_H
 #define MBX_BOARD_H

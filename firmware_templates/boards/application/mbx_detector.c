@@ -1,0 +1,27 @@
+#include "mbx_detector.h"
+
+void mbx_detector_init(mbx_detector *self, const uint8_t *is_word, uint32_t stride_samples)
+{
+    self->is_word = is_word;
+    self->windows = stride_samples < MBX_DETECTOR_QUIET_SAMPLES / 2u ? MBX_DETECTOR_WINDOWS : 1u;
+    self->agreeing = 0;
+    self->quiet = 0;
+    self->last = 0;
+}
+
+int mbx_detector_decide(mbx_detector *self, const mbx_result *result, uint32_t samples)
+{
+    const int sure = self->is_word[result->label] && result->score_q15 >= MBX_DETECTOR_MIN_SCORE_Q15;
+    self->quiet -= samples < self->quiet ? samples : self->quiet;
+    if (!sure) {
+        self->agreeing = 0;
+        return 0;
+    }
+    self->agreeing = self->agreeing != 0u && self->last == result->label ? self->agreeing + 1u : 1u;
+    self->last = result->label;
+    if (self->agreeing < self->windows || self->quiet != 0u) {
+        return 0;
+    }
+    self->quiet = MBX_DETECTOR_QUIET_SAMPLES;
+    return 1;
+}

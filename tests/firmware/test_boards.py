@@ -1,0 +1,187 @@
+"""Boards: they build, fit, have the vector table that the manual says, and carry the bytes that a flash takes.
+
+What runs is the same library in an emulator; the microphones' registers nobody can run here.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mbx_deploy.audio import fit_clip, read_recording
+from mbx_deploy.build import Build, build, load_build
+from mbx_deploy.engines import FirmwareEngine, HostEngine, SimEngine
+from mbx_deploy.flash_image import read_flash_image
+from mbx_deploy.pretrained import shipped_model_path
+from mbx_deploy.resources import firmware_templates_folder
+from mbx_deploy.session import ITEM_CLIP, TRACE_LAYERS, Item
+from mbx_deploy.target import Target, find_target, list_targets
+from mbx_deploy.toolchain import find_tool
+from tests.elf_reader import Elf
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+BOARDS = [target for target in list_targets() if target.is_board]
+pytestmark = [
+    pytest.mark.skipif(find_tool("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed"),
+    pytest.mark.skipif(find_tool("cmake") is None, reason="cmake is not installed"),
+]
+
+# From the manuals, by hand: interrupts in all, and the numbers of those that our drivers use.
+VECTORS = {
+    "arduino-nano-33-ble-sense": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
+    "nrf52840-dk": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
+}
+SYSTEM_HANDLERS = (2, 3, 4, 5, 6, 11, 12, 14, 15)
+
+
+@pytest.fixture(scope="module", params=BOARDS, ids=[target.name for target in BOARDS])
+def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    target: Target = request.param
+    folder = tmp_path_factory.mktemp("boards") / target.name
+    build(shipped_model_path(), target, folder)
+    return load_build(folder)
+
+
+def test_all_boards_are_tried() -> None:
+    assert {target.name for target in BOARDS} == set(VECTORS)
+
+
+def test_the_vector_table(board: Build) -> None:
+    count, handlers = VECTORS[board.target.name]
+    memory = board.target.memory
+    assert memory is not None
+    elf = Elf(board.elf)
+    table = elf.sections[".vectors"]
+    words = elf.words(".vectors")
+    assert len(words) == 16 + count
+    assert table.address % (1 << (len(table.data) - 1).bit_length()) == 0  # VTOR's alignment, DDI 0403E B3.2.5
+    assert words[0] == memory.ram_origin + memory.ram_bytes and words[0] % 8 == 0
+    assert words[1] == elf.symbols["mbx_reset"] | 1 == elf.entry | 1
+    fault = elf.symbols["mbx_fault"] | 1
+    for number in range(2, 16):
+        assert words[number] == (fault if number in SYSTEM_HANDLERS else 0), number
+    for number in range(count):
+        name = handlers.get(number)
+        assert words[16 + number] == (elf.symbols[name] | 1 if name else fault), number
+
+
+def test_sections_lie_in_their_memories(board: Build) -> None:
+    memory = board.target.memory
+    assert memory is not None
+    elf = Elf(board.elf)
+    flash = range(memory.flash_origin, memory.flash_origin + memory.flash_bytes)
+    ram = range(memory.ram_origin, memory.ram_origin + memory.ram_bytes)
+    for name in (".vectors", ".text", ".rodata"):
+        section = elf.sections[name]
+        assert section.address in flash and section.address + len(section.data) in flash, name
+    for name in (".data", ".bss"):
+        section = elf.sections[name]
+        assert section.address in ram and section.address + len(section.data) <= ram.stop - memory.stack_bytes, name
+    first = ".boot2" if ".boot2" in elf.sections else ".vectors"
+    assert elf.sections[first].address == memory.flash_origin
+    load = elf.symbols["mbx_data_load"]
+    assert load in flash
+    image = read_flash_image(board.elf.read_bytes())
+    data = elf.sections[".data"].data
+    assert image.data[load - image.origin :][: len(data)] == data
+    assert image.origin == memory.flash_origin
+    assert elf.symbols["mbx_bss_end"] - elf.symbols["mbx_bss_start"] == len(elf.sections[".bss"].data)
+
+
+def objcopy(elf: Path, kind: str, output: Path) -> bytes:
+    subprocess.run(["arm-none-eabi-objcopy", "-O", kind, str(elf), str(output)], check=True)
+    return output.read_bytes()
+
+
+def test_the_images_hold_what_objcopy_says(board: Build, tmp_path: Path) -> None:
+    binary = objcopy(board.elf, "binary", tmp_path / "binary")
+    assert board.target.images
+    for kind in board.target.images:
+        path = board.elf.with_suffix(f".{kind}")
+        if kind == "bin":
+            assert path.read_bytes() == binary
+        if kind == "hex":  # read back by a tool that is not ours
+            command = ["arm-none-eabi-objcopy", "-I", "ihex", "-O", "binary", str(path), str(tmp_path / "back")]
+            subprocess.run(command, check=True)
+            assert (tmp_path / "back").read_bytes() == binary
+            assert set(objcopy(board.elf, "ihex", tmp_path / "hex").split()) >= {path.read_bytes().split()[-1]}
+
+
+def test_the_library_runs_in_the_emulator_and_on_this_machine(board: Build) -> None:
+    if find_tool("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    recognizer = board.recognizer
+    samples = fit_clip(read_recording(EXAMPLES / "yes.wav").samples, recognizer.config.clip_samples)
+    items = [Item(ITEM_CLIP, samples)]
+    expected = SimEngine(recognizer).run(items, TRACE_LAYERS)[0][0]
+    for engine in (FirmwareEngine(recognizer, board.elf, board.target), HostEngine(recognizer, board.files, ("-O1",))):
+        got = engine.run(items, TRACE_LAYERS)[0][0]
+        assert got.logits.tobytes() == expected.logits.tobytes()
+        assert all(got.stages[name].tobytes() == values.tobytes() for name, values in expected.stages.items())
+
+
+def test_the_emulated_library_is_the_boards(board: Build) -> None:
+    """The functions of network and front end are in both, of the same sizes."""
+    ours, emulated = (Elf(board.elf.with_name(name)) for name in ("firmware.elf", "emulator.elf"))
+    names = [name for name in ours.symbols if re.match(r"mbx_(feed|run|init|pointwise|depthwise|add|mean|frame)", name)]
+    assert len(names) >= 8
+    assert {name: ours.sizes[name] for name in names} == {name: emulated.sizes.get(name) for name in names}
+
+
+def test_no_heap_no_floats_no_printf(board: Build) -> None:
+    names = set(Elf(board.elf).symbols)
+    assert not names & {"malloc", "free", "_sbrk", "printf", "logf", "expf"}
+    assert not [name for name in names if re.match(r"__aeabi_[fd](add|mul|sub|div|2)", name)]
+
+
+@pytest.mark.parametrize("target", BOARDS, ids=[target.name for target in BOARDS])
+def test_the_file_of_a_board_says_what_its_code_does(target: Target) -> None:
+    folders = [firmware_templates_folder() / "boards" / part for part in (*target.parts, target.board)]
+    text = "".join(path.read_text() for folder in folders for path in sorted(folder.glob("*.[ch]")))
+    gain = re.search(r"#define MBX_MICROPHONE_GAIN_Q4 (\d+)", text)
+    microphone = target.microphone
+    assert gain and microphone
+    assert abs(16 * 10 ** (microphone.gain_db / 20) - int(gain[1])) < 1
+    readme = (folders[-1] / "README.md").read_text()
+    assert f"{target.uart_baud:,} baud" in readme and f"{microphone.gain_db} dB" in readme
+    assert "Nobody has\nrun this on the board" in readme
+    for kind in target.images:
+        assert f"firmware.{kind}" in readme or kind == "hex" or kind == "bin"
+
+
+def test_a_board_needs_its_parts(tmp_path: Path) -> None:
+    from mbx_deploy.errors import InputError
+    from mbx_deploy.target import read_target
+
+    good = find_target("nrf52840-dk").text.replace('name = "nrf52840-dk"', 'name = "some"')
+    for pattern, say in (
+        (r"\[microphone\]\n(\w+ = .*\n)+", "microphone"),
+        (r"\[probe\]\n(\w+ = .*\n)+", "probe"),
+        (r"\[emulator\]\n(\w+ = .*\n)+", "emulator"),
+        (r"gain_db = 20\n", "gain_db"),
+        (r"uart_baud = .*\n", "uart_baud"),
+    ):
+        text, count = re.subn(pattern, "", good, count=1)
+        assert count == 1
+        (tmp_path / "some.toml").write_text(text)
+        with pytest.raises(InputError, match=rf"some\.toml.*{say}"):
+            read_target(tmp_path / "some.toml")
+    for key, value in (
+        ("method", '"telepathy"'),
+        ("target", '"../cortex-m4"'),
+        ("target", '"cortex-m0plus"'),
+        ("target", '"nrf52840-dk"'),
+        ("parts", '["application", "../session"]'),
+        ("images", '["exe"]'),
+        ("gain_db", "99"),
+        ("uart_baud", "1"),
+    ):
+        text, count = re.subn(rf"^{key} = .*$", f"{key} = {value}", good, count=1, flags=re.M)
+        assert count == 1
+        (tmp_path / "some.toml").write_text(text)
+        with pytest.raises(InputError, match=rf"some\.toml.*{key}"):
+            read_target(tmp_path / "some.toml")
+    (tmp_path / "some.toml").write_text(good.replace("gain_db = 20", "gain_db = 20\ncolour = 1"))
+    with pytest.raises(InputError, match=r"unknown key.*colour"):
+        read_target(tmp_path / "some.toml")
