@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mbx_deploy.data.corpus import speaker_of
 from mbx_deploy.errors import InputError
 from mbx_deploy.train.augment import mix
 from mbx_deploy.train.dataset import SILENCE, Split, command_words, noise_clip
@@ -88,19 +89,24 @@ def confusion_matrix(logits: np.ndarray, split: Split) -> np.ndarray:
 
 
 def command_interval(logits: np.ndarray, split: Split) -> tuple[float, float]:
-    """Return the 95 % interval of the command words' accuracy, by drawing speakers, not clips, anew.
-
-    Errors come in clusters, a few hard voices, so clips are not independent. Source: B. Efron,
-    "Bootstrap Methods: Another Look at the Jackknife", 1979.
-    """
+    """Return the 95 % interval of the command words' accuracy, over speakers; see speaker_interval()."""
     indices = [split.indices_of(word) for word in command_words(split.labels)]
     commands = np.concatenate(indices) if indices else np.zeros(0, dtype=np.int64)
     if not len(commands):
         return 0.0, 0.0
     right = logits.argmax(axis=1)[commands] == split.classes[commands]
-    _, voices = np.unique(speakers([split.names[number] for number in commands]), return_inverse=True)
-    clips_of = np.bincount(voices)
-    right_of = np.bincount(voices, weights=right)
+    return speaker_interval(right, speakers([split.names[number] for number in commands]))
+
+
+def speaker_interval(right: np.ndarray, voices: Sequence[str]) -> tuple[float, float]:
+    """Return the 95 % interval of the share of right clips, bool (N,), by drawing speakers, not clips, anew.
+
+    voices: who speaks each clip. Errors come in clusters, a few hard voices, so clips are not independent.
+    Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
+    """
+    _, numbers = np.unique(voices, return_inverse=True)
+    clips_of = np.bincount(numbers)
+    right_of = np.bincount(numbers, weights=right)
     drawn = np.random.default_rng(0).integers(len(clips_of), size=(_RESAMPLES, len(clips_of)))
     shares = right_of[drawn].sum(axis=1) / clips_of[drawn].sum(axis=1)
     low, high = np.percentile(shares, [2.5, 97.5])
@@ -110,3 +116,8 @@ def command_interval(logits: np.ndarray, split: Split) -> tuple[float, float]:
 def speakers(names: Sequence[str]) -> list[str]:
     """Return who speaks each clip, by the data set's naming: "word/<speaker>_nohash_<n>.wav"."""
     return [name.split("/")[-1].split("_")[0] for name in names if not name.startswith(f"{SILENCE}/")]
+
+
+def voices(names: Sequence[str]) -> list[str]:
+    """Return who speaks each clip: the speaker in "<speaker>_nohash_<n>", else, unknown, a voice of its own."""
+    return [speaker_of(name) or name for name in names]

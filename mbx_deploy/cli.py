@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from mbx_deploy import __version__
-from mbx_deploy.commands import catalogue, data, firmware, training
+from mbx_deploy.commands import accuracy, catalogue, data, firmware, training
 from mbx_deploy.errors import MbxError
 
 
@@ -61,6 +61,7 @@ for _command in (
     training.finetune,
     training.export,
     training.sqnr,
+    accuracy.evaluate,
     data.data,
     catalogue.import_command,
     catalogue.models,

@@ -38,3 +38,7 @@ class NemoFloatEngine:
     def logits(self, samples: np.ndarray) -> np.ndarray:
         """Return float64 (classes,). samples: int16 (n,), one it takes."""
         return nemo_logits(self.network, self.model, samples).astype(np.float64)
+
+    def logits_of(self, clips: np.ndarray) -> np.ndarray:
+        """Return float64 (N, classes). clips: int16 (N, clip_samples)."""
+        return np.stack([self.logits(clip) for clip in clips])

@@ -40,6 +40,7 @@ __all__ = [
     "command_words",
     "list_split",
     "list_utterances",
+    "load_known",
     "load_noise",
     "load_protocol",
     "load_speech_commands",
@@ -50,6 +51,7 @@ __all__ = [
 
 LABELS = find_protocol("kws10").labels
 CLIP_SAMPLES = 16000
+ALL = "all"  # for load_known(): every split
 
 # Which part of every noise recording belongs to which split, as fractions of its length.
 NOISE_PARTS = {"training": (0.0, 0.7), "validation": (0.7, 0.85), "testing": (0.85, 1.0)}
@@ -146,6 +148,41 @@ def load_speech_commands(
     return _load(root, splits, labels, clip_samples, progress, None)
 
 
+def load_known(
+    root: Path, split: str, labels: Sequence[str], clip_samples: int = CLIP_SAMPLES, progress: bool = True
+) -> Split:
+    """Return what a finished model can be measured on: a split's clips, or with "all" every clip, and silence.
+
+    As load_split(), but a word of the labels may be without recordings; its class is empty then. With "all", noise and
+    silence are cut from all of the background noise. Raises InputError for data that is missing or unreadable, or
+    that has recordings of none of the words.
+    """
+    root, parts = Path(root), SPLITS if split == ALL else (split,)
+    if not set(parts) <= set(SPLITS):
+        raise InputError(f"unknown split: got {split!r}, need one of {', '.join((*SPLITS, ALL))}")
+    corpus = read_corpus(root)
+    words = command_words(labels)
+    if not set(words) & {utterance.label for utterance in corpus.utterances}:
+        raise InputError(
+            f"the data has none of the model's words ({root}): got {_some(corpus.labels)}, need {_some(words)}",
+            "give the folder whose folders are named after the words, or a model of these words",
+        )
+    check_disjoint(corpus)
+    chosen = [u for part in parts for u in corpus.split(part) if class_of(u.label, labels) is not None]
+    if not any(utterance.label in words for utterance in chosen):
+        raise InputError(
+            f"no clips of the model's words for {split} ({root}): got none, need at least one",
+            "--split all takes every clip",
+        )
+    noise = tuple(recording for part in parts for recording in load_noise(root, part))
+    seed = _SILENCE_SEEDS["testing" if split == ALL else split]
+    return _load_clips(chosen, labels, clip_samples, f"loading {split}" if progress else None, noise, seed)
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") if names else "no words"
+
+
 def load_noise(root: Path, split: str) -> tuple[np.ndarray, ...]:
     """Return the split's part of every background noise recording, int16 (n,) each, ordered by file name.
 
@@ -215,22 +252,37 @@ def _load(
     corpus = read_corpus(root)
     _check_words(corpus, command_words(labels), "training" in splits)
     chosen = {split: choose_unknown(_checked_split(corpus, split), labels, unknown_ratio) for split in splits}
-    return {split: _load_clips(root, split, chosen[split], labels, clip_samples, progress) for split in splits}
+    return {
+        split: _load_clips(
+            chosen[split],
+            labels,
+            clip_samples,
+            f"loading {split}" if progress else None,
+            load_noise(root, split),
+            None if split == "training" else _SILENCE_SEEDS[split],
+        )
+        for split in splits
+    }
 
 
 def _load_clips(
-    root: Path, split: str, utterances: Sequence[Utterance], labels: Sequence[str], clip_samples: int, progress: bool
+    utterances: Sequence[Utterance],
+    labels: Sequence[str],
+    clip_samples: int,
+    what: str | None,
+    noise: tuple[np.ndarray, ...],
+    silence_seed: int | None,
 ) -> Split:
+    """Return a split of utterances that have a class. silence_seed: of the silence clips; without it there are none."""
     index = {label: number for number, label in enumerate(labels)}
     found = [class_of(utterance.label, labels) for utterance in utterances]
     classes = [index[label] for label in found if label is not None]
-    samples = _read_clips(utterances, clip_samples, f"loading {split}" if progress else None)
+    samples = _read_clips(utterances, clip_samples, what)
     names = [utterance.name for utterance in utterances]
-    noise = load_noise(root, split)
-    if SILENCE in labels and SILENCE not in found and split != "training":
+    if SILENCE in labels and SILENCE not in found and silence_seed is not None:
         words = command_words(labels)
         count = round(sum(utterance.label in words for utterance in utterances) / max(len(words), 1))
-        rng = np.random.default_rng(_SILENCE_SEEDS[split])
+        rng = np.random.default_rng(silence_seed)
         samples = np.concatenate([samples, silence_clips(noise, count, rng, clip_samples)])
         names += [f"{SILENCE}/{number:04d}" for number in range(count)]
         classes += [index[SILENCE]] * count

@@ -27,6 +27,7 @@ COMMANDS = [
         "build",
         "data",
         "doctor",
+        "evaluate",
         "export",
         "features",
         "finetune",

@@ -1,0 +1,81 @@
+"""Commands on accuracy: how well a model does, and whether it still does."""
+
+import json
+from pathlib import Path
+
+import click
+
+from mbx_deploy.commands.console import FORWARD_OPTION, Progress, note
+
+MEASURED_ENGINES = click.Choice(["float", "sim", "c", "tflm", "firmware"])
+SPLIT_CHOICES = click.Choice(["training", "validation", "testing", "all"])
+
+
+class RatiosType(click.ParamType):
+    """Decibels with commas between them, or all, or none."""
+
+    name = "all|none|DB,DB,..."
+
+    def convert(
+        self, value: str | tuple[float, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | tuple[float, ...]:
+        """Return "all", or the ratios in dB; none are ()."""
+        if not isinstance(value, str) or value == "all":
+            return value
+        if value == "none":
+            return ()
+        try:
+            ratios = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not all, none, or numbers with commas between them", param, ctx)
+        if not all(-60.0 <= ratio <= 100.0 for ratio in ratios) or len(set(ratios)) != len(ratios):
+            self.fail(f"{value!r} is not a list of different ratios from -60 to 100 dB", param, ctx)
+        return ratios
+
+
+@click.command()
+@click.argument("model", metavar="MODEL|BUILD")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, as `mbx-deploy data` takes.")
+@click.option("--engine", type=MEASURED_ENGINES, help="Default: c; of a .pt: float.")
+@click.option("--split", type=SPLIT_CHOICES, default="testing", show_default=True, help="Which of the data's clips.")
+@click.option("--clips", type=click.IntRange(1), help="Clips at most, evenly spread. Default: all.")
+@click.option(
+    "--snr",
+    type=RatiosType(),
+    default="all",
+    show_default=True,
+    help="Ratios of speech to background noise in dB, say 10,0. all: 20, 10, 5, 0, -5, -10.",
+)
+@click.option(
+    "--snr-clips",
+    type=click.IntRange(1),
+    help="Clips at most under each noise. Default: all; with sim, tflm and firmware, which are slow, 500.",
+)
+@click.option("--target", help="What a MODEL is built for with --engine firmware. Default: cortex-m4.")
+@FORWARD_OPTION
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
+def evaluate(
+    model: str,
+    data: Path,
+    engine: str | None,
+    split: str,
+    clips: int | None,
+    snr: str | tuple[float, ...],
+    snr_clips: int | None,
+    target: str | None,
+    forward: str | None,
+    json_path: Path | None,
+) -> None:
+    """Measure a model's accuracy on recordings: by class, in noise, with its interval, and the engine's speed.
+
+    MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt. BUILD: a folder that `build` wrote;
+    --engine c and firmware run its own C.
+    """
+    from mbx_deploy import evaluate as evaluator
+    from mbx_deploy.output import write_file
+
+    options = evaluator.Options(engine, split, clips, None if isinstance(snr, str) else snr, snr_clips, target, forward)
+    report = evaluator.evaluate_model(model, data, options, note, Progress("evaluate"))
+    click.echo(evaluator.render(report))
+    if json_path:
+        write_file(json_path, json.dumps(report, indent=2, sort_keys=True) + "\n")
