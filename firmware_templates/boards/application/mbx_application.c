@@ -63,7 +63,7 @@ static void pass_time(mbx_listener *self, uint32_t samples)
 int mbx_application_run(const mbx_application *self)
 {
     mbx_listener listener = {.application = self};
-    mbx_detector_init(&listener.detector, self->is_word, self->stride_samples);
+    mbx_detector_init(&listener.detector, self->is_word);
     mbx_audio_queue_init(&queue);
     mbx_board_audio_start(&queue);
     for (;;) {

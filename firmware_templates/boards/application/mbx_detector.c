@@ -1,9 +1,8 @@
 #include "mbx_detector.h"
 
-void mbx_detector_init(mbx_detector *self, const uint8_t *is_word, uint32_t stride_samples)
+void mbx_detector_init(mbx_detector *self, const uint8_t *is_word)
 {
     self->is_word = is_word;
-    self->windows = stride_samples < MBX_DETECTOR_QUIET_SAMPLES / 2u ? MBX_DETECTOR_WINDOWS : 1u;
     self->agreeing = 0;
     self->quiet = 0;
     self->last = 0;
@@ -19,7 +18,8 @@ int mbx_detector_decide(mbx_detector *self, const mbx_result *result, uint32_t s
     }
     self->agreeing = self->agreeing != 0u && self->last == result->label ? self->agreeing + 1u : 1u;
     self->last = result->label;
-    if (self->agreeing < self->windows || self->quiet != 0u) {
+    const uint32_t needed = samples >= MBX_DETECTOR_LATE_SAMPLES ? 1u : MBX_DETECTOR_WINDOWS;
+    if (self->agreeing < needed || self->quiet != 0u) {
         return 0;
     }
     self->quiet = MBX_DETECTOR_QUIET_SAMPLES;

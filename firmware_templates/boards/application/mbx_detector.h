@@ -5,19 +5,18 @@
 #include "mbx_recognizer.h"
 
 #define MBX_DETECTOR_MIN_SCORE_Q15 19661u   /* 0.6 */
-#define MBX_DETECTOR_WINDOWS 2u             /* in a row that must agree; 1 where they are half a second or more apart */
+#define MBX_DETECTOR_WINDOWS 2u             /* in a row that must agree, or 1 that comes late, as on a slow core */
+#define MBX_DETECTOR_LATE_SAMPLES 8000u
 #define MBX_DETECTOR_QUIET_SAMPLES 16000u   /* after a word: its end, alone in a window, may sound like another one */
 
 typedef struct {
     const uint8_t *is_word; /* a label each; 0 for silence and unknown words */
-    uint32_t windows;       /* in a row that must agree */
     uint32_t agreeing;      /* windows in a row that said last */
     uint32_t quiet;         /* samples until the next word may count */
     uint16_t last;
 } mbx_detector;
 
-/* stride_samples: between windows. */
-void mbx_detector_init(mbx_detector *self, const uint8_t *is_word, uint32_t stride_samples);
+void mbx_detector_init(mbx_detector *self, const uint8_t *is_word);
 
 /* samples: that came since the call before. Returns 1 where the result's label counts as said now. */
 int mbx_detector_decide(mbx_detector *self, const mbx_result *result, uint32_t samples);
