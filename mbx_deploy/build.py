@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbx_deploy.budgets import NO_BUDGETS, Budgets
 from mbx_deploy.codegen import generate_project, make_manifest
-from mbx_deploy.errors import InputError
+from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.flash_image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
@@ -63,15 +64,19 @@ def build(
     stride_ms: int | None = None,
     progress: Progress = lambda line: None,
     forward: str | None = None,
+    budgets: Budgets = NO_BUDGETS,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
 
     model: a .tflite, or a .nemo, which is converted; forward: which of NeMo's forward passes that is taken for.
     folder: made, or replaced if it is an earlier build. stride_ms: between the windows of continuous audio. Where the
-    target's compiler or CMake is missing the C project is written all the same.
-    Raises InputError for a bad model, a target that it does not fit, or a folder that can't be written.
+    target's compiler or CMake is missing the C project is written all the same, unless there are budgets to keep.
+    Raises InputError for a bad model, a target that it does not fit, or a folder that can't be written; CheckFailed
+    where a budget is exceeded. The folder stays as it was then.
     """
     check_folder(folder)
+    if budgets != NO_BUDGETS:
+        need_compiler(target)
     recognizer = load_recognizer(artifact_of(model, forward, progress))
     check_fit(recognizer, target)
     stride_frames = stride_in_frames(recognizer.config, stride_ms)
@@ -83,6 +88,7 @@ def build(
         progress("compiling")
         binaries, compiled = _compile(files, target)
         _check_compiled(compiled, target)
+        budgets.check({name: compiled[name] for name in ("flash_bytes", "ram_bytes")}, target.name)
     report = memory_report(recognizer, target, compiled)
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
     files["memory_report.txt"] = render_report(report)
@@ -117,6 +123,16 @@ def missing_tools(target: Target) -> list[str]:
     if not find_tool("ninja") and not find_tool("make"):
         missing.append("make")
     return missing
+
+
+def need_compiler(target: Target) -> None:
+    """Raise ToolMissing unless a target can be compiled for here, which its budgets can't be checked without."""
+    missing = missing_tools(target)
+    if missing:
+        raise ToolMissing(
+            f"budgets of a firmware for {target.name} can't be checked: {' and '.join(missing)} not installed",
+            "mbx-deploy doctor names the line that installs it",
+        )
 
 
 def _compile(files: dict[str, str | bytes], target: Target) -> tuple[dict[str, str | bytes], dict[str, int]]:

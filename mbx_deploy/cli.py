@@ -62,6 +62,7 @@ for _command in (
     training.export,
     training.sqnr,
     accuracy.evaluate,
+    accuracy.regress,
     data.data,
     catalogue.import_command,
     catalogue.models,

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,7 +85,7 @@ class Subject:
     labels: tuple[str, ...]
     config: FrontendConfig
     answers: Answers
-    workers: int
+    workers: int = field(default_factory=lambda: cores())
 
 
 def evaluate_model(
@@ -147,12 +147,12 @@ def open_subject(
         if forward is not None:
             raise InputError("--forward is for .nemo models: got a build", "leave it out")
         if engine == "float":
-            return _float_subject(model, path / "model.tflite", None, note)
+            return open_float(model, path / "model.tflite", None, note)
         return _integer_subject(model, engine, built.recognizer, built)
     if target is not None and engine != "firmware":
         raise InputError(f"--target is for the engine firmware: got --engine {engine}", "leave it out")
     if engine == "float":
-        return _float_subject(model, path, forward, note)
+        return open_float(model, path, forward, note)
     if path.suffix == ".pt":
         hint = "use --engine float, or mbx-deploy export first"
         raise InputError(f"the engine {engine} takes no .pt: got {path}, need a .tflite, a .nemo or a build", hint)
@@ -166,11 +166,12 @@ def open_subject(
     return _integer_subject(model, engine, built.recognizer, built)
 
 
-def _float_subject(name: str, path: Path, forward: str | None, note: Note) -> Subject:
+def open_float(name: str, path: Path, forward: str | None = None, note: Note = lambda line: None) -> Subject:
+    """Return the float engine of a model's file; see float_engine.float_engine()."""
     engine = float_engine(path, forward, note)
     _check_rate(engine.config, name)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Subject(name, "float", digest, engine.labels, engine.config, engine.logits_of, _cores())
+    return Subject(name, "float", digest, engine.labels, engine.config, engine.logits_of)
 
 
 def _integer_subject(name: str, engine: str, recognizer: Recognizer, built: Build | None) -> Subject:
@@ -182,7 +183,7 @@ def _integer_subject(name: str, engine: str, recognizer: Recognizer, built: Buil
         return np.stack([results[0].logits for results in windows])
 
     digest = hashlib.sha256(recognizer.data).hexdigest()
-    workers = 1 if engine == "tflm" else _cores()  # one interpreter, which keeps its state
+    workers = 1 if engine == "tflm" else cores()  # one interpreter, which keeps its state
     return Subject(name, engine, digest, recognizer.labels, recognizer.config, answers, workers)
 
 
@@ -208,7 +209,8 @@ def _check_rate(config: FrontendConfig, name: str) -> None:
         )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

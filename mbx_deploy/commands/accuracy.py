@@ -1,13 +1,15 @@
 """Commands on accuracy: how well a model does, and whether it still does."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
-from mbx_deploy.commands.console import FORWARD_OPTION, Progress, note
+from mbx_deploy.commands.console import FORWARD_OPTION, MAX_FLASH_OPTION, MAX_RAM_OPTION, Progress, note
 
 MEASURED_ENGINES = click.Choice(["float", "sim", "c", "tflm", "firmware"])
+POINTS = click.FloatRange(0.0, 100.0)
 SPLIT_CHOICES = click.Choice(["training", "validation", "testing", "all"])
 
 
@@ -79,3 +81,67 @@ def evaluate(
     click.echo(evaluator.render(report))
     if json_path:
         write_file(json_path, json.dumps(report, indent=2, sort_keys=True) + "\n")
+
+
+@click.command()
+@click.argument("model", metavar="MODEL|BUILD")
+@click.option("--baseline", required=True, type=click.Path(path_type=Path), help="The JSON file to compare with.")
+@click.option("--data", type=click.Path(path_type=Path), help="Recordings. Default: those that the baseline names.")
+@click.option("--update", is_flag=True, help="Measure, and write the baseline. Its margins and budgets stay.")
+@click.option("--allow-changed-bytes", is_flag=True, help="Accuracy and budgets decide: the model was trained anew.")
+@click.option("--skip-accuracy", is_flag=True, help="Compare bytes and sizes only.")
+@click.option("--margin", type=POINTS, help="Points that accuracy may fall. Default: the baseline's; of a new one 0.5.")
+@click.option("--float-margin", type=POINTS, help="Points that int8 may stray from float. Of a new baseline 1.")
+@MAX_FLASH_OPTION
+@MAX_RAM_OPTION
+@click.option("--target", help="With --update: what the model is built for. Of a new baseline cortex-m4.")
+@click.option("--split", type=SPLIT_CHOICES, help="With --update: which of the data's clips. Of a new one testing.")
+@click.option("--clips", type=click.IntRange(1), help="With --update: clips at most, evenly spread. Of a new one all.")
+@FORWARD_OPTION
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
+def regress(
+    model: str,
+    baseline: Path,
+    data: Path | None,
+    update: bool,
+    allow_changed_bytes: bool,
+    skip_accuracy: bool,
+    margin: float | None,
+    float_margin: float | None,
+    max_flash: int | None,
+    max_ram: int | None,
+    target: str | None,
+    split: str | None,
+    clips: int | None,
+    forward: str | None,
+    json_path: Path | None,
+) -> None:
+    """Compare a model with its baseline: bytes, accuracy, float, flash, RAM; exit 1 where it fell behind.
+
+    MODEL: a .tflite, a .nemo or a shipped model's name. BUILD: a folder that `build` wrote, its own C is run.
+    """
+    from mbx_deploy import regress as regression
+    from mbx_deploy.budgets import Budgets
+    from mbx_deploy.output import write_file
+
+    request = regression.Request(
+        model=model,
+        baseline=baseline,
+        data=data,
+        update=update,
+        target=target,
+        split=split,
+        clips=clips,
+        accuracy_margin=None if margin is None else margin / 100.0,
+        float_margin=None if float_margin is None else float_margin / 100.0,
+        budgets=Budgets(max_flash, max_ram),
+        allow_changed_bytes=allow_changed_bytes,
+        skip_accuracy=skip_accuracy,
+        forward=forward,
+    )
+    outcome = regression.regress(request, note, Progress("regress"))
+    click.echo(regression.render(outcome, request))
+    if json_path:
+        write_file(json_path, json.dumps(outcome.to_dict(), indent=2) + "\n")
+    if not outcome.passed:
+        sys.exit(1)

@@ -16,6 +16,34 @@ FORWARD_OPTION = click.option(
 DEFAULT_CLIPS = 200
 
 
+class BudgetType(click.ParamType):
+    """A number with or without a unit. what: "bytes", as 96K, or "count", as 9.5M."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.name = {"bytes": "BYTES", "count": "N"}[what]
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. A bad one is told by click."""
+        from mbx_deploy.budgets import parse_bytes, parse_count
+        from mbx_deploy.errors import InputError
+
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_bytes(value) if self.what == "bytes" else parse_count(value)
+        except InputError as error:
+            self.fail(error.what, param, ctx)
+
+
+MAX_FLASH_OPTION = click.option(
+    "--max-flash", type=BudgetType("bytes"), help="Budget: code and constants of the firmware, say 96K or 98304."
+)
+MAX_RAM_OPTION = click.option(
+    "--max-ram", type=BudgetType("bytes"), help="Budget: .data and .bss of the firmware, without the stack."
+)
+
+
 def print_answers(answers: list[dict[str, Any]], as_json: bool) -> None:
     """Print what an engine said of each recording, as JSON or a line each."""
     from mbx_deploy.simulate import render_answer

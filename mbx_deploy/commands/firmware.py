@@ -11,6 +11,8 @@ from mbx_deploy.commands.console import (
     ENGINE_CHOICES,
     FORWARD_OPTION,
     JSON_OPTION,
+    MAX_FLASH_OPTION,
+    MAX_RAM_OPTION,
     Progress,
     note,
     print_answers,
@@ -25,6 +27,8 @@ from mbx_deploy.commands.console import (
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
 @click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
+@MAX_FLASH_OPTION
+@MAX_RAM_OPTION
 @FORWARD_OPTION
 @JSON_OPTION
 def build(
@@ -33,18 +37,25 @@ def build(
     output: Path | None,
     prefix: str,
     stride_ms: int | None,
+    max_flash: int | None,
+    max_ram: int | None,
     forward: str | None,
     as_json: bool,
 ) -> None:
-    """Generate the C project of a model for a target, and compile it."""
+    """Generate the C project of a model for a target, and compile it.
+
+    A build that exceeds a budget exits with 1 and writes nothing.
+    """
     from mbx_deploy import build as builder
+    from mbx_deploy.budgets import Budgets
     from mbx_deploy.memory_report import render_report
     from mbx_deploy.pretrained import resolve_model
     from mbx_deploy.target import find_target
 
     chosen = find_target(target)
     path = resolve_model(model)
-    report = builder.build(path, chosen, output or Path("build") / chosen.name, prefix, stride_ms, say, forward)
+    folder, budgets = output or Path("build") / chosen.name, Budgets(max_flash, max_ram)
+    report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets)
     if as_json:
         print_json(report.to_dict())
         return

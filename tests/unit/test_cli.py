@@ -33,6 +33,7 @@ COMMANDS = [
         "finetune",
         "import",
         "models",
+        "regress",
         "run",
         "simulate",
         "sqnr",
