@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from click.testing import CliRunner, Result
 
 from mbx_deploy.accuracy import speaker_interval, voices
@@ -20,7 +19,6 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.evaluate import pick_clips, score
 from mbx_deploy.train.dataset import Split, load_known
 
-RATE_HZ = 16000
 ROOT = Path(__file__).resolve().parents[2]
 YES = ROOT / "examples" / "yes.wav"
 
@@ -30,33 +28,10 @@ def evaluate(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve clips for testing: yes twice, a tone as go, a word that no label is, eight of noise as left; and noise."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(1)
-    tone = np.rint(8000 * np.sin(np.arange(RATE_HZ) / 7)).astype(np.int16)
-    noise = rng.normal(0, 300, 5 * RATE_HZ).astype(np.int16)
-    clips = {"go/b_nohash_0.wav": tone, "bed/c_nohash_0.wav": tone[::-1], "stop/d_nohash_0.wav": tone}
-    clips |= {f"left/e_nohash_{n}.wav": rng.normal(0, 3000, RATE_HZ).astype(np.int16) for n in range(8)}
-    for name, samples in clips.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        soundfile.write(root / name, samples, RATE_HZ)
-    (root / "yes").mkdir()
-    for speaker in "af":
-        shutil.copy(YES, root / "yes" / f"{speaker}_nohash_0.wav")
-    (root / "_background_noise_").mkdir()
-    soundfile.write(root / "_background_noise_" / "hum.wav", noise, RATE_HZ)
-    listed = [name for name in (*clips, "yes/a_nohash_0.wav", "yes/f_nohash_0.wav") if not name.startswith("stop/")]
-    (root / "testing_list.txt").write_text("".join(f"{name}\n" for name in listed))
-    (root / "validation_list.txt").write_text("")
-    return root
-
-
-@pytest.fixture(scope="module")
-def report(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def report(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the C says of the shipped model on them."""
     path = tmp_path_factory.mktemp("report") / "c.json"
-    result = evaluate("kws10", "--data", data, "--engine", "c", "--json", path)
+    result = evaluate("kws10", "--data", small_data, "--engine", "c", "--json", path)
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(path.read_text())
     assert f"{found['clips']} clips" in result.stdout and "-10 dB" in result.stdout
@@ -87,29 +62,33 @@ def test_the_table_of_noise_begins_clean(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("engine", ["sim", "tflm"])
-def test_integer_engines_count_the_same(data: Path, report: dict[str, Any], tmp_path: Path, engine: str) -> None:
+def test_integer_engines_count_the_same(small_data: Path, report: dict[str, Any], tmp_path: Path, engine: str) -> None:
     if engine == "tflm":
         pytest.importorskip("tflite_micro")
     arguments = ["--engine", engine, "--json", tmp_path / "r.json", "--snr", "0,-10"]
-    assert evaluate("kws10", "--data", data, *arguments).exit_code == 0
+    assert evaluate("kws10", "--data", small_data, *arguments).exit_code == 0
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["confusion"] == report["confusion"] and found["accuracy"] == report["accuracy"]
     expected = [row for row in report["snr"] if row["snr_db"] in (None, 0.0, -10.0)]
     assert found["snr"] == expected
 
 
-def test_a_build_is_measured_by_its_own_c(data: Path, report: dict[str, Any], m4_build: Build, tmp_path: Path) -> None:
+def test_a_build_is_measured_by_its_own_c(
+    small_data: Path, report: dict[str, Any], m4_build: Build, tmp_path: Path
+) -> None:
     for engine in ("c", "firmware"):
         arguments = ["--engine", engine, "--json", tmp_path / "r.json", "--snr", "none"]
-        result = evaluate(m4_build.folder, "--data", data, *arguments)
+        result = evaluate(m4_build.folder, "--data", small_data, *arguments)
         assert result.exit_code == 0, result.output
         found = json.loads((tmp_path / "r.json").read_text())
         assert found["confusion"] == report["confusion"] and found["model_digest"] == report["model_digest"]
         assert [row["snr_db"] for row in found["snr"]] == [None]
 
 
-def test_float_is_near(data: Path, report: dict[str, Any], tmp_path: Path) -> None:
-    result = evaluate("kws10", "--data", data, "--engine", "float", "--snr", "none", "--json", tmp_path / "r.json")
+def test_float_is_near(small_data: Path, report: dict[str, Any], tmp_path: Path) -> None:
+    result = evaluate(
+        "kws10", "--data", small_data, "--engine", "float", "--snr", "none", "--json", tmp_path / "r.json"
+    )
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["engine"] == "float" and found["recall"]["yes"] == 1.0
@@ -147,15 +126,15 @@ def test_speakers_are_drawn_and_not_clips() -> None:
     assert voices(["go/a_nohash_0.wav", "up/a_nohash_1.wav", "go/me_1.wav"]) == ["a", "a", "go/me_1.wav"]
 
 
-def test_a_word_without_recordings_is_no_hindrance_but_no_word_at_all_is(data: Path) -> None:
-    found = load_known(data, "testing", ("go", "yes", "nothing"), progress=False)
+def test_a_word_without_recordings_is_no_hindrance_but_no_word_at_all_is(small_data: Path) -> None:
+    found = load_known(small_data, "testing", ("go", "yes", "nothing"), progress=False)
     assert sorted(found.names) == ["go/b_nohash_0.wav", "yes/a_nohash_0.wav", "yes/f_nohash_0.wav"]
-    every = load_known(data, "all", ("go", "stop"), progress=False)
+    every = load_known(small_data, "all", ("go", "stop"), progress=False)
     assert sorted(every.names) == ["go/b_nohash_0.wav", "stop/d_nohash_0.wav"]
     with pytest.raises(InputError, match="none of the model's words"):
-        load_known(data, "testing", ("open", "close", "unknown"), progress=False)
+        load_known(small_data, "testing", ("open", "close", "unknown"), progress=False)
     with pytest.raises(InputError, match="no clips of the model's words for testing"):
-        load_known(data, "testing", ("stop", "unknown"), progress=False)
+        load_known(small_data, "testing", ("stop", "unknown"), progress=False)
 
 
 @pytest.mark.parametrize(
@@ -172,11 +151,11 @@ def test_a_word_without_recordings_is_no_hindrance_but_no_word_at_all_is(data: P
         (["kws10", "--data", "FOREIGN"], "none of the model's words"),
     ],
 )
-def test_bad_input_is_one_line_and_a_hint(arguments: list[str], said: str, data: Path, tmp_path: Path) -> None:
-    shutil.copytree(data, tmp_path / "quiet", ignore=shutil.ignore_patterns("_background_noise_"))
+def test_bad_input_is_one_line_and_a_hint(arguments: list[str], said: str, small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_data, tmp_path / "quiet", ignore=shutil.ignore_patterns("_background_noise_"))
     (tmp_path / "foreign" / "open").mkdir(parents=True)
     shutil.copy(YES, tmp_path / "foreign" / "open" / "a_nohash_0.wav")
-    places = {"DATA": data, "QUIET": tmp_path / "quiet", "FOREIGN": tmp_path / "foreign"}
+    places = {"DATA": small_data, "QUIET": tmp_path / "quiet", "FOREIGN": tmp_path / "foreign"}
     result = evaluate(*(places.get(argument, argument) for argument in arguments))
     assert result.exit_code == 2
     assert result.stdout == "" and said in result.stderr
@@ -185,22 +164,22 @@ def test_bad_input_is_one_line_and_a_hint(arguments: list[str], said: str, data:
 
 
 @pytest.mark.parametrize("ratios", ["loud", "0,0", "0,nan", "1e9", ""])
-def test_ratios_that_are_none_are_told_by_click(ratios: str, data: Path) -> None:
-    result = evaluate("kws10", "--data", data, "--snr", ratios)
+def test_ratios_that_are_none_are_told_by_click(ratios: str, small_data: Path) -> None:
+    result = evaluate("kws10", "--data", small_data, "--snr", ratios)
     assert result.exit_code == 2 and "Usage: " in result.stderr
 
 
-def test_data_without_noise_gives_no_table(data: Path, tmp_path: Path) -> None:
-    shutil.copytree(data, tmp_path / "quiet", ignore=shutil.ignore_patterns("_background_noise_"))
+def test_data_without_noise_gives_no_table(small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_data, tmp_path / "quiet", ignore=shutil.ignore_patterns("_background_noise_"))
     result = evaluate("kws10", "--data", tmp_path / "quiet", "--clips", 3, "--json", tmp_path / "r.json")
     assert result.exit_code == 0 and "no background noise" in result.stderr
     found = json.loads((tmp_path / "r.json").read_text())
     assert [row["snr_db"] for row in found["snr"]] == [None] and found["clips"] == 3
 
 
-def test_torch_is_not_needed(data: Path) -> None:
+def test_torch_is_not_needed(small_data: Path) -> None:
     code = "import sys; sys.modules['torch'] = None; from mbx_deploy.cli import main; main()"
-    arguments = ["evaluate", "kws10", "--data", str(data), "--clips", "4", "--snr", "none"]
+    arguments = ["evaluate", "kws10", "--data", str(small_data), "--clips", "4", "--snr", "none"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
