@@ -16,7 +16,7 @@ from typing import Any
 from mbx_deploy.budgets import Budgets
 from mbx_deploy.errors import InputError
 from mbx_deploy.fingerprint import Fingerprint, need_digests
-from mbx_deploy.output import cannot_write, write_file
+from mbx_deploy.output import write_file
 
 FORMAT = "mbx-deploy baseline 1"
 MOST_BYTES = 4 << 20
@@ -176,13 +176,3 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"got {value!r:.60}, need a whole number, 1 or more")
     return value
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError where a baseline can't be put, before an hour of measuring."""
-    try:
-        if path.is_dir():
-            raise InputError(f"the baseline is a folder: {path}", "name a file with --baseline")
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from None

@@ -28,6 +28,7 @@ from mbx_deploy.accuracy import (
     voices,
 )
 from mbx_deploy.build import Build, build, load_build
+from mbx_deploy.data.corpus import speaker_of
 from mbx_deploy.engines import Engine, FirmwareEngine, HostEngine, ProgramEngine, SimEngine, TflmEngine
 from mbx_deploy.errors import InputError
 from mbx_deploy.float_engine import float_engine
@@ -42,6 +43,7 @@ ENGINES = ("float", "sim", "c", "tflm", "firmware")
 FAST_ENGINES = ("c", "float")
 SLOW_ENGINE_NOISY_CLIPS = 500  # a ratio: at some 70 clips a second, a minute
 DEFAULT_TARGET = "cortex-m4"
+_LONGEST_HEAD = 7
 # Clips handed over at a time: so few that an interruption is heard soon, so many that starting a program is cheap.
 _AT_ONCE = {"float": 32, "sim": 8, "c": 100, "tflm": 20, "firmware": 12}
 
@@ -258,6 +260,7 @@ def evaluate(
 
     split: labels are the subject's. snrs_db: ratios of the noise table, which begins with the clean clips (snr_db
     None). noisy: clips of that table at most, evenly spread. Silence has no ratio and is the same in each row.
+    speakers: those that the clips' names tell; the intervals draw them, and a clip of an unknown one for itself.
     Fractions are of 1; a class without clips has no recall, one that was never chosen no precision: None.
     clips_per_second: by the clock, from samples to logits, on all cores. Raises InputError for ratios without noise.
     """
@@ -300,7 +303,7 @@ def score(logits: np.ndarray, split: Split) -> dict[str, Any]:
         "command_accuracy": found.command_accuracy if words else None,
         "command_accuracy_interval": _pair(command_interval(logits, split)) if words else None,
         "balanced_accuracy": found.balanced_accuracy,
-        "speakers": len(set(voices([name for name in split.names if not name.startswith("silence/")]))),
+        "speakers": len({speaker_of(name) for name in split.names} - {None}),
         "labels": list(split.labels),
         "clips_of": {label: int(clips[i]) for i, label in enumerate(split.labels)},
         "precision": {label: _share(hits[i], chosen[i]) for i, label in enumerate(split.labels)},
@@ -334,9 +337,9 @@ def _noise_row(snr_db: float | None, logits: np.ndarray, split: Split) -> dict[s
 
 def render(report: dict[str, Any]) -> str:
     """Return an evaluation as text: both accuracies, a line a class with its confusions, a line a ratio, the speed."""
-    lines = [
-        f"{report['model']} by the engine {report['engine']}, {report['clips']} clips, {report['speakers']} speakers"
-    ]
+    speakers = report["speakers"]
+    over = f"{speakers} speakers" if speakers else "clips, as no name says who speaks"
+    lines = [f"{report['model']} by the engine {report['engine']}, {report['clips']} clips; intervals over {over}"]
     if report["command_accuracy"] is not None:
         share = _percent(report["command_accuracy"], report["command_accuracy_interval"])
         lines.append(f"  command words    {share}, {report['command_clips']} clips, each among all classes")
@@ -348,13 +351,13 @@ def render(report: dict[str, Any]) -> str:
 
 
 def _percent(value: float, interval: list[float]) -> str:
-    return f"{value:.1%} (95 % interval over speakers: {interval[0]:.1%} to {interval[1]:.1%})"
+    return f"{value:.1%} (95 %: {interval[0]:.1%} to {interval[1]:.1%})"
 
 
 def _class_lines(report: dict[str, Any]) -> list[str]:
     labels = report["labels"]
     width = max(len("class"), *map(len, labels))
-    column = max(5, len(str(max(map(max, report["confusion"])))) + 1)
+    column = 1 + max(len(str(report["clips"])), min(_LONGEST_HEAD, max(map(len, labels))))
     heads = "".join(f"{label[: column - 1]:>{column}}" for label in labels)
     lines = [f"  {'class':<{width}}  clips  precision  recall   given as{heads}"]
     for label, row in zip(labels, report["confusion"], strict=True):

@@ -32,6 +32,18 @@ def write_file(path: Path, data: str | bytes) -> None:
             os.unlink(temporary)
 
 
+def check_file(path: Path) -> None:
+    """Raise InputError where a file can't be put, before the work whose result it is to hold."""
+    try:
+        if path.is_dir():
+            raise InputError(f"can't write {path}: it is a folder", "name a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
 def cannot_write(path: Path, error: OSError) -> InputError:
     """Return the user's error for a file or folder that can't be written."""
     reason = (error.strerror or str(error)).lower()

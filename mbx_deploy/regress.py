@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.baseline import Baseline, Margins, Recordings, check_writable, read_baseline, write_baseline
+from mbx_deploy.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
 from mbx_deploy.budgets import NO_BUDGETS, Budgets
 from mbx_deploy.build import Build, build, load_build, missing_tools
 from mbx_deploy.engines import FirmwareEngine, HostEngine, ProgramEngine
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.evaluate import Subject, open_float, pick_clips, run_clips, score
 from mbx_deploy.fingerprint import Fingerprint, changed, clips_digest, constants, fingerprint, synthetic_items
+from mbx_deploy.output import check_file
 from mbx_deploy.pretrained import artifact_of, resolve_model
 from mbx_deploy.recognizer import Recognizer, load_recognizer
 from mbx_deploy.session import ITEM_CLIP, Item
@@ -97,7 +98,7 @@ def regress(request: Request, note: Note = lambda line: None, progress: Progress
     """
     old = read_baseline(request.baseline)
     if request.update:
-        check_writable(request.baseline)
+        check_file(request.baseline)
     elif old is None:
         raise InputError(
             f"no baseline ({request.baseline}): got no such file, need one",
@@ -376,7 +377,7 @@ def _firmware_checks(now: Baseline) -> list[Check]:
     if "firmware" not in now.stages:
         return []
     ours, its = now.stages["synthetic"].stages, now.stages["firmware"].stages
-    differ = changed(ours, its)
+    differ = changed({name: ours[name] for name in its if name in ours}, its)  # another runtime tells fewer stages
     told = (
         f"differs from the C on this machine first at stage {differ[0]}" if differ else "the same bytes in the emulator"
     )

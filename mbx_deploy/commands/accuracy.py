@@ -74,8 +74,10 @@ def evaluate(
     --engine c and firmware run its own C.
     """
     from mbx_deploy import evaluate as evaluator
-    from mbx_deploy.output import write_file
+    from mbx_deploy.output import check_file, write_file
 
+    if json_path:
+        check_file(json_path)
     options = evaluator.Options(engine, split, clips, None if isinstance(snr, str) else snr, snr_clips, target, forward)
     report = evaluator.evaluate_model(model, data, options, note, Progress("evaluate"))
     click.echo(evaluator.render(report))
@@ -122,8 +124,10 @@ def regress(
     """
     from mbx_deploy import regress as regression
     from mbx_deploy.budgets import Budgets
-    from mbx_deploy.output import write_file
+    from mbx_deploy.output import check_file, write_file
 
+    if json_path:
+        check_file(json_path)
     request = regression.Request(
         model=model,
         baseline=baseline,
