@@ -6,6 +6,7 @@ write_metadata() -> the file.
 
 import dataclasses
 import sys
+import tempfile
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
@@ -21,6 +22,7 @@ from mbx_deploy.clips import SEED, draw_clips
 from mbx_deploy.errors import InputError
 from mbx_deploy.float_network import FloatNetwork, read_float_network
 from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.model_card import build_card
 from mbx_deploy.output import write_file
 from mbx_deploy.quantize import (
     Conversion,
@@ -85,6 +87,14 @@ class QatOptions:
 
 
 @dataclass(frozen=True)
+class CardRequest:
+    """What a model card compares with: runs of other seeds, one trained without noise; see build_card()."""
+
+    other_seeds: tuple[Path, ...] = ()
+    without_noise: Path | None = None
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """What was written, and what was measured on the way."""
 
@@ -98,6 +108,7 @@ class ExportReport:
     agreement: Agreement
     layers: sqnr.Report
     accuracy: Accuracy | None
+    card: dict[str, Any] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -114,6 +125,7 @@ def export_checkpoint(
     ranges: str = "auto",
     qat: QatOptions | None = None,
     measure_accuracy: bool = True,
+    card: CardRequest | None = None,
     int8_logits: Int8Logits = reference_logits,
     bounds: Bounds | None = None,
 ) -> ExportReport:
@@ -124,6 +136,7 @@ def export_checkpoint(
     labels; accuracy is measured on its testing split.
     ranges: the rule for the activations' ranges, one of RANGES. Where that names several, "auto" all of them, the
     whole validation split decides. qat: fine-tune for int8 where the best of them loses too much.
+    card: measure a model card on the testing split, and put it into the metadata.
     int8_logits: any engine that gives the bytes of TFLite's reference kernels.
     The same checkpoint, clips and packages give the same bytes.
 
@@ -132,7 +145,7 @@ def export_checkpoint(
     ToolMissing: an extra is not installed.
     """
     require_export_extra()
-    from mbx_deploy.train.checkpoint import load_checkpoint
+    from mbx_deploy.train.checkpoint import load_checkpoint, weights_digest
 
     for name, count in (
         ("calibration_clips", calibration_clips),
@@ -193,31 +206,33 @@ def export_checkpoint(
         accuracy = measure(module, conversion.int8_tflite, front_end, split, int8_logits)
         _say(f"command words: float {accuracy.commands_float:.2%}, int8 {accuracy.commands_int8:.2%}")
 
-    artifact = write_metadata(
-        conversion.int8_tflite,
-        {
-            "format": METADATA_FORMAT,
-            "labels": list(info.labels),
-            "frontend": info.frontend.to_dict(),
-            "frontend_digest": info.frontend.digest(),
-            "training": info.provenance,
-            "accuracy": _rounded(accuracy) if accuracy else {},
-            "export": {
-                "model_config": info.model_config.to_dict(),
-                "calibration": {"split": "training", "clips": len(calibration), "seed": SEED},
-                "ranges": choice.to_dict(),
-                "qat": tuning,
-                "agreement": {
-                    "split": "validation",
-                    "clips": agreement.clips,
-                    "same_label": round(agreement.same_label, 4),
-                    "int8_rms": round(agreement.int8_rms, 4),
-                },
-                "worst_layer": {"name": layers.worst.name, "own_db": _rounded_db(layers.worst.own_db)},
-                "packages": {name: packages.version(name).partition("+")[0] for name in _TOOLS},
+    metadata: dict[str, Any] = {
+        "format": METADATA_FORMAT,
+        "labels": list(info.labels),
+        "frontend": info.frontend.to_dict(),
+        "frontend_digest": info.frontend.digest(),
+        "training": {**info.provenance, "weights_digest": weights_digest(module)},
+        "accuracy": _rounded(accuracy) if accuracy else {},
+        "export": {
+            "model_config": info.model_config.to_dict(),
+            "calibration": {"split": "training", "clips": len(calibration), "seed": SEED},
+            "ranges": choice.to_dict(),
+            "qat": tuning,
+            "agreement": {
+                "split": "validation",
+                "clips": agreement.clips,
+                "same_label": round(agreement.same_label, 4),
+                "int8_rms": round(agreement.int8_rms, 4),
             },
+            "worst_layer": {"name": layers.worst.name, "own_db": _rounded_db(layers.worst.own_db)},
+            "packages": {name: packages.version(name).partition("+")[0] for name in _TOOLS},
         },
-    )
+    }
+    if card:
+        metadata["card"] = _measure_card(
+            write_metadata(conversion.int8_tflite, metadata), checkpoint_path, data_root, card
+        )
+    artifact = write_metadata(conversion.int8_tflite, metadata)
     first, last = io_quantization(artifact)
     ops = check_graph(artifact, info.frontend.num_frames, info.frontend.num_coefficients)
     write_file(output_path, artifact)
@@ -232,7 +247,16 @@ def export_checkpoint(
         agreement=agreement,
         layers=layers,
         accuracy=accuracy,
+        card=metadata.get("card"),
     )
+
+
+def _measure_card(artifact: bytes, checkpoint: Path, data_root: Path, request: CardRequest) -> dict[str, Any]:
+    """Return the card of an artifact that is not written yet."""
+    with tempfile.TemporaryDirectory(prefix="mbx-card-") as scratch:
+        path = Path(scratch) / "model.tflite"
+        path.write_bytes(artifact)
+        return build_card(path, Path(checkpoint), data_root, request.other_seeds, request.without_noise, _say)
 
 
 def _convert(module: "torch.nn.Module", features: np.ndarray) -> tuple[Conversion, FloatNetwork]:

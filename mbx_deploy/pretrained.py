@@ -57,15 +57,31 @@ def check_forward(model: Path, forward: str | None) -> None:
 
 def list_models() -> list[dict[str, Any]]:
     """Return what each shipped model's file says of it, as JSON takes it, by name."""
+    return [describe_model(path.stem) for path in sorted(models_folder().glob("*.tflite"))]
+
+
+def describe_model(model: str) -> dict[str, Any]:
+    """Return what a shipped model's file, or another .tflite, says of it, as JSON takes it.
+
+    "card": what was measured, see model_card.build_card(); empty where the file has none. Raises InputError.
+    """
     from mbx_deploy.recognizer import load_recognizer
 
-    found = []
-    for path in sorted(models_folder().glob("*.tflite")):
-        recognizer = load_recognizer(path)
-        accuracy = recognizer.metadata.get("accuracy", {})
-        entry = {"name": path.stem, "path": str(path), "labels": list(recognizer.labels), "bytes": len(recognizer.data)}
-        found.append({**entry, "accuracy": accuracy})
-    return found
+    path = resolve_model(model)
+    recognizer = load_recognizer(path)
+    metadata = recognizer.metadata
+    entry = {"name": path.stem, "path": str(path), "labels": list(recognizer.labels), "bytes": len(recognizer.data)}
+    found = {key: metadata.get(key, {}) for key in ("accuracy", "card", "training")}
+    return {**entry, **found}
+
+
+def model_card(model: str) -> str:
+    """Return the model card of a shipped model, or of another .tflite, as text. Raises InputError for a bad one."""
+    from mbx_deploy.model_card import render_card
+    from mbx_deploy.recognizer import load_recognizer
+
+    path = resolve_model(model)
+    return render_card(path.stem, load_recognizer(path).metadata)
 
 
 def render_models(models: list[dict[str, Any]]) -> str:
@@ -93,6 +109,7 @@ class Pretrained:
 
         self.recognizer = recognizer
         self.labels = recognizer.labels
+        self.card: dict[str, Any] = recognizer.metadata.get("card", {})
         self.sample_rate_hz = recognizer.config.sample_rate_hz
         self._engine = SimEngine(recognizer)
 

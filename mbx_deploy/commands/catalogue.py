@@ -41,11 +41,18 @@ def import_command(
 
 
 @click.command()
+@click.argument("name", required=False)
 @JSON_OPTION
-def models(as_json: bool) -> None:
-    """List the shipped models."""
-    from mbx_deploy.pretrained import list_models, render_models
+def models(name: str | None, as_json: bool) -> None:
+    """List the shipped models, or print the model card of NAME: a shipped one, or a .tflite."""
+    from mbx_deploy.pretrained import describe_model, list_models, model_card, render_models
 
+    if name is not None:
+        if as_json:
+            print_json(describe_model(name))
+        else:
+            click.echo(model_card(name))
+        return
     found = list_models()
     if as_json:
         print_json(found)

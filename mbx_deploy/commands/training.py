@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mbx_deploy.commands.console import JSON_OPTION, print_json, say
+from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print_json, say
 
 
 @click.command()
@@ -50,7 +50,7 @@ def train(
 
 
 @click.command()
-@click.option("--from", "base", required=True, type=click.Path(path_type=Path), help="The checkpoint to begin from.")
+@click.option("--from", "base", required=True, type=click.Path(path_type=Path), help="The .pt or .nemo to begin from.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set that has the words.")
 @click.option("--words", required=True, help="The new words, with commas between them.")
 @click.option("--clips", type=click.IntRange(1), help="Recordings of a word at most. Default: all.")
@@ -95,6 +95,17 @@ def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path
 @click.option(
     "--qat-margin", default=0.3, show_default=True, help="Points on the validation list; a negative one: always."
 )
+@click.option("--card", is_flag=True, help="Measure a model card on the testing list; `models` prints it.")
+@click.option(
+    "--seed-run",
+    "seed_runs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Of the card: the .pt of the same configuration and another seed. Again for each.",
+)
+@click.option(
+    "--without-noise", type=click.Path(path_type=Path), help="Of the card: the .pt of a training without noise."
+)
 @click.option("--no-accuracy", is_flag=True, help="Don't measure the accuracy on the testing list.")
 @JSON_OPTION
 def export(
@@ -105,15 +116,20 @@ def export(
     qat: bool,
     qat_epochs: int,
     qat_margin: float,
+    card: bool,
+    seed_runs: tuple[Path, ...],
+    without_noise: Path | None,
     no_accuracy: bool,
     as_json: bool,
 ) -> None:
     """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file."""
-    from mbx_deploy.export import QatOptions, export_checkpoint
+    from mbx_deploy.export import CardRequest, QatOptions, export_checkpoint
 
     options = QatOptions(qat_epochs, qat_margin) if qat else None
-    accuracy = not no_accuracy
-    report = export_checkpoint(checkpoint, data, output, ranges=ranges, qat=options, measure_accuracy=accuracy)
+    request = CardRequest(seed_runs, without_noise) if card or seed_runs or without_noise else None
+    report = export_checkpoint(
+        checkpoint, data, output, ranges=ranges, qat=options, measure_accuracy=not no_accuracy, card=request
+    )
     if as_json:
         print_json(report.to_dict())
         return
@@ -130,17 +146,21 @@ def export(
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="The .pt that the model was exported from.")
 @click.option("--clips", default=64, show_default=True, type=click.IntRange(1), help="Of the validation list, at most.")
+@FORWARD_OPTION
 @JSON_OPTION
-def sqnr(model: str, data: Path, checkpoint: Path | None, clips: int, as_json: bool) -> None:
+def sqnr(model: str, data: Path, checkpoint: Path | None, clips: int, forward: str | None, as_json: bool) -> None:
     """Print the quantization error of each layer of MODEL in dB, and which layer is the worst.
+
+    MODEL: a .tflite, a .nemo, or a shipped model's name.
 
     "own dB" is what a layer alone adds, "total dB" what has gathered up to there. They are against the checkpoint's
     float weights; without --checkpoint against the dequantized int8 weights.
     """
     from mbx_deploy import sqnr as meter
-    from mbx_deploy.pretrained import resolve_model
+    from mbx_deploy.pretrained import artifact_of, resolve_model
 
-    report = meter.measure_model(resolve_model(model), data, checkpoint, clips)
+    path = artifact_of(resolve_model(model), forward, note)
+    report = meter.measure_model(path, data, checkpoint, clips)
     if as_json:
         print_json(report.to_dict())
         return

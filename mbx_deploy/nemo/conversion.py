@@ -13,40 +13,26 @@ import numpy as np
 
 from mbx_deploy import __version__
 from mbx_deploy.errors import InputError, ToolMissing
-from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.nemo.calibration import (
     Calibration,
     real_calibration,
     synthetic_calibration,
     synthetic_origin,
 )
+from mbx_deploy.nemo.imported import Imported
 from mbx_deploy.output import write_file
 from mbx_deploy.toolchain import cache_folder
 
 if TYPE_CHECKING:
     from mbx_deploy.nemo.description import NemoModel
     from mbx_deploy.nemo.masked import MaskedNetwork
+    from mbx_deploy.train.checkpoint import CheckpointInfo
     from mbx_deploy.train.jasper import JasperNet
 
 CONVERSION_VERSION = 1  # counted up where the same file would give another artifact
 _TOOLS = ("ai-edge-litert", "onnx", "onnx2tf", "tensorflow", "torch")
 
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A foreign model as one of ours. name: of its file. network: in evaluation mode. frontend: what feeds it.
-
-    provenance: where it comes from, as JSON. notes: what the user ought to know.
-    """
-
-    name: str
-    network: "JasperNet"
-    frontend: FrontendConfig
-    labels: tuple[str, ...]
-    provenance: dict[str, Any]
-    notes: tuple[str, ...]
 
 
 def require_import_extra() -> None:
@@ -113,11 +99,18 @@ def import_nemo(path: Path, forward: str | None = None, clip_ms: int | None = No
 
 
 def write_checkpoint(imported: Imported, output: Path) -> None:
-    """Write the model as a checkpoint (.pt) that train, finetune and export take."""
-    from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
+    """Write the model as a checkpoint (.pt) that finetune and export take."""
+    from mbx_deploy.train.checkpoint import save_checkpoint
+
+    save_checkpoint(output, *to_checkpoint(imported))
+
+
+def to_checkpoint(imported: Imported) -> "tuple[JasperNet, CheckpointInfo]":
+    """Return the model as load_checkpoint() gives one."""
+    from mbx_deploy.train.checkpoint import CheckpointInfo
 
     info = CheckpointInfo(imported.network.config, imported.frontend, imported.labels, imported.provenance)
-    save_checkpoint(output, imported.network, info)
+    return imported.network, info
 
 
 def calibrate_on(imported: Imported, data: Path | None) -> Calibration:

@@ -16,9 +16,9 @@ from torch import nn
 
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.frontend import FrontendConfig
-from mbx_deploy.nemo.conversion import Imported
 from mbx_deploy.nemo.description import CROP, describe_frontend
 from mbx_deploy.nemo.folding import LARGEST_ERROR
+from mbx_deploy.nemo.imported import Imported
 from mbx_deploy.nemo.onnx_graph import OnnxNetwork, SubBlock, read_network
 from mbx_deploy.nemo.preprocessor import CEILING, Preprocessor, clip_layout
 from mbx_deploy.train.jasper import JasperBlock, JasperConfig, JasperNet, build_jasper

@@ -1,5 +1,6 @@
 """Model files: the weights and what is needed to use them. Reading one executes nothing in it."""
 
+import hashlib
 import io
 import json
 import warnings
@@ -110,6 +111,14 @@ def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:
     except (InputError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"damaged checkpoint ({path}): {error}") from error
     return _restore(path, model_config, checkpoint["model"]), info
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return SHA-256 over the names and bytes of a network's weights: two trainings that gave the same are the same."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read_config(values: dict[str, Any]) -> NetworkConfig:

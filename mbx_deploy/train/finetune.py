@@ -138,11 +138,13 @@ def finetune(
 
 
 def load_base(path: Path) -> tuple[nn.Module, CheckpointInfo]:
-    """Return a checkpoint to begin from. Raises InputError for another kind of file."""
+    """Return a checkpoint, or a .nemo, to begin from. Raises InputError for another kind of file."""
     if path.suffix == ".tflite":
         raise InputError(f"a quantized model can't be trained on: got {path}", "give the checkpoint, a .pt")
     if path.suffix == ".nemo":
-        raise InputError(f"a .nemo can't be trained on as it is: got {path}", "first mbx-deploy import it to a .pt")
+        from mbx_deploy.nemo.conversion import import_nemo, to_checkpoint
+
+        return to_checkpoint(import_nemo(path))
     return load_checkpoint(path)
 
 

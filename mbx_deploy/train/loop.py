@@ -24,7 +24,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from mbx_deploy import __version__
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.host_frontend import HostFrontend
-from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, load_torch, save_checkpoint
+from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, load_torch, save_checkpoint, weights_digest
 from mbx_deploy.train.config import TrainConfig, load_train_config
 from mbx_deploy.train.dataset import SILENCE, Split, command_words, load_split
 from mbx_deploy.train.evaluation import Evaluation, clip_inputs, evaluate, speakers
@@ -236,10 +236,7 @@ def _load_teacher(config: TrainConfig) -> tuple[MatchboxNet | None, dict[str, An
         raise InputError(f"the teacher does not fit ({path}): need a MatchboxNet that mbx-deploy trained")
     if info.labels != config.labels or info.frontend != config.frontend:
         raise InputError(f"the teacher does not fit ({path}): its labels or its front end are not the configuration's")
-    digest = hashlib.sha256()
-    for name, value in sorted(teacher.state_dict().items()):
-        digest.update(name.encode() + value.numpy().tobytes())
-    return teacher, {"teacher_digest": digest.hexdigest(), "teacher": info.provenance}
+    return teacher, {"teacher_digest": weights_digest(teacher), "teacher": info.provenance}
 
 
 def _data_digest(*splits: Split) -> str:

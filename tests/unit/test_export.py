@@ -1,5 +1,6 @@
 """From a checkpoint to the artifact: the conversion, its checks, and what is refused."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.export import (
     Agreement,
     Bounds,
+    CardRequest,
     QatOptions,
     check_agreement,
     compare,
@@ -29,6 +31,7 @@ from mbx_deploy.export import (
 from mbx_deploy.float_network import read_float_network
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.pretrained import model_card
 from mbx_deploy.quantize import (
     Conversion,
     check_graph,
@@ -42,7 +45,7 @@ from mbx_deploy.recognizer import parse_recognizer
 from mbx_deploy.requantization import set_ranges
 from mbx_deploy.session import ITEM_FEATURES, TRACE_LAYERS, Item
 from mbx_deploy.tflite_reader import parse_tflite
-from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
+from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint, weights_digest
 from mbx_deploy.train.dataset import list_utterances
 from mbx_deploy.train.model import MatchboxNet, MatchboxNetConfig, build_matchboxnet
 from mbx_deploy.train.qat import fine_tune
@@ -352,7 +355,19 @@ def test_no_net_is_needed_where_the_converter_would_fetch_a_picture(
 @pytest.mark.slow
 def test_export_writes_an_artifact_that_says_what_it_is(checkpoint: Path, data_root: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "model.tflite"
-    report = export_checkpoint(checkpoint, data_root, output, calibration_clips=24, check_clips=12, bounds=LOOSE)
+    other = tmp_path / "other.pt"
+    module, info = load_checkpoint(checkpoint)
+    provenance = {"training": {"seed": 2}, "splits": {"training": {"clips": 18, "speakers": 6}}, "data_source": "tones"}
+    with torch.no_grad():
+        module.decoder.bias[LABELS.index("left")] = 100.0  # hears "left" in everything
+    save_checkpoint(other, module, dataclasses.replace(info, provenance=provenance))
+    report = export_checkpoint(
+        *(checkpoint, data_root, output),
+        calibration_clips=24,
+        check_clips=12,
+        bounds=LOOSE,
+        card=CardRequest((other,), other),
+    )
     data = output.read_bytes()
     assert report.ops == OPS
     assert report.size_bytes == len(data)
@@ -364,12 +379,33 @@ def test_export_writes_an_artifact_that_says_what_it_is(checkpoint: Path, data_r
     assert metadata["labels"] == list(LABELS)
     assert FrontendConfig.from_dict(metadata["frontend"]) == FRONTEND
     assert metadata["frontend_digest"] == FRONTEND.digest()
-    assert metadata["training"] == {"epochs": 0}
+    assert metadata["training"] == {"epochs": 0, "weights_digest": weights_digest(load_checkpoint(checkpoint)[0])}
     assert metadata["accuracy"]["split"] == "testing"
     assert metadata["accuracy"]["command_clips"] == 6
     assert metadata["export"]["calibration"] == {"split": "training", "clips": 24, "seed": 0}
     assert str(tmp_path).encode() not in data
     assert io_quantization(data) == (report.input, report.logits)
+    check_card(metadata["card"], report)
+    text = model_card(str(output))
+    assert "testing: 12 clips" in text and "-10 dB" in text and "trained without noise" in text
+
+
+def check_card(card: dict[str, Any], report: export.ExportReport) -> None:
+    assert card == report.card and report.accuracy is not None
+    for kind, commands, balanced in (
+        ("float", report.accuracy.commands_float, report.accuracy.balanced_float),
+        ("int8", report.accuracy.commands_int8, report.accuracy.balanced_int8),
+    ):
+        assert card[kind]["command_accuracy"] == pytest.approx(commands, abs=1e-4)
+        assert card[kind]["balanced_accuracy"] == pytest.approx(balanced, abs=1e-4)
+        assert np.array(card[kind]["confusion"]).sum() == card["clips"] == report.accuracy.clips
+        assert [row["snr_db"] for row in card[kind]["noise"]] == [None, 20.0, 10.0, 5.0, 0.0, -5.0, -10.0]
+    # The other seed's model says "left" always: half of the words are right, in any noise.
+    least, mean = (card["seeds"]["command_accuracy"][key] for key in ("least", "mean"))
+    assert card["seeds"]["seeds"] == [None, 2] and least <= 0.5
+    assert mean == pytest.approx((0.5 + card["float"]["command_accuracy"]) / 2, abs=1e-4)
+    assert {row["command_accuracy"] for row in card["without_noise_training"]["noise"]} == {0.5}
+    assert any("taken for a command word" in line for line in card["limits"])
 
 
 @pytest.mark.slow

@@ -125,3 +125,10 @@ def test_too_few_recordings(base: tuple[torch.nn.Module, CheckpointInfo], data_r
     with pytest.raises(InputError, match="quantized model can't be trained on"):
         load_base(tmp_path / "m.tflite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_nemo_file_is_begun_from_as_it_is(shared_nemo: Path) -> None:
+    network, info = load_base(shared_nemo / "matchboxnet_3x1x64_8w_nemo221.nemo")
+    assert info.labels == ("down", "go", "left", "no", "right", "stop", "up", "yes")
+    shape = (2, info.frontend.num_coefficients, 1, info.frontend.num_frames)
+    assert network(torch.zeros(shape)).shape == (2, 8)
