@@ -45,6 +45,7 @@ PACKAGES = {
     ),
     "verify": ("tflite-micro",),
     "flash": ("pyocd",),
+    "notebook": ("ipykernel", "matplotlib", "nbclient"),
 }
 NEEDED_FOR = {
     "": "every command",
@@ -52,6 +53,7 @@ NEEDED_FOR = {
     "export": "export",
     "verify": "the tflm engine",
     "flash": "writing to a board",
+    "notebook": "the notebook in examples/",
 }
 
 
