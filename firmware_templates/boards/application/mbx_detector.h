@@ -14,6 +14,8 @@ typedef struct {
     uint32_t agreeing;      /* windows in a row that said last */
     uint32_t quiet;         /* samples until the next word may count */
     uint16_t last;
+    uint8_t counted; /* the word that these windows agree on */
+    uint8_t started; /* there was a decision before */
 } mbx_detector;
 
 void mbx_detector_init(mbx_detector *self, const uint8_t *is_word);
