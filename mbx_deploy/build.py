@@ -7,15 +7,17 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mbx_deploy.budgets import NO_BUDGETS, Budgets
-from mbx_deploy.codegen import generate_project, make_manifest
+from mbx_deploy.codegen import generate_project, make_manifest, session_main
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.flash_image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.kernels import PORTABLE
+from mbx_deploy.layouts import CMAKE, LAYOUTS
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
 from mbx_deploy.output import cannot_write, check_folder, write_folder
 from mbx_deploy.pretrained import artifact_of
@@ -44,12 +46,14 @@ class BuildReport:
     elf: Path | None
     missing_tools: tuple[str, ...]
     memory: dict[str, Any]
+    layout: str = CMAKE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON takes it."""
         return {
             "folder": str(self.folder),
             "target": self.target,
+            "layout": self.layout,
             "elf": str(self.elf) if self.elf else None,
             "missing_tools": list(self.missing_tools),
             "memory": self.memory,
@@ -65,26 +69,34 @@ def build(
     progress: Progress = lambda line: None,
     forward: str | None = None,
     budgets: Budgets = NO_BUDGETS,
+    layout: str = CMAKE,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
 
     model: a .tflite, or a .nemo, which is converted; forward: which of NeMo's forward passes that is taken for.
-    folder: made, or replaced if it is an earlier build. stride_ms: between the windows of continuous audio. Where the
-    target's compiler or CMake is missing the C project is written all the same, unless there are budgets to keep.
-    Raises InputError for a bad model, a target that it does not fit, or a folder that can't be written; CheckFailed
-    where a budget is exceeded. The folder stays as it was then.
+    folder: made, or replaced if it is an earlier build. stride_ms: between the windows of continuous audio. layout: of
+    layouts.NAMES; only CMake's is compiled here. Where the target's compiler or CMake is missing the C project is
+    written all the same, unless there are budgets to keep.
+    Raises InputError for a bad model, a target that it does not fit, a layout that budgets can't be measured of, or a
+    folder that can't be written; CheckFailed where a budget is exceeded. The folder stays as it was then.
     """
     check_folder(folder)
     if budgets != NO_BUDGETS:
+        if layout != CMAKE:
+            raise InputError(f"no budgets for the layout {layout}: it is compiled by its own tools", "build for cmake")
         need_compiler(target)
     recognizer = load_recognizer(artifact_of(model, forward, progress))
+    if layout in LAYOUTS and LAYOUTS[layout].portable and target.kernels != PORTABLE:
+        progress(f"the layout {layout} is for other cores than Arm's: it takes the portable kernels")
+        target = replace(target, kernels=PORTABLE)
     check_fit(recognizer, target)
     stride_frames = stride_in_frames(recognizer.config, stride_ms)
-    files = generate_project(recognizer, target, prefix, stride_frames)
+    files = generate_project(recognizer, target, prefix, stride_frames, layout)
     progress(f"generated {len(files)} files for {target.name}")
-    missing = missing_tools(target)
+    missing = missing_tools(target) if layout == CMAKE else []
     compiled = None
-    if not missing:
+    compiles = layout == CMAKE and not missing
+    if compiles:
         progress("compiling")
         binaries, compiled = _compile(files, target)
         _check_compiled(compiled, target)
@@ -92,11 +104,11 @@ def build(
     report = memory_report(recognizer, target, compiled)
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
     files["memory_report.txt"] = render_report(report)
-    if not missing:
+    if compiles:
         files |= binaries
-    files["manifest.json"] = make_manifest(files, recognizer, target, prefix, stride_frames)
+    files["manifest.json"] = make_manifest(files, recognizer, target, prefix, stride_frames, layout)
     write_folder(folder, files)
-    return BuildReport(folder, target.name, None if missing else folder / ELF_NAME, tuple(missing), report)
+    return BuildReport(folder, target.name, folder / ELF_NAME if compiles else None, tuple(missing), report, layout)
 
 
 def stride_in_frames(config: FrontendConfig, stride_ms: int | None) -> int:
@@ -185,11 +197,17 @@ class Build:
     target: Target
     stride_frames: int
     files: dict[str, str | bytes]
+    layout: str = CMAKE
 
     @property
     def elf(self) -> Path:
         """The firmware. Raises InputError where the build has none."""
         path = self.folder / ELF_NAME
+        if self.layout != CMAKE:
+            what = (
+                f"the build holds no firmware ({self.folder}): its layout, {self.layout}, is compiled by its own tools"
+            )
+            raise InputError(what, "build it again without --layout")
         if not path.is_file():
             raise InputError(
                 f"the build holds no firmware ({self.folder}): it was made without a compiler",
@@ -210,6 +228,9 @@ def load_build(folder: Path) -> Build:
         inside = [name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
         files: dict[str, str | bytes] = {name: (folder / name).read_text() for name in inside}
         data = (folder / "model.tflite").read_bytes()
+        layout = str(manifest.get("layout", CMAKE))
+        if layout != CMAKE:  # its examples have a main() of their own
+            files["board/main.c"] = session_main(str(manifest["prefix"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
-    return Build(folder, parse_recognizer(data, str(folder / "model.tflite")), target, stride, files)
+    return Build(folder, parse_recognizer(data, str(folder / "model.tflite")), target, stride, files, layout)

@@ -20,7 +20,8 @@ from mbx_deploy.program import (
     is_depthwise_line,
 )
 
-KERNEL_SETS = ("portable", "dsp")
+PORTABLE = "portable"
+KERNEL_SETS = (PORTABLE, "dsp")
 
 DSP_GROUP_INPUTS = 16
 DSP_POSITIONS = 4

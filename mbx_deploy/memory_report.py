@@ -136,7 +136,7 @@ def render_report(report: dict[str, Any]) -> str:
         ]
     lines += [f"  {name:<28}{value:>10,}" for name, value in rows]
     if not compiled:
-        lines += ["", "No compiler was found: sizes of code and stack are not known."]
+        lines += ["", "Not compiled here: sizes of code and stack are not known."]
     peak = report["arena"]["peak"]
     lines += ["", f"The arena's peak: {peak['bytes']:,} at {peak['call']}. What lies where, during which calls:", ""]
     lines += [f"  {'offset':>8}{'bytes':>8}  {'calls':<9} activation"]

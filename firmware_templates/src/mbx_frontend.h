@@ -15,6 +15,10 @@
 #define MBX_PREEMPHASIS_FRACTION_BITS 30
 #define MBX_EMPHASIZED_SHIFT 14
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Tables and sizes; const, in flash. */
 typedef struct {
     uint16_t window_length;          /* samples under the window, at most n_fft */
@@ -87,5 +91,9 @@ void mbx_frame_coefficients(const mbx_frontend *frontend, const int16_t *samples
 /* round(coefficient / scale) + zero_point, limited to int8; multiplier / 2^shift is 2^-16 / scale. */
 void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, int count, int32_t multiplier, int shift,
                            int32_t zero_point);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

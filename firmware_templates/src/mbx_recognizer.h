@@ -23,6 +23,10 @@
 #define MBX_ALIGNED
 #endif
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum {
     MBX_OK = 0,
     MBX_WINDOW_READY,   /* a window of features is complete: call run */
@@ -114,5 +118,9 @@ static inline void mbx_observe_layer(mbx_observer observe, void *context, int la
         observe(context, MBX_STAGE_LAYERS + layer, data, bytes);
     }
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

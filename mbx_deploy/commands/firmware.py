@@ -29,6 +29,13 @@ from mbx_deploy.commands.console import (
 @click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
 @MAX_FLASH_OPTION
 @MAX_RAM_OPTION
+@click.option(
+    "--layout",
+    type=click.Choice(["cmake", "arduino", "zephyr", "platformio", "esp-idf"]),
+    default="cmake",
+    show_default=True,
+    help="As whose project the sources are arranged; only CMake's is compiled here.",
+)
 @FORWARD_OPTION
 @JSON_OPTION
 def build(
@@ -39,6 +46,7 @@ def build(
     stride_ms: int | None,
     max_flash: int | None,
     max_ram: int | None,
+    layout: str,
     forward: str | None,
     as_json: bool,
 ) -> None:
@@ -54,16 +62,20 @@ def build(
 
     chosen = find_target(target)
     path = resolve_model(model)
-    folder, budgets = output or Path("build") / chosen.name, Budgets(max_flash, max_ram)
-    report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets)
+    name = chosen.name if layout == "cmake" else f"{chosen.name}-{layout}"
+    folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram)
+    report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets, layout)
     if as_json:
         print_json(report.to_dict())
         return
     click.echo(render_report(report.memory))
     if report.elf:
         click.echo(f"firmware: {report.elf}")
-        if chosen.machine or chosen.toolchain == "host":
+        if chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
             click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
+    elif layout != "cmake":
+        click.echo(f"project:  {report.folder}")
+        click.echo(f"next:     {report.folder / 'README.md'} tells how {layout} takes it")
     else:
         click.echo(f"project:  {report.folder}")
         click.echo(

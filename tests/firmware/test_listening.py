@@ -134,4 +134,4 @@ def test_a_core_that_falls_behind_passes_windows_over_and_loses_no_audio(
 
 def test_overruns_are_counted_and_told(board: ListeningBoard, words: np.ndarray) -> None:
     heard = board.listen(words, 150)  # a second and a half: the queue takes 102 blocks of it
-    assert [line for line in heard["log"] if line.startswith("overruns")][0] == "overruns 48"
+    assert next(line for line in heard["log"] if line.startswith("overruns")) == "overruns 48"

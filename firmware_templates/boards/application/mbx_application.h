@@ -7,7 +7,7 @@
 typedef struct {
     mbx_recognizer *recognizer; /* set up */
     const char *(*label)(uint16_t label);
-    const uint8_t *is_word; /* a label each; 0 for silence and unknown words */
+    int (*is_word)(uint16_t label); /* 0 for silence and unknown words */
 } mbx_application;
 
 /* Returns only where the recogniser refuses to work. */

@@ -1,6 +1,6 @@
 #include "mbx_detector.h"
 
-void mbx_detector_init(mbx_detector *self, const uint8_t *is_word)
+void mbx_detector_init(mbx_detector *self, int (*is_word)(uint16_t label))
 {
     self->is_word = is_word;
     self->agreeing = 0;
@@ -15,7 +15,7 @@ int mbx_detector_decide(mbx_detector *self, const mbx_result *result, uint32_t s
     const int late = self->started && samples >= MBX_DETECTOR_LATE_SAMPLES;
     self->started = 1;
     self->quiet -= samples < self->quiet ? samples : self->quiet;
-    if (!self->is_word[result->label] || result->score_q15 < MBX_DETECTOR_MIN_SCORE_Q15) {
+    if (!self->is_word(result->label) || result->score_q15 < MBX_DETECTOR_MIN_SCORE_Q15) {
         self->agreeing = 0;
         return 0;
     }

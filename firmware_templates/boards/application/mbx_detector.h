@@ -10,7 +10,7 @@
 #define MBX_DETECTOR_QUIET_SAMPLES 16000u   /* after a word: its end, alone in a window, may sound like another one */
 
 typedef struct {
-    const uint8_t *is_word; /* a label each; 0 for silence and unknown words */
+    int (*is_word)(uint16_t label); /* 0 for silence and unknown words */
     uint32_t agreeing;      /* windows in a row that said last */
     uint32_t quiet;         /* samples until the next word may count */
     uint16_t last;
@@ -18,7 +18,7 @@ typedef struct {
     uint8_t started; /* there was a decision before */
 } mbx_detector;
 
-void mbx_detector_init(mbx_detector *self, const uint8_t *is_word);
+void mbx_detector_init(mbx_detector *self, int (*is_word)(uint16_t label));
 
 /* samples: that came since the call before. Returns 1 where the result's label counts as said now. */
 int mbx_detector_decide(mbx_detector *self, const mbx_result *result, uint32_t samples);
