@@ -37,7 +37,7 @@ from mbx_deploy.pretrained import artifact_of, resolve_model
 from mbx_deploy.recognizer import Recognizer, load_recognizer
 from mbx_deploy.session import ITEM_CLIP, Item
 from mbx_deploy.target import find_target
-from mbx_deploy.train.dataset import SAMPLE_RATE_HZ, Split, load_known
+from mbx_deploy.train.dataset import SAMPLE_RATE_HZ, Split, load_known, spread
 
 ENGINES = ("float", "sim", "c", "tflm", "firmware")
 FAST_ENGINES = ("c", "float")
@@ -103,10 +103,10 @@ def evaluate_model(
     """
     with tempfile.TemporaryDirectory(prefix="mbx-evaluate-") as scratch:
         subject = open_subject(model, options.engine, options.target, options.forward, note, Path(scratch))
-        split = load_known(data, options.split, subject.labels, subject.config.clip_samples)
+        split = load_known(data, options.split, subject.labels, subject.config.clip_samples, limit=options.clips)
         absent = [label for label in split.labels if not len(split.indices_of(label))]
         if absent:
-            note(f"{data}: no {options.split} clips of {', '.join(absent)}")
+            note(f"{data}: of the {len(split)} {options.split} clips none is of {', '.join(absent)}")
         snrs_db = options.snrs_db
         if snrs_db is None:
             snrs_db = NOISE_SNRS_DB if split.noise else ()
@@ -120,7 +120,7 @@ def evaluate_model(
         noisy = options.noisy
         if noisy is None and subject.engine not in FAST_ENGINES:
             noisy = SLOW_ENGINE_NOISY_CLIPS
-        report = evaluate(subject, pick_clips(split, options.clips), snrs_db, noisy, progress)
+        report = evaluate(subject, split, snrs_db, noisy, progress)
         return {**report, "data": str(data), "split": options.split}
 
 
@@ -221,7 +221,7 @@ def run_clips(subject: Subject, clips: np.ndarray, progress: Progress = lambda d
 
     An interruption ends it after the clips that are being run.
     """
-    step = _AT_ONCE[subject.engine]
+    step = max(1, min(_AT_ONCE[subject.engine], -(-len(clips) // subject.workers)))
     parts = [clips[start : start + step] for start in range(0, len(clips), step)]
     found: list[np.ndarray] = []
     pool = ThreadPoolExecutor(subject.workers)
@@ -240,13 +240,9 @@ def pick_clips(split: Split, count: int | None) -> Split:
     """Return at most count clips of a split, evenly spread over it, so that every class keeps its share."""
     if count is None or count >= len(split):
         return split
-    chosen = _spread(count, len(split))
+    chosen = spread(count, len(split))
     names = tuple(split.names[number] for number in chosen)
     return replace(split, samples=split.samples[chosen], classes=split.classes[chosen], names=names)
-
-
-def _spread(count: int, of: int) -> np.ndarray:
-    return np.arange(count) * of // count
 
 
 def evaluate(
@@ -269,7 +265,7 @@ def evaluate(
     start = time.perf_counter()
     logits = run_clips(subject, split.samples, lambda done, of: progress(done, total))
     seconds = time.perf_counter() - start
-    clean = logits if part is split else logits[_spread(len(part), len(split))]
+    clean = logits if part is split else logits[spread(len(part), len(split))]
     rows = [_noise_row(None, clean, part)]
     for snr_db in snrs_db:
         before = len(split) + (len(rows) - 1) * len(part)

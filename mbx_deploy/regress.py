@@ -240,8 +240,7 @@ def _load(request: Request, old: Baseline | None, recognizer: Recognizer, where:
     kept = old.data if old else None
     split_name = request.split or (kept.split if kept else DEFAULT_SPLIT)
     limit = request.clips or (kept.limit if kept else None)
-    clips = load_known(where, split_name, recognizer.labels, recognizer.config.clip_samples)
-    clips = pick_clips(clips, limit)
+    clips = load_known(where, split_name, recognizer.labels, recognizer.config.clip_samples, limit=limit)
     folder = os.path.relpath(where.resolve(), request.baseline.resolve().parent)
     found = Recordings(folder, split_name, limit, len(clips), clips_digest(clips.names, clips.samples))
     if not request.update and kept is not None and kept.digest != found.digest:

@@ -47,6 +47,7 @@ __all__ = [
     "load_split",
     "noise_clip",
     "silence_clips",
+    "spread",
 ]
 
 LABELS = find_protocol("kws10").labels
@@ -149,13 +150,18 @@ def load_speech_commands(
 
 
 def load_known(
-    root: Path, split: str, labels: Sequence[str], clip_samples: int = CLIP_SAMPLES, progress: bool = True
+    root: Path,
+    split: str,
+    labels: Sequence[str],
+    clip_samples: int = CLIP_SAMPLES,
+    progress: bool = True,
+    limit: int | None = None,
 ) -> Split:
     """Return what a finished model can be measured on: a split's clips, or with "all" every clip, and silence.
 
     As load_split(), but a word of the labels may be without recordings; its class is empty then. With "all", noise and
-    silence are cut from all of the background noise. Raises InputError for data that is missing or unreadable, or
-    that has recordings of none of the words.
+    silence are cut from all of the background noise. limit: clips at most, as spread() picks them; others are not read.
+    Raises InputError for data that is missing or unreadable, or that has recordings of none of the words.
     """
     root, parts = Path(root), SPLITS if split == ALL else (split,)
     if not set(parts) <= set(SPLITS):
@@ -176,7 +182,12 @@ def load_known(
         )
     noise = tuple(recording for part in parts for recording in load_noise(root, part))
     seed = _SILENCE_SEEDS["testing" if split == ALL else split]
-    return _load_clips(chosen, labels, clip_samples, f"loading {split}" if progress else None, noise, seed)
+    return _load_clips(chosen, labels, clip_samples, f"loading {split}" if progress else None, noise, seed, limit)
+
+
+def spread(count: int, of: int) -> np.ndarray:
+    """Return the numbers of at most count of so many clips, evenly spread, so that classes keep their shares."""
+    return np.arange(of) if count >= of else np.arange(count) * of // count
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
@@ -272,20 +283,29 @@ def _load_clips(
     what: str | None,
     noise: tuple[np.ndarray, ...],
     silence_seed: int | None,
+    limit: int | None = None,
 ) -> Split:
-    """Return a split of utterances that have a class. silence_seed: of the silence clips; without it there are none."""
+    """Return a split of utterances that have a class. silence_seed: of the silence clips; without it there are none.
+    limit: clips at most, silence among them.
+    """
     index = {label: number for number, label in enumerate(labels)}
     found = [class_of(utterance.label, labels) for utterance in utterances]
-    classes = [index[label] for label in found if label is not None]
-    samples = _read_clips(utterances, clip_samples, what)
-    names = [utterance.name for utterance in utterances]
+    silence = 0
     if SILENCE in labels and SILENCE not in found and silence_seed is not None:
         words = command_words(labels)
-        count = round(sum(utterance.label in words for utterance in utterances) / max(len(words), 1))
-        rng = np.random.default_rng(silence_seed)
-        samples = np.concatenate([samples, silence_clips(noise, count, rng, clip_samples)])
-        names += [f"{SILENCE}/{number:04d}" for number in range(count)]
-        classes += [index[SILENCE]] * count
+        silence = round(sum(utterance.label in words for utterance in utterances) / max(len(words), 1))
+    total = len(utterances) + silence
+    kept = spread(total if limit is None else limit, total)
+    spoken = [int(number) for number in kept if number < len(utterances)]
+    samples = _read_clips([utterances[number] for number in spoken], clip_samples, what)
+    names = [utterances[number].name for number in spoken]
+    classes = [index[label] for label in (found[number] for number in spoken) if label is not None]
+    if silence:
+        quiet = silence_clips(noise, silence, np.random.default_rng(silence_seed), clip_samples)
+        chosen = kept[len(spoken) :] - len(utterances)
+        samples = np.concatenate([samples, quiet[chosen]])
+        names += [f"{SILENCE}/{number:04d}" for number in chosen]
+        classes += [index[SILENCE]] * len(chosen)
     return Split(tuple(labels), samples, np.array(classes, dtype=np.int64), tuple(names), noise)
 
 
