@@ -16,6 +16,7 @@ from mbx_deploy.codegen import generate_project, make_manifest, session_main
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.flash_image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.instructions import count_inference
 from mbx_deploy.kernels import PORTABLE
 from mbx_deploy.layouts import CMAKE, LAYOUTS
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
@@ -100,7 +101,7 @@ def build(
         progress("compiling")
         binaries, compiled = _compile(files, target)
         _check_compiled(compiled, target)
-        budgets.check({name: compiled[name] for name in ("flash_bytes", "ram_bytes")}, target.name)
+        _check_budgets(budgets, recognizer, target, binaries, compiled)
     report = memory_report(recognizer, target, compiled)
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
     files["memory_report.txt"] = render_report(report)
@@ -173,6 +174,8 @@ def _compile(files: dict[str, str | bytes], target: Target) -> tuple[dict[str, s
 def _images(elf: bytes, target: Target) -> dict[str, str | bytes]:
     """Return the files that the target's tools write to its flash, by name."""
     makers: dict[str, Callable[[FlashImage], str | bytes]] = {"bin": to_bin, "hex": to_hex, "uf2": to_uf2}
+    if not target.images:  # a program for this machine is no image of a flash
+        return {}
     image = read_flash_image(elf)
     return {f"firmware.{kind}": makers[kind](image) for kind in target.images}
 
@@ -186,6 +189,21 @@ def _check_compiled(compiled: dict[str, int], target: Target) -> None:
             f"the firmware does not fit the stack of {target.name}: need {need:,} bytes, have {have:,}",
             "raise stack_bytes in the target's file",
         )
+
+
+def _check_budgets(
+    budgets: Budgets,
+    recognizer: Recognizer,
+    target: Target,
+    binaries: dict[str, str | bytes],
+    compiled: dict[str, int],
+) -> None:
+    needs: dict[str, int | None] = {name: compiled[name] for name in ("flash_bytes", "ram_bytes")}
+    if budgets.instructions is not None:
+        with tempfile.TemporaryDirectory(prefix="mbx-build-") as folder:
+            write_folder(Path(folder) / "build", binaries)
+            needs["instructions"] = count_inference(recognizer, Path(folder) / "build" / ELF_NAME, target)
+    budgets.check(needs, target.name)
 
 
 @dataclass(frozen=True)

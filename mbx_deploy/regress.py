@@ -18,11 +18,12 @@ import numpy as np
 
 from mbx_deploy.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
 from mbx_deploy.budgets import NO_BUDGETS, Budgets
-from mbx_deploy.build import Build, build, load_build, missing_tools
+from mbx_deploy.build import ELF_NAME, Build, build, load_build, missing_tools
 from mbx_deploy.engines import FirmwareEngine, HostEngine, ProgramEngine
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.evaluate import Subject, open_float, pick_clips, run_clips, score
 from mbx_deploy.fingerprint import Fingerprint, changed, clips_digest, constants, fingerprint, synthetic_items
+from mbx_deploy.instructions import can_count, count_inference
 from mbx_deploy.output import check_file
 from mbx_deploy.pretrained import artifact_of, resolve_model
 from mbx_deploy.recognizer import Recognizer, load_recognizer
@@ -279,23 +280,34 @@ def _accuracy(
 
 
 def _needs(built: Build) -> dict[str, float | None]:
-    """Return what the build's firmware needs, as it was measured when it was built."""
+    """Return what the build's firmware needs: sizes measured when it was built, instructions counted now."""
     try:
         compiled = json.loads((built.folder / "memory_report.json").read_text())["compiled"] or {}
-        return {
+        needs: dict[str, float | None] = {
             name: None if compiled.get(name) is None else int(compiled[name]) for name in ("flash_bytes", "ram_bytes")
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"the build is damaged ({built.folder}, memory_report.json): {error}", "build it again"
         ) from None
+    if can_count(built.target) and _has_program(built):
+        needs["instructions"] = count_inference(built.recognizer, built.elf, built.target)
+    return needs
+
+
+def _has_program(built: Build) -> bool:
+    """Return whether a build was compiled: it may have been made without a compiler, or for other tools."""
+    return (built.folder / ELF_NAME).is_file()
 
 
 def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, Fingerprint]:
     """Return the digests of the program itself, or nothing where it can't run here."""
+    if not _has_program(built):
+        note(f"the firmware was not run: {built.folder} holds none")
+        return {}
     if built.target.toolchain == "host":
         engine: ProgramEngine | FirmwareEngine = ProgramEngine(built.recognizer, built.elf)
-    elif built.target.machine is None or find_tool("qemu-system-arm") is None:
+    elif (built.target.machine or built.target.emulated_as) is None or find_tool("qemu-system-arm") is None:
         note(f"the firmware was not run: no emulator for {built.target.name} here")
         return {}
     else:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from mbx_deploy.commands.console import FORWARD_OPTION, MAX_FLASH_OPTION, MAX_RAM_OPTION, Progress, note
+from mbx_deploy.commands.console import (
+    FORWARD_OPTION,
+    MAX_FLASH_OPTION,
+    MAX_INSTRUCTIONS_OPTION,
+    MAX_RAM_OPTION,
+    Progress,
+    note,
+)
 
 MEASURED_ENGINES = click.Choice(["float", "sim", "c", "tflm", "firmware"])
 POINTS = click.FloatRange(0.0, 100.0)
@@ -96,6 +103,7 @@ def evaluate(
 @click.option("--float-margin", type=POINTS, help="Points that int8 may stray from float. Of a new baseline 1.")
 @MAX_FLASH_OPTION
 @MAX_RAM_OPTION
+@MAX_INSTRUCTIONS_OPTION
 @click.option("--target", help="With --update: what the model is built for. Of a new baseline cortex-m4.")
 @click.option("--split", type=SPLIT_CHOICES, help="With --update: which of the data's clips. Of a new one testing.")
 @click.option("--clips", type=click.IntRange(1), help="With --update: clips at most, evenly spread. Of a new one all.")
@@ -112,13 +120,14 @@ def regress(
     float_margin: float | None,
     max_flash: int | None,
     max_ram: int | None,
+    max_instructions: int | None,
     target: str | None,
     split: str | None,
     clips: int | None,
     forward: str | None,
     json_path: Path | None,
 ) -> None:
-    """Compare a model with its baseline: bytes, accuracy, float, flash, RAM; exit 1 where it fell behind.
+    """Compare a model with its baseline: bytes, accuracy, float, flash, RAM, instructions; exit 1 where it fell behind.
 
     MODEL: a .tflite, a .nemo or a shipped model's name. BUILD: a folder that `build` wrote, its own C is run.
     """
@@ -138,7 +147,7 @@ def regress(
         clips=clips,
         accuracy_margin=None if margin is None else margin / 100.0,
         float_margin=None if float_margin is None else float_margin / 100.0,
-        budgets=Budgets(max_flash, max_ram),
+        budgets=Budgets(max_flash, max_ram, max_instructions),
         allow_changed_bytes=allow_changed_bytes,
         skip_accuracy=skip_accuracy,
         forward=forward,

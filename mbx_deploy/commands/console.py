@@ -42,6 +42,9 @@ MAX_FLASH_OPTION = click.option(
 MAX_RAM_OPTION = click.option(
     "--max-ram", type=BudgetType("bytes"), help="Budget: .data and .bss of the firmware, without the stack."
 )
+MAX_INSTRUCTIONS_OPTION = click.option(
+    "--max-instructions", type=BudgetType("count"), help="Budget: instructions of an inference in QEMU, say 9M."
+)
 
 
 def print_answers(answers: list[dict[str, Any]], as_json: bool) -> None:

@@ -12,6 +12,7 @@ from mbx_deploy.commands.console import (
     FORWARD_OPTION,
     JSON_OPTION,
     MAX_FLASH_OPTION,
+    MAX_INSTRUCTIONS_OPTION,
     MAX_RAM_OPTION,
     Progress,
     note,
@@ -29,6 +30,7 @@ from mbx_deploy.commands.console import (
 @click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
 @MAX_FLASH_OPTION
 @MAX_RAM_OPTION
+@MAX_INSTRUCTIONS_OPTION
 @click.option(
     "--layout",
     type=click.Choice(["cmake", "arduino", "zephyr", "platformio", "esp-idf"]),
@@ -46,6 +48,7 @@ def build(
     stride_ms: int | None,
     max_flash: int | None,
     max_ram: int | None,
+    max_instructions: int | None,
     layout: str,
     forward: str | None,
     as_json: bool,
@@ -63,7 +66,7 @@ def build(
     chosen = find_target(target)
     path = resolve_model(model)
     name = chosen.name if layout == "cmake" else f"{chosen.name}-{layout}"
-    folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram)
+    folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram, max_instructions)
     report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets, layout)
     if as_json:
         print_json(report.to_dict())

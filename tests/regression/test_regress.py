@@ -15,7 +15,9 @@ from mbx_deploy import frontend, recognizer
 from mbx_deploy.build import Build, load_build
 from mbx_deploy.cli import cli
 from mbx_deploy.frontend import FrontendConfig, FrontendTables
+from mbx_deploy.instructions import count_inference
 from mbx_deploy.pretrained import shipped_model_path
+from mbx_deploy.program import multiply_accumulates
 from mbx_deploy.recognizer import Recognizer
 
 pytestmark = pytest.mark.timeout(300)
@@ -41,7 +43,9 @@ def test_the_same_model_is_no_regression(baseline: Path, m4_build: Build, tmp_pa
         assert result.exit_code == 0, result.output
         told = json.loads((tmp_path / "r.json").read_text())
         assert told["passed"] and all(check["passed"] for check in told["checks"])
-        assert {"bytes", "firmware", "accuracy, all clips", "flash", "RAM"} <= {c["name"] for c in told["checks"]}
+        assert {"bytes", "firmware", "accuracy, all clips", "flash", "RAM", "instructions per inference"} <= {
+            c["name"] for c in told["checks"]
+        }
     assert baseline.read_bytes() == before
 
 
@@ -148,9 +152,28 @@ def test_budgets_are_kept_by_build_and_by_regress(baseline: Path, tmp_path: Path
     before = (folder / "manifest.json").read_bytes()
     assert CliRunner().invoke(cli, [*arguments, "--max-ram", "1K"]).exit_code == 1
     assert (folder / "manifest.json").read_bytes() == before  # the earlier build stays
+    result = CliRunner().invoke(cli, [*arguments[:-1], "1M", "--max-instructions", "1M"])
+    assert result.exit_code == 1 and "instructions per inference (--max-instructions): got " in result.stderr
+    assert (folder / "manifest.json").read_bytes() == before
 
     result = regress(folder, baseline, "--skip-accuracy", "--max-ram", "1K")
     assert result.exit_code == 1 and "REGRESSED: RAM" in result.stdout
+    result = regress(folder, baseline, "--skip-accuracy", "--max-instructions", "1M")
+    assert result.exit_code == 1 and "REGRESSED: instructions per inference" in result.stdout
+
+
+def test_instructions_are_exact(m4_build: Build) -> None:
+    counts = {count_inference(m4_build.recognizer, m4_build.elf, m4_build.target) for _ in range(2)}
+    (count,) = counts
+    # Two multiply-accumulates an instruction at best, and they are nearly all there is to do.
+    macs = multiply_accumulates(m4_build.recognizer.program)
+    assert macs / 2 < count < 1.5 * macs
+
+
+def test_a_target_without_an_emulator_has_no_count(tmp_path: Path) -> None:
+    arguments = ["build", "--target", "host", "-o", str(tmp_path / "host"), "--max-instructions", "9M"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2 and "has no emulator" in result.stderr and not (tmp_path / "host").exists()
 
 
 def test_an_update_keeps_margins_and_budgets_and_is_whole(
