@@ -257,6 +257,8 @@ def target_to_dict(target: Target) -> dict[str, Any]:
     for key in ("memory", "microphone", "probe"):
         values[key] = dict(vars(values[key])) if values[key] else None
     values["sources"] = dict(target.sources)
+    for key in ("flash_bytes", "ram_bytes"):
+        values[key] = getattr(target.memory, key) if target.memory else None
     del values["text"]
     return values
 

@@ -43,7 +43,7 @@ class Pdm:
     """An mbx_pdm."""
 
     def __init__(self, library: ctypes.CDLL, gain_q4: int) -> None:
-        self.library, self.state = library, ctypes.create_string_buffer(4096)
+        self.library, self.state = library, ctypes.create_string_buffer(16384)
         library.mbx_pdm_init(self.state, gain_q4)
 
     def decimate(self, words: np.ndarray) -> np.ndarray:

@@ -20,12 +20,14 @@
 #define MBX_PDM_WORDS_PER_SAMPLE MBX_PDM_FIR_RATIO
 
 typedef struct {
+    int16_t early_byte[256][MBX_PDM_CIC_ORDER]; /* what the first eight bits of a word add to the integrators */
+    int16_t late_byte[256][MBX_PDM_CIC_ORDER];  /* and the last eight */
     uint32_t integrators[MBX_PDM_CIC_ORDER];
     uint32_t combs[MBX_PDM_CIC_ORDER];
     mbx_dc_blocker dc;
     int32_t gain_q4;
     uint32_t place;                       /* in line, of the sample that comes next */
-    int16_t line[2 * MBX_PDM_FIR_TAPS];   /* each sample twice, so that the newest 128 always lie in a row */
+    int32_t line[2 * MBX_PDM_FIR_TAPS];   /* of 16 bits; each sample twice, so that the newest 128 always lie in a row */
 } mbx_pdm;
 
 /* gain_q4: 16 to MBX_MICROPHONE_MAX_GAIN_Q4. At 0 dB a full-scale density of bits gives full-scale samples. */
