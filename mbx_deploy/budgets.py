@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from mbx_deploy.errors import CheckFailed, InputError
@@ -65,7 +66,7 @@ def parse_count(text: str) -> int:
 
 def _parse(text: str, units: dict[str, int], tail: str, need: str) -> int:
     match = re.fullmatch(rf"(\d{{1,12}}(?:\.\d{{1,6}})?)\s?([{''.join(units)}]?){tail}", text.strip().lower())
-    value = float(match[1]) * units[match[2]] if match else 0.0
+    value = Decimal(match[1]) * units[match[2]] if match else Decimal(0)
     if value < 1 or value != int(value):
         raise InputError(f"bad budget: got {text!r:.40}, need {need}")
     return int(value)

@@ -149,7 +149,9 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize(("text", "count"), [("9000000", 9_000_000), ("9M", 9_000_000), ("9.5M", 9_500_000)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("9000000", 9_000_000), ("9M", 9_000_000), ("9.5M", 9_500_000), ("8.2M", 8_200_000)]
+)
 def test_counts(text: str, count: int) -> None:
     assert parse_count(text) == count
 
