@@ -13,12 +13,20 @@ import jinja2
 import numpy as np
 
 from mbx_deploy import __version__
+from mbx_deploy.call_fields import WeightlessCall, call_fields
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import feature_multiplier
-from mbx_deploy.kernels import DSP_GROUP_INPUTS, Kernel, add_constants_dsp, pack_depthwise_dsp, pack_pointwise_dsp
+from mbx_deploy.kernels import (
+    DSP_GROUP_INPUTS,
+    KERNEL_MODULES,
+    Kernel,
+    add_constants_dsp,
+    pack_depthwise_dsp,
+    pack_pointwise_dsp,
+)
 from mbx_deploy.layouts import CMAKE, arrange
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
-from mbx_deploy.program import Addition, Average, Call, Convolution, Maximum, Pointwise
+from mbx_deploy.program import Addition, Call, Convolution, Pointwise, Program, Reshape
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim.model import exponential_table
@@ -123,6 +131,8 @@ def generate_project(
     files: dict[str, str | bytes] = {
         f"src/{name}": _template_text(f"src/{name}") for name in RUNTIME_SOURCES + RUNTIME_HEADERS
     }
+    modules = operation_modules(recognizer.program, target)
+    files |= {f"src/{name}{end}": _template_text(f"src/{name}{end}") for name in modules for end in (".c", ".h")}
     for name in kernel_sources(target):
         files[f"src/{name.rpartition('/')[2]}"] = _template_text(f"src/{name}")
     files |= board_files(target, "board")
@@ -139,6 +149,7 @@ def generate_project(
     if target.toolchain != "host":
         rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
     context["library_sources"] = [f"src/{name}" for name in RUNTIME_SOURCES]
+    context["library_sources"] += [f"src/{name}.c" for name in modules]
     context["library_sources"] += [path for path in files if path.startswith("src/") and path.endswith(".S")]
     context["library_sources"] += [f"src/{name}.c" for name in kernel_modules(target)]
     context["library_sources"] += [f"generated/{prefix}{suffix}.c" for suffix in ("", "_data", "_frontend")]
@@ -169,6 +180,12 @@ def board_files(target: Target, folder: str) -> dict[str, str | bytes]:
 def _sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:
     found = {name for name in files if name.startswith(folder) and name.endswith((".c", ".S"))}
     return sorted(found | {f"{folder}main.c"})
+
+
+def operation_modules(program: Program, target: Target) -> list[str]:
+    """Return the modules of portable kernels that some networks need, of those that this one needs."""
+    kernels = plan_memory(program, target.kernels).kernels
+    return sorted({KERNEL_MODULES[kernel.name] for kernel in kernels if kernel.name in KERNEL_MODULES})
 
 
 def kernel_modules(target: Target) -> list[str]:
@@ -219,9 +236,21 @@ def constant_arrays(recognizer: Recognizer, plan: MemoryPlan, prefix: str) -> li
     """Return the network's constants in the order of the calls, laid out for the kernels that read them."""
     arrays: list[CArray] = []
     for number, (call, kernel) in enumerate(zip(recognizer.program.calls, plan.kernels, strict=True)):
-        if not isinstance(call, Addition | Average | Maximum):
-            arrays += _call_arrays(call, kernel, f"{prefix}_{{}}_{number}")
+        name = f"{prefix}_{{}}_{number}"
+        if isinstance(call, Pointwise | Convolution):
+            arrays += _call_arrays(call, kernel, name)
+        elif not isinstance(call, Addition):
+            arrays += _tables(recognizer.program, call, kernel, name)
     return arrays
+
+
+def _tables(program: Program, call: WeightlessCall, kernel: Kernel, name: str) -> list[CArray]:
+    comment = f"{_plain(call.name)}, for {kernel.name}()"
+    return [
+        CArray(name.format(key), f"{value.dtype.name}_t", value, comment)
+        for key, value in call_fields(program, call).fields.items()
+        if isinstance(value, np.ndarray)
+    ]
 
 
 def _call_arrays(call: Pointwise | Convolution, kernel: Kernel, name: str) -> list[CArray]:
@@ -310,7 +339,7 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "feature_zero_point": program.input_zero_point,
         "input_offset": plan.offsets[program.input],
         "output_offset": plan.offsets[program.output],
-        "kernel_headers": [f"{name}.h" for name in kernel_modules(target)],
+        "kernel_headers": [f"{name}.h" for name in (*operation_modules(program, target), *kernel_modules(target))],
         "calls": [_call_context(recognizer, plan, number, call, prefix) for number, call in enumerate(program.calls)],
     }
 
@@ -338,6 +367,7 @@ def _call_context(recognizer: Recognizer, plan: MemoryPlan, number: int, call: C
         "other_offset": offsets[call.other] if isinstance(call, Addition) else None,
         "output_offset": offsets[call.output],
         "output_bytes": target.size_bytes,
+        "is_free": isinstance(call, Reshape) and offsets[call.input] == offsets[call.output],
         "scratch_offset": plan.scratch_offsets[number] if kernel.scratch_bytes else None,
         "positions": source.height * source.width,
     }
@@ -349,10 +379,10 @@ def _call_context(recognizer: Recognizer, plan: MemoryPlan, number: int, call: C
         return context | {"kind": "add_dsp", "add": constants, "count": target.size_bytes}
     if isinstance(call, Addition):
         return context | {"kind": "add", "add": call, "count": target.size_bytes}
-    if isinstance(call, Maximum):
-        return context | {"kind": "max", "channels": source.channels}
-    if isinstance(call, Average):
-        return context | {"kind": "mean", "mean": call, "channels": source.channels}
+    if not isinstance(call, Pointwise | Convolution):
+        found = call_fields(program, call)
+        fields = {k: f"{prefix}_{k}_{number}" if isinstance(v, np.ndarray) else v for k, v in found.fields.items()}
+        return context | {"kind": "fields", "struct": found.struct, "fields": fields}
     context |= {
         key: f"{prefix}_{key}_{number}"
         for key in ("weights", "bias", "multiplier", "shift", "channels", "constants", "shifts")

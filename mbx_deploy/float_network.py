@@ -134,19 +134,47 @@ def float_logits(network: FloatNetwork, features: np.ndarray) -> np.ndarray:
 
 def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.ndarray:
     """Return an op's output for its inputs, (N, height, width, channels) each."""
-    op = network.model.ops[number]
+    op, tensors = network.model.ops[number], network.model.tensors
     source = sources[0]
-    if isinstance(op, ir.Mean):
-        shape = network.model.tensors[op.output].shape[1:]
-        return source.mean(axis=(1, 2)).reshape(len(source), *shape)
-    if isinstance(op, ir.Max):
-        return source.max(axis=(1, 2)).reshape(len(source), *network.model.tensors[op.output].shape[1:])
+    shape = tensors[op.output].shape
+    if isinstance(op, ir.Mean | ir.Max):
+        image = source.reshape(len(source), *ir.as_image(tensors[op.input].shape)[1:])
+        reduced = image.mean(axis=op.axes) if isinstance(op, ir.Mean) else image.max(axis=op.axes)
+        return reduced.reshape(len(source), *shape[1:])
+    if isinstance(op, ir.Reshape):
+        return source.reshape(len(source), *shape[1:])
+    if isinstance(op, ir.Clamp):
+        return _activate(source, op.name)
+    if isinstance(op, ir.Softmax):
+        weights = np.exp(op.beta * (source - source.max(axis=-1, keepdims=True)))
+        return weights / weights.sum(axis=-1, keepdims=True)
+    if isinstance(op, ir.Pad):
+        target = tensors[op.output]
+        return np.pad(source, op.amounts, constant_values=float(target.scale) * (op.value - target.zero_point))
+    if isinstance(op, ir.Pool2D):
+        return _activate(_pool(source, op, shape), op.activation)
     if isinstance(op, ir.Add):
         return _activate(sources[0] + sources[1], op.activation)
     weights, bias = network.weights[number], network.biases[number]
     if isinstance(op, ir.FullyConnected):
-        return _activate(source.reshape(len(source), -1) @ weights.T + bias, op.activation)
-    return _activate(_convolve(source, weights, op, network.model.tensors[op.output].shape) + bias, op.activation)
+        result = source.reshape(-1, weights.shape[1]) @ weights.T + bias
+        return _activate(result.reshape(len(source), *shape[1:]), op.activation)
+    return _activate(_convolve(source, weights, op, shape) + bias, op.activation)
+
+
+def _pool(source: np.ndarray, op: ir.Pool2D, shape: tuple[int, ...]) -> np.ndarray:
+    starts = []
+    for axis in range(2):
+        reach = (shape[1 + axis] - 1) * op.stride[axis] + op.window[axis] - source.shape[1 + axis]
+        before = max(0, reach) // 2 if op.padding == "SAME" else 0
+        starts.append([at * op.stride[axis] - before for at in range(shape[1 + axis])])
+    result = np.empty((len(source), *shape[1:]))
+    for y, top in enumerate(starts[0]):
+        for x, left in enumerate(starts[1]):
+            rows, columns = slice(max(0, top), top + op.window[0]), slice(max(0, left), left + op.window[1])
+            seen = source[:, rows, columns]
+            result[:, y, x] = seen.mean(axis=(1, 2)) if op.name == "AVERAGE_POOL_2D" else seen.max(axis=(1, 2))
+    return result
 
 
 def _convolve(
@@ -180,4 +208,5 @@ def _convolve(
 def _activate(values: np.ndarray, activation: str) -> np.ndarray:
     if activation == "NONE":
         return values
-    return np.clip(values, 0.0, 6.0 if activation == "RELU6" else None)
+    low, high = {"RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}.get(activation, (0.0, None))
+    return np.clip(values, low, high)

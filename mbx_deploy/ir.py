@@ -77,18 +77,20 @@ class Add:
 
 @dataclass(frozen=True)
 class Mean:
-    """TFLite's MEAN over height and width."""
+    """TFLite's MEAN. axes: of a tensor seen as (1, height, width, channels): 1, 2 or both."""
 
     input: int
     output: int
+    axes: tuple[int, ...] = (1, 2)
 
 
 @dataclass(frozen=True)
 class Max:
-    """TFLite's REDUCE_MAX over height and width; input and output have one scale and zero point."""
+    """TFLite's REDUCE_MAX; input and output have one scale and zero point. axes: as Mean's."""
 
     input: int
     output: int
+    axes: tuple[int, ...] = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,63 @@ class FullyConnected:
     activation: str
 
 
-Op = Conv2D | DepthwiseConv2D | Add | Mean | Max | FullyConnected
+@dataclass(frozen=True)
+class Pool2D:
+    """TFLite's AVERAGE_POOL_2D or MAX_POOL_2D, as name says; input and output have one scale and zero point."""
 
-ACTIVATIONS = ("NONE", "RELU", "RELU6")
+    name: str
+    input: int
+    output: int
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    padding: str
+    activation: str
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The same bytes under another shape: TFLite's RESHAPE, SQUEEZE or EXPAND_DIMS, as name says."""
+
+    name: str
+    input: int
+    output: int
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """TFLite's RELU or RELU6, as name says, where it stands alone."""
+
+    name: str
+    input: int
+    output: int
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """TFLite's SOFTMAX over the last axis; its output has scale 1/256 and zero point -128. beta: float32's value."""
+
+    input: int
+    output: int
+    beta: float
+
+
+@dataclass(frozen=True)
+class Pad:
+    """TFLite's PAD or PADV2, as name says. amounts: (before, after) an axis. value: int8, what is added."""
+
+    name: str
+    input: int
+    output: int
+    amounts: tuple[tuple[int, int], ...]
+    value: int
+
+
+Op = Conv2D | DepthwiseConv2D | Add | Mean | Max | FullyConnected | Pool2D | Reshape | Clamp | Softmax | Pad
+
+ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 PADDINGS = ("SAME", "VALID")
+MOST_CLASSES = 511  # of a softmax: more exponentials may leave the range that TFLite's sum has
+LARGEST_WINDOW = 1 << 15  # values under a pooling window, so that their sum fits
 
 
 @dataclass(frozen=True)
@@ -131,8 +186,22 @@ def op_inputs(op: Op) -> tuple[int, ...]:
 
 def op_name(op: Op) -> str:
     """Return TFLite's name of an op."""
+    if isinstance(op, Pool2D | Reshape | Clamp | Pad):
+        return op.name
     names = {Conv2D: "CONV_2D", DepthwiseConv2D: "DEPTHWISE_CONV_2D", Add: "ADD", Mean: "MEAN", Max: "REDUCE_MAX"}
-    return names.get(type(op), "FULLY_CONNECTED")
+    return names.get(type(op), "SOFTMAX" if isinstance(op, Softmax) else "FULLY_CONNECTED")
+
+
+def as_image(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return a shape as (1, height, width, channels): its axes behind the first are the last ones.
+
+    Of more than four axes all but the first become channels.
+    """
+    rest = shape[1:]
+    if len(rest) > 3:
+        return (1, 1, 1, int(np.prod(rest, dtype=np.int64)))
+    height, width, channels = (1,) * (3 - len(rest)) + rest
+    return (1, height, width, channels)
 
 
 def output_size(size: int, kernel: int, stride: int, dilation: int, padding: str) -> int:
@@ -159,7 +228,7 @@ def verify_model(model: Model) -> Model:
         _check_activation(model, op.output, where)
         _need(op.output not in written, where, "an output that is written twice", "one writer for each tensor")
         written.add(op.output)
-        if not isinstance(op, Mean | Max):
+        if isinstance(op, Conv2D | DepthwiseConv2D | FullyConnected | Add | Pool2D):
             _need(op.activation in ACTIVATIONS, where, f"the activation {op.activation}", " or ".join(ACTIVATIONS))
         _check_shapes(model, op, where)
     _need(model.output in written, "the network's output", "a tensor that nothing wrote", "the output of an op")
@@ -201,28 +270,104 @@ def _check_constants(model: Model, op: Conv2D | DepthwiseConv2D | FullyConnected
 
 
 def _check_shapes(model: Model, op: Op, where: str) -> None:
+    if isinstance(op, Conv2D | DepthwiseConv2D):
+        _check_convolution(model, op, where)
+    elif isinstance(op, FullyConnected):
+        _check_fully_connected(model, op, where)
+    elif isinstance(op, Mean | Max):
+        _check_reduction(model, op, where)
+    elif isinstance(op, Pool2D):
+        _check_pool(model, op, where)
+    elif isinstance(op, Softmax):
+        _check_softmax(model, op, where)
+    elif isinstance(op, Pad):
+        _check_pad(model, op, where)
+    else:
+        _check_elements(model, op, where)
+
+
+def _check_elements(model: Model, op: Add | Reshape | Clamp, where: str) -> None:
+    """What goes element by element."""
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
     if isinstance(op, Add):
         other = model.tensors[op.other].shape
-        _need(source == other == target, where, f"the shapes {source}, {other} -> {target}", "one shape")
-        return
-    if isinstance(op, FullyConnected):
-        shape = model.tensors[op.weights].shape
-        fits = (
-            len(shape) == 2 and shape[1] == model.tensors[op.input].size and shape[0] == model.tensors[op.output].size
-        )
-        _need(fits, where, f"weights {shape} for {source} -> {target}", "weights (out, in)")
-        _check_constants(model, op, shape[0], where)
-        return
-    _need(len(source) == 4, where, f"an input of shape {source}", "four axes (1, height, width, channels)")
-    if isinstance(op, Mean | Max):
-        channels = (target[0], target[-1])
-        fits = channels == (1, source[3]) and model.tensors[op.output].size == source[3]
-        _need(fits, where, f"the shapes {source} -> {target}", "a reduction over height and width")
+        need = "one shape; broadcasting is not supported"
+        _need(source == other == target, where, f"the shapes {source}, {other} -> {target}", need)
+    elif isinstance(op, Reshape):
+        same = model.tensors[op.input].size == model.tensors[op.output].size
+        _need(same, where, f"the shapes {source} -> {target}", "as many elements behind as before")
+    else:
+        _need(source == target, where, f"the shapes {source} -> {target}", "one shape")
+
+
+def _check_one_scale(model: Model, op: Op, where: str) -> None:
+    """TFLite Micro's own bar: scales within 1e-6, zero points equal."""
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    same = abs(float(source.scale) - float(target.scale)) <= 1e-6 and source.zero_point == target.zero_point
+    _need(same, where, "another scale behind than before", "one scale and zero point")
+
+
+def _check_fully_connected(model: Model, op: FullyConnected, where: str) -> None:
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    shape = model.tensors[op.weights].shape
+    fits = len(shape) == 2 and min(shape) >= 1 and source.size % shape[1] == 0 and target.shape[-1] == shape[0]
+    fits = fits and source.size // shape[1] * shape[0] == target.size
+    _need(fits, where, f"weights {shape} for {source.shape} -> {target.shape}", "weights (out, in)")
+    _check_constants(model, op, shape[0], where)
+
+
+def _check_reduction(model: Model, op: Mean | Max, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    _need(3 <= len(source) <= 4, where, f"an input of shape {source}", "three or four axes")
+    _need(set(op.axes) <= {1, 2} and bool(op.axes), where, f"the axes {op.axes}", "height, width or both")
+    kept = [1 if axis in op.axes else length for axis, length in enumerate(as_image(source))]
+    dropped = [length for axis, length in enumerate(as_image(source)) if axis not in op.axes]
+    fits = target in (tuple(kept), tuple(kept[4 - len(source) :]), tuple(dropped), (1, *dropped[5 - len(source) :]))
+    _need(fits, where, f"the shapes {source} -> {target}", "a reduction over height, width or both")
+    if isinstance(op, Max):
         ends = [(model.tensors[i].scales, model.tensors[i].zero_point) for i in (op.input, op.output)]
-        kept = isinstance(op, Mean) or ends[0] == ends[1]
-        _need(kept, where, "another scale behind than before", "one scale and zero point for a maximum")
-        return
+        _need(ends[0] == ends[1], where, "another scale behind than before", "one scale and zero point for a maximum")
+
+
+def _check_pool(model: Model, op: Pool2D, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    _need(len(source) == len(target) == 4, where, f"the shapes {source} -> {target}", "(1, height, width, channels)")
+    _need(source[3] == target[3], where, f"the shapes {source} -> {target}", "as many channels behind as before")
+    _need(op.padding in PADDINGS, where, f"the padding {op.padding}", " or ".join(PADDINGS))
+    fits = min(op.window) >= 1 and op.window[0] * op.window[1] <= LARGEST_WINDOW
+    _need(fits, where, f"a window of {op.window}", f"1 to {LARGEST_WINDOW} values")
+    for axis in range(2):
+        _need(1 <= op.stride[axis] <= 255, where, f"the stride {op.stride[axis]}", "1 to 255")
+        length = output_size(source[1 + axis], op.window[axis], op.stride[axis], 1, op.padding)
+        _need(length == target[1 + axis], where, f"an output of shape {target}", f"length {length} on axis {1 + axis}")
+    _check_one_scale(model, op, where)
+
+
+def _check_softmax(model: Model, op: Softmax, where: str) -> None:
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    fits = source.shape == target.shape and 1 <= len(source.shape) <= 4
+    _need(fits, where, f"the shapes {source.shape} -> {target.shape}", "one shape of at most four axes")
+    fits = float(target.scale) == 1 / 256 and target.zero_point == -128
+    got = f"an output of scale {target.scale} and zero point {target.zero_point}"
+    _need(fits, where, got, "1/256 and -128, as TFLite does")
+    _need(source.shape[-1] <= MOST_CLASSES, where, f"{source.shape[-1]} classes", f"at most {MOST_CLASSES}")
+    fits = bool(np.isfinite(op.beta)) and op.beta * float(source.scale) * 2.0**26 > 1.0
+    _need(fits, where, f"beta {op.beta:g} at scale {source.scale}", "a product above 2^-26")
+
+
+def _check_pad(model: Model, op: Pad, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    _need(len(source) <= 4 and len(op.amounts) == len(source), where, f"paddings {op.amounts}", "a pair an axis, of 4")
+    fits = all(min(pair) >= 0 for pair in op.amounts) and op.amounts[0] == (0, 0)
+    _need(fits, where, f"paddings {op.amounts}", "none of the batch, and none negative")
+    padded = tuple(length + sum(pair) for length, pair in zip(source, op.amounts, strict=True))
+    _need(padded == target, where, f"an output of shape {target}", f"{padded}")
+    _check_one_scale(model, op, where)
+
+
+def _check_convolution(model: Model, op: Conv2D | DepthwiseConv2D, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    _need(len(source) == 4, where, f"an input of shape {source}", "four axes (1, height, width, channels)")
     shape = model.tensors[op.weights].shape
     _need(len(shape) == 4 and len(target) == 4, where, f"weights {shape}, output {target}", "four axes")
     _need(op.padding in PADDINGS, where, f"the padding {op.padding}", " or ".join(PADDINGS))

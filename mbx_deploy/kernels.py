@@ -13,10 +13,14 @@ from mbx_deploy.program import (
     Average,
     Call,
     Convolution,
+    Lookup,
     Maximum,
+    Padding,
     Pointwise,
+    Pooling,
     Program,
     Requantization,
+    Softmax,
     is_depthwise_line,
 )
 
@@ -51,8 +55,22 @@ def select_kernel(program: Program, call: Call, kernel_set: str) -> Kernel:
         if is_depthwise_line(program, call):
             return Kernel("mbx_depthwise_line", depthwise_line_bytes(program, call))
         return Kernel("mbx_depthwise_conv_2d" if call.depthwise else "mbx_conv_2d", 0)
-    names = {Addition: "mbx_add", Average: "mbx_mean", Maximum: "mbx_max"}
-    return Kernel(names[type(call)], 0)
+    if isinstance(call, Pooling):
+        return Kernel("mbx_pool_average" if call.average else "mbx_pool_max", 0)
+    names = {Addition: "mbx_add", Average: "mbx_mean", Maximum: "mbx_max", Lookup: "mbx_lookup"}
+    names |= {Softmax: "mbx_softmax", Padding: "mbx_pad"}
+    return Kernel(names.get(type(call), "mbx_reshape"), 0)
+
+
+# The modules of the portable kernels beside mbx_kernels.c: compiled where a model has such a call.
+KERNEL_MODULES = {
+    "mbx_pool_average": "mbx_pooling",
+    "mbx_pool_max": "mbx_pooling",
+    "mbx_lookup": "mbx_elements",
+    "mbx_pad": "mbx_elements",
+    "mbx_reshape": "mbx_elements",
+    "mbx_softmax": "mbx_softmax",
+}
 
 
 def in_place_row_bytes(call: Pointwise) -> int:

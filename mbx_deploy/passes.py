@@ -12,14 +12,22 @@ from mbx_deploy.program import (
     Buffer,
     Call,
     Convolution,
+    Lookup,
     Maximum,
+    Padding,
     Pointwise,
+    Pooling,
     Program,
     Requantization,
+    Reshape,
+    Softmax,
     call_inputs,
     is_depthwise_line,
     may_overwrite,
+    reduction_layout,
 )
+from mbx_deploy.sim.fixed_point import clamp, multiply_by_quantized_multiplier
+from mbx_deploy.softmax_table import FRACTION_BITS, softmax_exponentials
 
 ADD_LEFT_SHIFT = 20
 MAX_ORDER_STATES = 2000
@@ -57,9 +65,7 @@ def call_name(index: int, op: ir.Op) -> str:
 
 
 def _buffer(tensor: ir.Tensor) -> Buffer:
-    shape = tensor.shape[1:]
-    height, width, channels = (1,) * (3 - len(shape)) + shape if len(shape) <= 3 else (1, 1, tensor.size)
-    return Buffer(tensor.name, height, width, channels)
+    return Buffer(tensor.name, *ir.as_image(tensor.shape)[1:])
 
 
 def quantize_multiplier(value: float) -> tuple[int, int]:
@@ -88,8 +94,10 @@ def activation_range(activation: str, scale: np.float32, zero_point: int) -> tup
         ratio = min(ratio, 2.0**31)  # a scale so fine that the limit is out of reach
         return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
 
-    low = max(-128, quantize(0.0)) if activation in ("RELU", "RELU6") else -128
-    high = min(127, quantize(6.0)) if activation == "RELU6" else 127
+    limits = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
+    lowest, highest = limits.get(activation, (None, None))
+    low = -128 if lowest is None else max(-128, quantize(lowest))
+    high = 127 if highest is None else min(127, quantize(highest))
     return low, high
 
 
@@ -99,40 +107,82 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
     if isinstance(op, ir.Add):
         return _lower_add(model, op, name, numbers)
     if isinstance(op, ir.Max):
-        return Maximum(*where)
+        return Maximum(*where, axes=_image_axes(op))
+    if isinstance(op, ir.Pool2D):
+        return _lower_pool(model, op, where)
+    if isinstance(op, ir.Reshape):
+        return Reshape(*where)
+    if isinstance(op, ir.Clamp):
+        return Lookup(*where, _clamp_table(model, op))
+    if isinstance(op, ir.Softmax):
+        factor = min(op.beta * float(source.scale) * 2.0**FRACTION_BITS, 2.0**31 - 1)
+        return Softmax(*where, softmax_exponentials(*quantize_multiplier(factor)))
+    if isinstance(op, ir.Pad):
+        height, width, channels = ((0, 0),) * (4 - len(op.amounts)) + op.amounts[1:]
+        return Padding(*where, (height, width, channels), op.value)
     if isinstance(op, ir.Mean):
-        positions = source.shape[1] * source.shape[2]
+        positions = reduction_layout(_buffer(source), _image_axes(op))[1]
         ratio = float(source.scale) / float(target.scale)
         if ratio >= LARGEST_RATIO:
             raise InputError(f"the scales of an op are too far apart (MEAN): its output is {ratio:.3g} times finer")
         multiplier, shift = mean_multiplier(ratio, positions)
-        return Average(*where, source.zero_point, target.zero_point, multiplier, shift)
+        return Average(*where, source.zero_point, target.zero_point, multiplier, shift, _image_axes(op))
     weights = model.tensors[op.weights]
     assert weights.data is not None
-    channels = weights.shape[3] if isinstance(op, ir.DepthwiseConv2D) else weights.shape[0]
-    requantization = _requantization(model, op, channels)
+    outputs = weights.shape[3] if isinstance(op, ir.DepthwiseConv2D) else weights.shape[0]
+    requantization = _requantization(model, op, outputs)
     if isinstance(op, ir.FullyConnected):
-        return Pointwise(*where, 1, weights.data, requantization)
+        return Pointwise(*where, source.size // weights.shape[1], weights.data, requantization)
     pad = (0, 0)
     if op.padding == "SAME":
-        pad = _same_padding(source, target, weights, op)
+        pad = _same_padding(source, target, (weights.shape[1], weights.shape[2]), op.stride, op.dilation)
     kernel = (weights.shape[1], weights.shape[2])
     if isinstance(op, ir.Conv2D) and kernel == (1, 1) and op.stride == (1, 1):
         positions = source.shape[1] * source.shape[2]
-        return Pointwise(*where, positions, weights.data.reshape(channels, -1), requantization)
+        return Pointwise(*where, positions, weights.data.reshape(outputs, -1), requantization)
     depthwise = isinstance(op, ir.DepthwiseConv2D)
     data = weights.data[0] if depthwise else weights.data
     return Convolution(*where, depthwise, data, kernel, op.stride, op.dilation, pad, source.zero_point, requantization)
 
 
+def _image_axes(op: ir.Mean | ir.Max) -> tuple[int, ...]:
+    """Return the axes of a reduction, of (height, width, channels)."""
+    return tuple(axis - 1 for axis in op.axes)
+
+
+def _lower_pool(model: ir.Model, op: ir.Pool2D, where: tuple[str, int, int]) -> Pooling:
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    pad = _same_padding(source, target, op.window, op.stride, (1, 1)) if op.padding == "SAME" else (0, 0)
+    limits = activation_range(op.activation, target.scale, target.zero_point)
+    return Pooling(*where, op.name == "AVERAGE_POOL_2D", op.window, op.stride, pad, *limits)
+
+
+def _clamp_table(model: ir.Model, op: ir.Clamp) -> np.ndarray:
+    """Return what RELU or RELU6 makes of -128..127, int8 (256,).
+
+    Source: TFLite Micro, ReluQuantized and Relu6Quantized. Its RELU6 only limits: it does not bring values to another
+    scale.
+    """
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    values = np.arange(-128, 128, dtype=np.int64)
+    if op.name == "RELU6":
+        return clamp(values, *activation_range("RELU6", source.scale, source.zero_point)).astype(np.int8)
+    ratio = float(source.scale) / float(target.scale)
+    if ratio >= 2.0**22:
+        raise InputError(f"the scales of an op are too far apart (RELU): its output is {ratio:.3g} times finer")
+    scaled = multiply_by_quantized_multiplier(values - source.zero_point, *quantize_multiplier(ratio))
+    limits = activation_range("RELU", target.scale, target.zero_point)
+    return clamp(scaled + target.zero_point, *limits).astype(np.int8)
+
+
 def _same_padding(
-    source: ir.Tensor, target: ir.Tensor, weights: ir.Tensor, op: ir.Conv2D | ir.DepthwiseConv2D
+    source: ir.Tensor, target: ir.Tensor, window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int]:
     """Return the padding above and to the left; the odd one goes below and right. Source: TFLite, ComputePadding."""
     pads = []
     for axis in range(2):
-        extent = (weights.shape[1 + axis] - 1) * op.dilation[axis] + 1
-        total = (target.shape[1 + axis] - 1) * op.stride[axis] + extent - source.shape[1 + axis]
+        extent = (window[axis] - 1) * dilation[axis] + 1
+        total = (target.shape[1 + axis] - 1) * stride[axis] + extent - source.shape[1 + axis]
         pads.append(max(0, total) // 2)
     return pads[0], pads[1]
 
@@ -263,8 +313,8 @@ def verify_program(program: Program) -> Program:
             weights = call.weights.reshape(-1, call.weights.shape[-1]).T if call.depthwise else call.weights
             _prove_accumulator(call.name, weights, call.requantization, 128 + abs(call.input_zero_point))
         elif isinstance(call, Average):
-            source = program.buffers[call.input]
-            if (source.height * source.width * 256) << max(0, call.shift) >= LARGEST_SUM:
+            _, positions, _ = reduction_layout(program.buffers[call.input], call.axes)
+            if (positions * 256) << max(0, call.shift) >= LARGEST_SUM:
                 raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
     return program
 
@@ -276,7 +326,9 @@ def _check_fields(program: Program, call: Call) -> None:
     if isinstance(call, Pointwise):
         sizes = [call.positions, *call.weights.shape]
     elif isinstance(call, Average):
-        sizes = [source.height * source.width, source.channels]
+        sizes = [*reduction_layout(source, call.axes)]
+    elif isinstance(call, Pooling):
+        sizes += [*call.window, *call.pad]
     elif isinstance(call, Convolution):
         sizes += [*call.kernel, *call.pad]
         if is_depthwise_line(program, call):

@@ -102,7 +102,10 @@ class Addition:
 
 @dataclass(frozen=True)
 class Average:
-    """The mean over all positions, a channel at a time. Kernel: mbx_mean()."""
+    """The mean over height, width or both, a channel at a time. Kernel: mbx_mean().
+
+    axes: of (height, width, channels).
+    """
 
     name: str
     input: int
@@ -111,18 +114,78 @@ class Average:
     output_zero_point: int
     multiplier: int
     shift: int
+    axes: tuple[int, ...] = (0, 1)
 
 
 @dataclass(frozen=True)
 class Maximum:
-    """The largest value over all positions, a channel at a time. Kernel: mbx_max()."""
+    """The largest value over height, width or both, a channel at a time. Kernel: mbx_max(). axes: as Average's."""
+
+    name: str
+    input: int
+    output: int
+    axes: tuple[int, ...] = (0, 1)
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """The mean or the largest value of each window. Kernels: mbx_pool_average(), mbx_pool_max().
+
+    pad: rows above, columns to the left; what lies there is not counted.
+    """
+
+    name: str
+    input: int
+    output: int
+    average: bool
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A function of each value by itself. table: int8 (256,), of -128 first. Kernel: mbx_lookup()."""
+
+    name: str
+    input: int
+    output: int
+    table: np.ndarray
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Softmax along the channels. exponentials_q31: softmax_table.softmax_exponentials(). Kernel: mbx_softmax()."""
+
+    name: str
+    input: int
+    output: int
+    exponentials_q31: np.ndarray
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Values around the input. amounts: (before, after) of height, width and channels. Kernel: mbx_pad()."""
+
+    name: str
+    input: int
+    output: int
+    amounts: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    value: int
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The same bytes under another shape, in place where the input is not needed any more. Kernel: mbx_reshape()."""
 
     name: str
     input: int
     output: int
 
 
-Call = Pointwise | Convolution | Addition | Average | Maximum
+Call = Pointwise | Convolution | Addition | Average | Maximum | Pooling | Lookup | Softmax | Padding | Reshape
 
 
 @dataclass(frozen=True)
@@ -151,14 +214,13 @@ def call_inputs(call: Call) -> tuple[int, ...]:
 def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
     """Whether every kernel of a call may write its output where one of its inputs lies, from the same address on.
 
-    ADD goes element by element. A pointwise call reads a position before it writes it, and its output must not run
-    ahead of its input. A depthwise line is worked on a channel at a time, from a copy.
+    ADD and its like go element by element. A pointwise call reads a position before it writes it, and its output must
+    not run ahead of its input. A depthwise line is worked on a channel at a time, from a copy.
     """
-    source, target = program.buffers[buffer], program.buffers[call.output]
-    if isinstance(call, Addition):
+    if isinstance(call, Addition | Lookup | Softmax | Reshape):
         return True
     if isinstance(call, Pointwise):
-        return target.channels <= source.channels
+        return bool(call.weights.shape[0] <= call.weights.shape[1])
     return isinstance(call, Convolution) and is_depthwise_line(program, call)
 
 
@@ -167,6 +229,18 @@ def is_depthwise_line(program: Program, call: Convolution) -> bool:
     source, target = program.buffers[call.input], program.buffers[call.output]
     flat = source.height == call.kernel[0] == 1 and call.stride == (1, 1)
     return call.depthwise and flat and source.shape == target.shape
+
+
+def reduction_layout(source: Buffer, axes: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (rows, positions, channels) of the input of a reduction, which goes over the positions.
+
+    A reduction over height takes a column's channels for channels: the layout is the same.
+    """
+    if axes == (0,):
+        return (1, source.height, source.width * source.channels)
+    if axes == (1,):
+        return (source.height, source.width, source.channels)
+    return (1, source.height * source.width, source.channels)
 
 
 def multiply_accumulates(program: Program) -> int:

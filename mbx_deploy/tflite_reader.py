@@ -12,7 +12,25 @@ from mbx_deploy.artifact import read_metadata
 from mbx_deploy.errors import InputError
 
 MAX_FILE_BYTES = 64 << 20
-SUPPORTED_OPS = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN", "REDUCE_MAX")
+INPUTS = {  # of each op that there is: the fewest and the most
+    "ADD": (2, 2),
+    "AVERAGE_POOL_2D": (1, 1),
+    "CONV_2D": (2, 3),
+    "DEPTHWISE_CONV_2D": (2, 3),
+    "EXPAND_DIMS": (2, 2),
+    "FULLY_CONNECTED": (2, 3),
+    "MAX_POOL_2D": (1, 1),
+    "MEAN": (2, 2),
+    "PAD": (2, 2),
+    "PADV2": (3, 3),
+    "REDUCE_MAX": (2, 2),
+    "RELU": (1, 1),
+    "RELU6": (1, 1),
+    "RESHAPE": (1, 2),
+    "SOFTMAX": (1, 1),
+    "SQUEEZE": (1, 1),
+}
+SUPPORTED_OPS = tuple(INPUTS)
 
 
 def read_model_file(path: str | Path) -> bytes:
@@ -138,14 +156,27 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op
     if op.OutputsLength() != 1:
         raise InputError(f"the op has {op.OutputsLength()} outputs ({where}): need 1")
     output = _index(op.Outputs(0), tensors)
-    arity = {"ADD": (2, 2), "MEAN": (2, 2), "REDUCE_MAX": (2, 2)}.get(name, (2, 3))
-    if not arity[0] <= len(inputs) <= arity[1]:
-        raise InputError(f"the op has {len(inputs)} inputs ({where}): need {arity[0]} to {arity[1]}")
-    first, second = _index(inputs[0], tensors), _index(inputs[1], tensors)
+    fewest, most = INPUTS[name]
+    if not fewest <= len(inputs) <= most:
+        raise InputError(f"the op has {len(inputs)} inputs ({where}): need {fewest} to {most}")
+    first = _index(inputs[0], tensors)
+    if name in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"):
+        if len(inputs) == 2 and tensors[_index(inputs[1], tensors)].data is None:
+            raise InputError(f"the shape is not constant ({where})", "convert the model with fixed shapes, batch 1")
+        return ir.Reshape(name, first, output)
+    if name in ("RELU", "RELU6"):
+        return ir.Clamp(name, first, output)
+    if name == "SOFTMAX":
+        return ir.Softmax(first, output, float(_options(name, op).Beta()))
+    if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
+        return _pool(name, _options(name, op), first, output)
+    second = _index(inputs[1], tensors)
+    if name in ("PAD", "PADV2"):
+        return _pad(name, tensors, [first, second, *(_index(i, tensors) for i in inputs[2:])], output, where)
     bias = _index(inputs[2], tensors) if len(inputs) == 3 and inputs[2] >= 0 else None
     if name in ("MEAN", "REDUCE_MAX"):
-        _check_axes(tensors[second], len(tensors[first].shape), where)
-        return ir.Mean(first, output) if name == "MEAN" else ir.Max(first, output)
+        axes = _axes(tensors[second], len(tensors[first].shape), where)
+        return ir.Mean(first, output, axes) if name == "MEAN" else ir.Max(first, output, axes)
     options = _options(name, op)
     activation = _name_of("ActivationFunctionType", options.FusedActivationFunction())
     if name == "ADD":
@@ -164,14 +195,51 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op
     return ir.DepthwiseConv2D(first, second, bias, output, stride, dilation, padding, activation, depth)
 
 
-def _check_axes(axes: ir.Tensor, rank: int, where: str) -> None:
+def _pool(name: str, options: Any, source: int, output: int) -> ir.Pool2D:
+    return ir.Pool2D(
+        name,
+        source,
+        output,
+        (options.FilterHeight(), options.FilterWidth()),
+        (options.StrideH(), options.StrideW()),
+        _name_of("Padding", options.Padding()),
+        _name_of("ActivationFunctionType", options.FusedActivationFunction()),
+    )
+
+
+def _pad(name: str, tensors: tuple[ir.Tensor, ...], inputs: list[int], output: int, where: str) -> ir.Pad:
+    """Source: TFLite Micro, PadPrepare: PADV2's value has the output's quantization."""
+    amounts = tensors[inputs[1]]
+    rank = len(tensors[inputs[0]].shape)
+    if amounts.data is None or amounts.dtype != "int32" or amounts.shape != (rank, 2):
+        got = f"{amounts.dtype} {amounts.shape}" if amounts.data is not None else "an activation"
+        raise InputError(f"the paddings are none ({where}): got {got}, need constant int32 ({rank}, 2)")
+    pairs = tuple((int(before), int(after)) for before, after in amounts.data)
+    target, value = tensors[output], tensors[output].zero_point
+    if name == "PADV2":
+        added = tensors[inputs[2]]
+        if added.data is None or added.dtype != "int8" or added.size != 1:
+            raise InputError(f"the value to pad with is none ({where}): need one constant int8")
+        if (added.scales, added.zero_point) != (target.scales, target.zero_point):
+            raise InputError(f"the value to pad with has another scale than the output ({where}): need one")
+        value = int(added.data.ravel()[0])
+    return ir.Pad(name, inputs[0], output, pairs, value)
+
+
+def _axes(axes: ir.Tensor, rank: int, where: str) -> tuple[int, ...]:
+    """Return the axes of a reduction, of the tensor seen as (1, height, width, channels)."""
     if axes.data is None:
         raise InputError(f"the axes of the reduction are not constant ({where})")
-    if rank == 0:
-        raise InputError(f"the reduction is of a tensor without axes ({where})")
-    positive = sorted(int(axis) % rank for axis in np.atleast_1d(axes.data).ravel())
-    if rank != 4 or positive != [1, 2]:
-        raise InputError(f"the reduction is over other axes ({where}): got {positive}, need [1, 2], height and width")
+    if not 3 <= rank <= 4:
+        raise InputError(f"the reduction is of a tensor of {rank} axes ({where}): need 3 or 4")
+    stored = [int(axis) for axis in np.atleast_1d(axes.data).ravel()]
+    if not all(-rank <= axis < rank for axis in stored):
+        raise InputError(f"the reduction is over axes that there are not ({where}): got {stored} of {rank}")
+    found = sorted({axis % rank for axis in stored})
+    if not found or found[0] < 1 or found[-1] > rank - 2:
+        need = "[1, 2], [1] or [2], height and width" if rank == 4 else "[1]"
+        raise InputError(f"the reduction is over other axes ({where}): got {found}, need {need}")
+    return tuple(axis + 4 - rank for axis in found)
 
 
 def _options(name: str, op: Any) -> Any:
@@ -182,6 +250,9 @@ def _options(name: str, op: Any) -> Any:
         "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
         "ADD": "AddOptions",
         "FULLY_CONNECTED": "FullyConnectedOptions",
+        "SOFTMAX": "SoftmaxOptions",
+        "AVERAGE_POOL_2D": "Pool2DOptions",
+        "MAX_POOL_2D": "Pool2DOptions",
     }[name]
     table = op.BuiltinOptions()
     if table is None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from mbx_deploy.call_fields import call_fields
 from mbx_deploy.kernels import (
     DSP_GROUP_INPUTS,
+    KERNEL_MODULES,
     Kernel,
     add_constants_dsp,
     pack_depthwise_dsp,
@@ -16,11 +18,9 @@ from mbx_deploy.kernels import (
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.program import (
     Addition,
-    Average,
     Buffer,
     Call,
     Convolution,
-    Maximum,
     Pointwise,
     Program,
     Requantization,
@@ -102,18 +102,70 @@ class CAddition(ctypes.Structure):
 class CMaximum(ctypes.Structure):
     """mbx_max_call."""
 
-    _fields_ = [(name, ctypes.c_uint32) for name in ("positions", "channels")]
+    _fields_ = [(name, U32) for name in ("rows", "positions", "channels")]
 
 
 class CAverage(ctypes.Structure):
     """mbx_mean_call."""
 
     _fields_ = [
-        *((name, U16) for name in ("positions", "channels")),
+        *((name, U16) for name in ("rows", "positions", "channels")),
         *((name, I16) for name in ("input_zero_point", "output_zero_point")),
         ("multiplier", I32),
         ("shift", I8),
     ]
+
+
+class CPool(ctypes.Structure):
+    """mbx_pool_call."""
+
+    _fields_ = [
+        *((f"{side}_{axis}", U16) for side in ("in", "out") for axis in ("height", "width")),
+        ("channels", U16),
+        *((name, U16) for name in ("window_height", "window_width", "pad_top", "pad_left")),
+        *((name, U8) for name in ("stride_height", "stride_width")),
+        *((name, I8) for name in ("low", "high")),
+    ]
+
+
+class CLookup(ctypes.Structure):
+    """mbx_lookup_call."""
+
+    _fields_ = [("count", U32), ("table", ctypes.c_void_p)]
+
+
+class CPad(ctypes.Structure):
+    """mbx_pad_call."""
+
+    _fields_ = [
+        *((name, U16) for name in ("in_height", "in_width", "in_channels", "out_width", "out_channels")),
+        *((name, U16) for name in ("top", "left", "before")),
+        ("out_bytes", U32),
+        ("value", I8),
+    ]
+
+
+class CReshape(ctypes.Structure):
+    """mbx_reshape_call."""
+
+    _fields_ = [("count", U32)]
+
+
+class CSoftmax(ctypes.Structure):
+    """mbx_softmax_call."""
+
+    _fields_ = [("rows", U32), ("classes", U16), ("exponentials", U16), ("exponential_q31", ctypes.c_void_p)]
+
+
+WEIGHTLESS: dict[str, type[ctypes.Structure]] = {
+    "mbx_max_call": CMaximum,
+    "mbx_mean_call": CAverage,
+    "mbx_pool_call": CPool,
+    "mbx_lookup_call": CLookup,
+    "mbx_pad_call": CPad,
+    "mbx_reshape_call": CReshape,
+    "mbx_softmax_call": CSoftmax,
+}
 
 
 class CPointwiseDsp(ctypes.Structure):
@@ -156,6 +208,7 @@ def library() -> ctypes.CDLL:
     if _library is None:
         folder = firmware_templates_folder() / "src"
         names = ["mbx_fixed_point.h", "mbx_kernels.h", "mbx_kernels.c"]
+        names += [f"{name}{end}" for name in sorted(set(KERNEL_MODULES.values())) for end in (".h", ".c")]
         names += ["dsp/mbx_kernels_dsp.h", "dsp/mbx_kernels_dsp.c"]
         _library = ctypes.CDLL(str(compile_shared_library({name: (folder / name).read_text() for name in names})))
     return _library
@@ -282,12 +335,14 @@ def _call(program: Program, call: Call, kernel: Kernel, keep: list[np.ndarray]) 
             call.low,
             call.high,
         )
-    if isinstance(call, Maximum):
-        return CMaximum(source.height * source.width, source.channels)
-    assert isinstance(call, Average)
-    positions = source.height * source.width
-    points = (call.input_zero_point, call.output_zero_point)
-    return CAverage(positions, source.channels, *points, call.multiplier, call.shift)
+    found = call_fields(program, call)
+    values = {
+        key: _pack(value, value.dtype, keep) if isinstance(value, np.ndarray) else value
+        for key, value in found.fields.items()
+    }
+    c = WEIGHTLESS[found.struct](**values)
+    assert all(getattr(c, key) == value for key, value in values.items()), "a field does not fit its type"
+    return c
 
 
 def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.Structure:

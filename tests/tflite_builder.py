@@ -149,19 +149,78 @@ class Network:
         return self.op("ADD", [source, other], output, "AddOptions", fusedActivationFunction=fused)
 
     def mean(self, source: int, scale: float, zero_point: int, axes: Sequence[int] = (1, 2), keep: bool = False) -> int:
-        """Add a MEAN over height and width."""
-        channels = self.shape(source)[-1]
-        output = self.activation((1, 1, 1, channels) if keep else (1, channels), scale, zero_point)
+        """Add a MEAN."""
+        output = self.activation(self.reduced(source, axes, keep), scale, zero_point)
         axes_index = self.constant(np.array(axes, np.int32))
         return self.op("MEAN", [source, axes_index], output, "ReducerOptions", keepDims=keep)
 
     def maximum(self, source: int, axes: Sequence[int] = (1, 2), keep: bool = False) -> int:
-        """Add a REDUCE_MAX over height and width; its scale and zero point are the source's."""
-        channels = self.shape(source)[-1]
-        point = int(self.tensors[source].quantization.zeroPoint[0])
-        output = self.activation((1, 1, 1, channels) if keep else (1, channels), self.scale(source), point)
+        """Add a REDUCE_MAX; its scale and zero point are the source's."""
+        output = self.twin(source, self.reduced(source, axes, keep))
         axes_index = self.constant(np.array(axes, np.int32))
         return self.op("REDUCE_MAX", [source, axes_index], output, "ReducerOptions", keepDims=keep)
+
+    def reduced(self, source: int, axes: Sequence[int], keep: bool) -> tuple[int, ...]:
+        """Return the shape behind a reduction."""
+        shape = self.shape(source)
+        gone = {axis % len(shape) for axis in axes}
+        return tuple(1 if axis in gone else n for axis, n in enumerate(shape) if keep or axis not in gone)
+
+    def twin(self, source: int, shape: Sequence[int]) -> int:
+        """Add an activation with the source's scale and zero point."""
+        return self.activation(shape, self.scale(source), int(self.tensors[source].quantization.zeroPoint[0]))
+
+    def pool(
+        self,
+        source: int,
+        window: Pair,
+        stride: Pair = (1, 1),
+        padding: str = "VALID",
+        activation: str = "NONE",
+        average: bool = True,
+    ) -> int:
+        """Add an AVERAGE_POOL_2D or a MAX_POOL_2D."""
+        _, height, width, channels = self.shape(source)
+        lengths = [output_size(size, window[i], stride[i], 1, padding) for i, size in enumerate((height, width))]
+        return self.op(
+            "AVERAGE_POOL_2D" if average else "MAX_POOL_2D",
+            [source],
+            self.twin(source, (1, *lengths, channels)),
+            "Pool2DOptions",
+            padding=getattr(schema.Padding, padding),
+            strideH=stride[0],
+            strideW=stride[1],
+            filterHeight=window[0],
+            filterWidth=window[1],
+            fusedActivationFunction=getattr(schema.ActivationFunctionType, activation),
+        )
+
+    def reshape(self, source: int, shape: Sequence[int]) -> int:
+        """Add a RESHAPE."""
+        inputs = [source, self.constant(np.array(shape, np.int32))]
+        return self.op("RESHAPE", inputs, self.twin(source, shape), "ReshapeOptions", newShape=list(shape))
+
+    def clamp(self, source: int, name: str, scale: float | None = None, zero_point: int = 0) -> int:
+        """Add a RELU or RELU6; without a scale, with the source's scale and zero point."""
+        shape = self.shape(source)
+        output = self.twin(source, shape) if scale is None else self.activation(shape, scale, zero_point)
+        return self.op(name, [source], output)
+
+    def softmax(self, source: int, beta: float = 1.0) -> int:
+        """Add a SOFTMAX."""
+        output = self.activation(self.shape(source), 1 / 256, -128)
+        return self.op("SOFTMAX", [source], output, "SoftmaxOptions", beta=beta)
+
+    def pad(self, source: int, amounts: Sequence[Pair], value: int | None = None) -> int:
+        """Add a PAD, or with a value a PADV2."""
+        shape = [length + sum(pair) for length, pair in zip(self.shape(source), amounts, strict=True)]
+        output = self.twin(source, shape)
+        inputs = [source, self.constant(np.array(amounts, np.int32))]
+        if value is None:
+            return self.op("PAD", inputs, output, "PadOptions")
+        points = [int(point) for point in self.tensors[source].quantization.zeroPoint]
+        inputs.append(self.constant(np.array([value], np.int8), [self.scale(source)], points))
+        return self.op("PADV2", inputs, output, "PadV2Options")
 
     def fully_connected(
         self,
@@ -173,9 +232,10 @@ class Network:
         zero_point: int,
         activation: str = "NONE",
     ) -> int:
-        """Add a FULLY_CONNECTED. weights: int8 (out, in)."""
+        """Add a FULLY_CONNECTED. weights: int8 (out, in). An input of several rows keeps its axes."""
         inputs = [source, self.constant(weights, scales), *self.bias(source, bias, scales)]
-        output = self.activation((1, len(weights)), scale, zero_point)
+        rows = int(np.prod(self.shape(source))) // weights.shape[1]
+        output = self.activation((1, rows, len(weights)) if rows > 1 else (1, len(weights)), scale, zero_point)
         fused = getattr(schema.ActivationFunctionType, activation)
         return self.op("FULLY_CONNECTED", inputs, output, "FullyConnectedOptions", fusedActivationFunction=fused)
 

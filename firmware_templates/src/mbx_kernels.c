@@ -231,26 +231,32 @@ void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other,
 /* Twin: mean(). */
 void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output)
 {
-    for (uint32_t channel = 0; channel < call->channels; channel++) {
-        int32_t accumulator = 0;
-        for (uint32_t position = 0; position < call->positions; position++) {
-            accumulator += input[position * call->channels + channel] - call->input_zero_point;
+    for (uint32_t row = 0; row < call->rows; row++) {
+        for (uint32_t channel = 0; channel < call->channels; channel++) {
+            int32_t accumulator = 0;
+            for (uint32_t position = 0; position < call->positions; position++) {
+                accumulator += input[position * call->channels + channel] - call->input_zero_point;
+            }
+            const int32_t scaled = mbx_multiply_by_quantized_multiplier(accumulator, call->multiplier, call->shift);
+            *output++ = mbx_to_s8(scaled, call->output_zero_point, -128, 127);
         }
-        const int32_t scaled = mbx_multiply_by_quantized_multiplier(accumulator, call->multiplier, call->shift);
-        output[channel] = mbx_to_s8(scaled, call->output_zero_point, -128, 127);
+        input += (uint32_t)call->positions * call->channels;
     }
 }
 
 /* Twin: maximum(). */
 void mbx_max(const mbx_max_call *call, const int8_t *input, int8_t *output)
 {
-    for (uint32_t channel = 0; channel < call->channels; channel++) {
-        int8_t largest = input[channel];
-        for (uint32_t position = 1; position < call->positions; position++) {
-            const int8_t value = input[position * call->channels + channel];
-            largest = value > largest ? value : largest;
+    for (uint32_t row = 0; row < call->rows; row++) {
+        for (uint32_t channel = 0; channel < call->channels; channel++) {
+            int8_t largest = input[channel];
+            for (uint32_t position = 1; position < call->positions; position++) {
+                const int8_t value = input[position * call->channels + channel];
+                largest = value > largest ? value : largest;
+            }
+            *output++ = largest;
         }
-        output[channel] = largest;
+        input += call->positions * call->channels;
     }
 }
 

@@ -49,6 +49,7 @@ typedef struct {
 } mbx_add_call;
 
 typedef struct {
+    uint16_t rows;
     uint16_t positions;
     uint16_t channels;
     int16_t input_zero_point;
@@ -58,6 +59,7 @@ typedef struct {
 } mbx_mean_call;
 
 typedef struct {
+    uint32_t rows;
     uint32_t positions;
     uint32_t channels;
 } mbx_max_call;
@@ -89,7 +91,7 @@ void mbx_depthwise_line(const mbx_depthwise_call *call, const int8_t *input, int
 /* output may be one of the inputs. */
 void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other, int8_t *output);
 
-/* input [positions][channels], output [channels]. */
+/* input [rows][positions][channels], output [rows][channels]. */
 void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output);
 void mbx_max(const mbx_max_call *call, const int8_t *input, int8_t *output);
 

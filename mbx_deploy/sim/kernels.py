@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mbx_deploy.program import Addition, Average, Convolution, Pointwise, Requantization
+from mbx_deploy.program import Addition, Average, Convolution, Maximum, Pointwise, Requantization
 from mbx_deploy.sim.fixed_point import clamp, multiply_by_quantized_multiplier
 
 ADD_LEFT_SHIFT = 20
@@ -82,19 +82,19 @@ def add(source: np.ndarray, other: np.ndarray, call: Addition) -> np.ndarray:
 
 
 def mean(source: np.ndarray, call: Average) -> np.ndarray:
-    """Return int8 (1, 1, channels), the mean over all positions.
+    """Return int8, the mean over the call's axes, which stay with length 1.
 
     Source: TFLite, QuantizedMeanOrSum. Twin: mbx_mean().
     """
-    values = source.reshape(-1, source.shape[-1]).astype(np.int64)
-    accumulator = values.sum(axis=0) - len(values) * call.input_zero_point
+    values = source.astype(np.int64)
+    accumulator = (values - call.input_zero_point).sum(axis=call.axes, keepdims=True)
     scaled = multiply_by_quantized_multiplier(accumulator, call.multiplier, call.shift)
-    return clamp(scaled + call.output_zero_point, -128, 127).astype(np.int8).reshape(1, 1, -1)
+    return clamp(scaled + call.output_zero_point, -128, 127).astype(np.int8)
 
 
-def maximum(source: np.ndarray) -> np.ndarray:
-    """Return int8 (1, 1, channels), the largest value over all positions. Twin: mbx_max()."""
-    return source.reshape(-1, source.shape[-1]).max(axis=0).reshape(1, 1, -1)
+def maximum(source: np.ndarray, call: Maximum) -> np.ndarray:
+    """Return int8, the largest value over the call's axes, which stay with length 1. Twin: mbx_max()."""
+    return source.max(axis=call.axes, keepdims=True)
 
 
 def posteriors(logits: np.ndarray, exponentials_q15: np.ndarray) -> np.ndarray:

@@ -3,8 +3,20 @@
 import numpy as np
 
 from mbx_deploy.frontend import FrontendTables
-from mbx_deploy.program import Addition, Average, Maximum, Pointwise, Program
-from mbx_deploy.sim import frontend, kernels
+from mbx_deploy.program import (
+    Addition,
+    Average,
+    Call,
+    Lookup,
+    Maximum,
+    Padding,
+    Pointwise,
+    Pooling,
+    Program,
+    Reshape,
+    Softmax,
+)
+from mbx_deploy.sim import elements, frontend, kernels, pooling
 from mbx_deploy.sim.frontend import Observer
 
 
@@ -45,20 +57,35 @@ def logits(features_s8: np.ndarray, program: Program, observe: Observer | None =
     """
     buffers: dict[int, np.ndarray] = {program.input: features_s8.reshape(program.buffers[program.input].shape)}
     for call in program.calls:
-        source, target = buffers[call.input], program.buffers[call.output]
-        if isinstance(call, Pointwise):
-            result = kernels.pointwise(source, call)
-        elif isinstance(call, Addition):
-            result = kernels.add(source, buffers[call.other], call)
-        elif isinstance(call, Average):
-            result = kernels.mean(source, call)
-        elif isinstance(call, Maximum):
-            result = kernels.maximum(source)
-        elif call.depthwise:
-            result = kernels.depthwise_conv_2d(source, call, target.shape)
-        else:
-            result = kernels.conv_2d(source, call, target.shape)
+        target = program.buffers[call.output]
+        result = run_call(call, buffers, target.shape)
         buffers[call.output] = result.reshape(target.shape)
         if observe:
             observe(call.name, buffers[call.output])
     return buffers[program.output].ravel()
+
+
+def run_call(call: Call, buffers: dict[int, np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Return a call's output, int8, as many values as shape has. buffers: int8 (height, width, channels) each."""
+    source = buffers[call.input]
+    if isinstance(call, Pointwise):
+        return kernels.pointwise(source, call)
+    if isinstance(call, Addition):
+        return kernels.add(source, buffers[call.other], call)
+    if isinstance(call, Average):
+        return kernels.mean(source, call)
+    if isinstance(call, Maximum):
+        return kernels.maximum(source, call)
+    if isinstance(call, Pooling):
+        pool = pooling.pool_average if call.average else pooling.pool_max
+        return pool(source, call, shape)
+    if isinstance(call, Lookup):
+        return elements.lookup(source, call)
+    if isinstance(call, Softmax):
+        return elements.softmax(source, call)
+    if isinstance(call, Padding):
+        return elements.pad(source, call)
+    if isinstance(call, Reshape):
+        return source
+    kernel = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
+    return kernel(source, call, shape)

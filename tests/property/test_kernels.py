@@ -12,23 +12,14 @@ from mbx_deploy.passes import verify_program
 from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Maximum, Pointwise, Program, Requantization
 from mbx_deploy.sim import kernels
 from mbx_deploy.sim import model as sim_model
+from mbx_deploy.sim.model import run_call
 from tests.c_kernels import U32, library, run_c
 from tests.tflite_builder import random_weights
 
 
 def run_twin(call: Call, inputs: list[np.ndarray], target: Buffer) -> np.ndarray:
     """Return what the numpy twin gives, int8 of the target's shape."""
-    if isinstance(call, Pointwise):
-        result = kernels.pointwise(inputs[0], call)
-    elif isinstance(call, Addition):
-        result = kernels.add(inputs[0], inputs[1], call)
-    elif isinstance(call, Average):
-        result = kernels.mean(inputs[0], call)
-    elif isinstance(call, Maximum):
-        result = kernels.maximum(inputs[0])
-    else:
-        kernel = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
-        result = kernel(inputs[0], call, target.shape)
+    result = run_call(call, dict(enumerate(inputs)), target.shape)
     return result.reshape(target.shape)
 
 

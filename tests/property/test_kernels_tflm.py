@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mbx_deploy.engines import _import_tflm
 from mbx_deploy.errors import InputError
+from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.passes import lower
 from mbx_deploy.program import Program
 from mbx_deploy.sim import model as sim_model
@@ -19,7 +20,7 @@ from tests.tflite_builder import Network, random_weights
 zero_points = st.sampled_from((-128, 127, 0)) | st.integers(-128, 127)
 channel_counts = st.sampled_from((1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 19, 31, 33))
 seeds = st.integers(0, 2**32 - 1)
-activations = st.sampled_from(("NONE", "RELU", "RELU6"))
+activations = st.sampled_from(("NONE", "RELU", "RELU6", "RELU_N1_TO_1"))
 scales = st.sampled_from((0.004, 0.02, 0.1, 0.5, 1.7)) | st.floats(0.002, 2.0)
 
 
@@ -217,6 +218,118 @@ def test_ties_as_tflm(
     compare_with_tflm(tflm, network.build(output), seed, rounds=1)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data(), inputs(), st.booleans(), activations, seeds)
+def test_pooling_as_tflm(
+    tflm: Any, data: st.DataObject, network: Network, average: bool, activation: str, seed: int
+) -> None:
+    output = add_pool(data.draw, network, 0, average, activation)
+    compare_with_tflm(tflm, network.build(output), seed)
+
+
+def add_pool(draw: Any, network: Network, source: int, average: bool, activation: str) -> int:
+    """Add a drawn pooling that gives at least one output."""
+    padding = draw(st.sampled_from(("SAME", "VALID")))
+    sizes = network.shape(source)[1:3]
+    window = [draw(st.integers(1, size if padding == "VALID" else size + 3)) for size in sizes]
+    stride = [draw(st.integers(1, 5)) for _ in sizes]
+    return network.pool(source, (window[0], window[1]), (stride[0], stride[1]), padding, activation, average)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    inputs(),
+    st.sampled_from((2.0**-22, 0.001, 0.01, 0.3, 20.0)) | st.floats(0.0001, 30.0),
+    st.floats(0.1, 3.0) | st.just(1.0),
+    st.booleans(),
+    seeds,
+)
+@example(Network(tensors=[]), 0.0001, 1.0, False, 0)
+def test_softmax_as_tflm(tflm: Any, network: Network, scale: float, beta: float, deep: bool, seed: int) -> None:
+    """Over 511 equal classes, too, whose sum is the largest that fits."""
+    if not network.tensors:
+        network.activation((1, 511), scale, 0)
+    network.tensors[0].quantization.scale = [scale]
+    assume(np.float32(beta) * np.float32(scale) > 2.0**-25)
+    if deep:
+        network.tensors[0].shape = [1, int(np.prod(network.shape(0)[1:3]) * 7 % 511 + 1)]
+    compare_with_tflm(tflm, network.build(network.softmax(0, beta)), seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(inputs(), st.sampled_from(("RELU", "RELU6")), st.none() | st.floats(0.01, 60.0), zero_points, seeds)
+def test_relu_as_tflm(tflm: Any, network: Network, name: str, factor: float | None, point: int, seed: int) -> None:
+    scale = None if factor is None else network.scale(0) * factor
+    compare_with_tflm(tflm, network.build(network.clamp(0, name, scale, point)), seed)
+
+
+paddings = st.tuples(st.integers(0, 4), st.integers(0, 4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(inputs(), st.tuples(paddings, paddings, paddings | st.just((0, 0))), st.none() | st.integers(-128, 127), seeds)
+def test_pad_as_tflm(tflm: Any, network: Network, amounts: tuple[Any, ...], value: int | None, seed: int) -> None:
+    compare_with_tflm(tflm, network.build(network.pad(0, ((0, 0), *amounts), value)), seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(inputs(), st.sampled_from((1, 2)), st.booleans(), st.booleans(), st.floats(0.01, 50.0), zero_points, seeds)
+def test_reductions_over_one_axis_as_tflm(
+    tflm: Any, network: Network, axis: int, keep: bool, average: bool, factor: float, point: int, seed: int
+) -> None:
+    scale = network.scale(0) * factor
+    output = network.mean(0, scale, point, [axis], keep) if average else network.maximum(0, [axis], keep)
+    compare_with_tflm(tflm, network.build(output), seed)
+
+
+@settings(max_examples=30, deadline=None)
+@given(inputs(), st.booleans(), seeds)
+def test_reductions_of_lines_as_tflm(tflm: Any, network: Network, keep: bool, seed: int) -> None:
+    """As of Keras' one-dimensional layers: (1, time, channels), over time."""
+    network.tensors[0].shape = [1, *network.shape(0)[2:]]
+    compare_with_tflm(tflm, network.build(network.mean(0, network.scale(0), 3, [1], keep)), seed)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data(), inputs(), seeds)
+def test_layers_of_several_rows_as_tflm(tflm: Any, data: st.DataObject, network: Network, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, inside, outside = (data.draw(st.integers(1, 12)) for _ in range(3))
+    network.tensors[0].shape = [1, rows, inside]
+    scale = output_scale(rng, network.scale(0), 0.01, inside)
+    output = network.fully_connected(0, random_weights(rng, (outside, inside)), [0.01], None, scale, 7)
+    compare_with_tflm(tflm, network.build(output), seed)
+
+
+@pytest.mark.parametrize("shape", [(1, 60), (1, 3, 20), (1, 3, 4, 5), (1, 60, 1, 1)])
+def test_reshape_of_what_is_still_needed_as_tflm(tflm: Any, shape: tuple[int, ...]) -> None:
+    """The second user wants the values in the first shape: in C they are copied."""
+    network = Network()
+    network.activation((1, 3, 4, 5), 0.1, 3)
+    first = network.clamp(0, "RELU")
+    turned = network.clamp(network.reshape(first, shape), "RELU6")
+    back = network.reshape(turned, (1, 3, 4, 5))
+    program = compare_with_tflm(tflm, network.build(network.add(first, back, 0.2, 0)), 0)
+    assert plan_memory(program).arena_bytes == 128
+
+
+def add_plain(draw: Any, network: Network, source: int) -> int:
+    """Add a drawn op without weights, whose output is an image again."""
+    kind = draw(st.sampled_from(("pool", "pad", "clamp", "softmax", "mean", "reshape")))
+    _, height, width, channels = network.shape(source)
+    if kind == "pool":
+        return add_pool(draw, network, source, draw(st.booleans()), draw(activations))
+    if kind == "pad":
+        return network.pad(source, ((0, 0), (draw(st.integers(0, 2)), 1), (0, draw(st.integers(0, 2))), (0, 0)))
+    if kind == "clamp":
+        return network.clamp(source, draw(st.sampled_from(("RELU", "RELU6"))))
+    if kind == "mean":
+        return network.mean(source, network.scale(source) / 2, draw(zero_points), [draw(st.sampled_from((1, 2)))], True)
+    if kind == "softmax":
+        return network.softmax(source)
+    return network.reshape(source, draw(st.permutations((height, width, channels)).map(lambda shape: (1, *shape))))
+
+
 def networks(draw: Any, network: Network, rng: np.random.Generator, ops: int) -> int:
     """Add drawn ops, an ADD where two activations have one shape, and a mean and a layer at the end."""
     made = [0]
@@ -227,6 +340,8 @@ def networks(draw: Any, network: Network, rng: np.random.Generator, ops: int) ->
             other = draw(st.sampled_from(twins))
             largest = max(network.scale(source), network.scale(other))
             made.append(network.add(source, other, largest * 1.3, draw(zero_points), draw(activations)))
+        elif draw(st.booleans()):
+            made.append(add_plain(draw, network, source))
         else:
             made.append(add_convolution(draw, network, source, rng, draw(st.booleans())))
     pooled = network.mean(made[-1], network.scale(made[-1]) * 0.4, draw(zero_points))
