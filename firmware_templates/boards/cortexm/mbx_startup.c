@@ -13,7 +13,11 @@ int main(void);
 
 #define VTOR MBX_REGISTER(0xE000ED08u)  /* DDI 0403E B3.2.5; the Cortex-M0+ of the RP2040 has it, too */
 #define CPACR MBX_REGISTER(0xE000ED88u) /* DDI 0403E B3.2.20 */
-#define NVIC_WORDS 8u                   /* of 32 interrupts; those that a core lacks ignore writes */
+#if __ARM_ARCH == 6
+#define NVIC_WORDS 1u                   /* of 32 interrupts */
+#else
+#define NVIC_WORDS 8u                   /* words of interrupts that a chip lacks ignore writes */
+#endif
 
 /* Blinks for ever, evenly and fast: something is wrong that no message could tell any more. */
 void mbx_fault(void)

@@ -75,7 +75,10 @@ void mbx_interrupt_uart(void)
 {
     const uint32_t status = USART2_SR;
     if ((status & (USART_SR_RXNE | USART_SR_ORE)) != 0u) {
-        mbx_serial_received((uint8_t)USART2_DR); /* reading SR, then DR, clears both */
+        const uint8_t byte = (uint8_t)USART2_DR; /* reading SR, then DR, clears both */
+        if ((status & USART_SR_RXNE) != 0u) {
+            mbx_serial_received(byte);
+        }
     }
     if ((status & USART_SR_TXE) != 0u) {
         const int byte = mbx_byte_ring_get(&mbx_serial_tx);
