@@ -57,6 +57,7 @@ for _command in (
     firmware.run,
     firmware.features,
     firmware.verify,
+    firmware.profile,
     training.train,
     training.finetune,
     training.export,

@@ -148,8 +148,9 @@ class FirmwareEngine:
 
     name = "firmware"
 
-    def __init__(self, recognizer: Recognizer, elf: Path, target: Target) -> None:
+    def __init__(self, recognizer: Recognizer, elf: Path, target: Target, plugin: str | None = None) -> None:
         """elf: of a build. A board's library runs on the machine of its CPU target, in the ELF beside the board's.
+        plugin: QEMU's argument of that name.
 
         Raises ToolMissing where QEMU is not installed, or the target has no emulator.
         """
@@ -160,6 +161,7 @@ class FirmwareEngine:
         self.recognizer = recognizer
         self.elf = elf.absolute()
         self.machine = target.machine
+        self.options = ["-plugin", plugin] if plugin else []
         self.emulator = need_tool("qemu-system-arm", "run firmware")
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
@@ -167,7 +169,7 @@ class FirmwareEngine:
         with tempfile.TemporaryDirectory(prefix="mbx-run-") as folder:
             (Path(folder) / "mbx-request.bin").write_bytes(encode_request(items, trace))
             command = [self.emulator, "-M", self.machine, "-nographic", "-monitor", "none", "-serial", "none"]
-            command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(self.elf)]
+            command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(self.elf), *self.options]
             limit = EMULATOR_START_S + EMULATOR_CLIP_S * len(items)
             try:
                 done = subprocess.run(
