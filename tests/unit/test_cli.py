@@ -33,6 +33,7 @@ COMMANDS = [
         "finetune",
         "import",
         "models",
+        "profile",
         "regress",
         "run",
         "simulate",
