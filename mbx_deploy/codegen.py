@@ -19,10 +19,15 @@ from mbx_deploy.frontend import feature_multiplier
 from mbx_deploy.kernels import (
     DSP_GROUP_INPUTS,
     KERNEL_MODULES,
+    NEEDED_SETS,
     Kernel,
     add_constants_dsp,
     pack_depthwise_dsp,
+    pack_depthwise_helium,
+    pack_depthwise_thumb,
     pack_pointwise_dsp,
+    pack_pointwise_helium,
+    pack_pointwise_thumb,
 )
 from mbx_deploy.layouts import CMAKE, arrange
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
@@ -190,13 +195,13 @@ def operation_modules(program: Program, target: Target) -> list[str]:
 
 def kernel_modules(target: Target) -> list[str]:
     """Return the modules of the target's set of kernels, without suffix; the portable ones are always there."""
-    return [] if target.kernels == "portable" else [f"mbx_kernels_{target.kernels}"]
+    return [f"mbx_kernels_{name}" for name in NEEDED_SETS[target.kernels]]
 
 
 def kernel_sources(target: Target) -> list[str]:
     """Return the files of the target's set of kernels, below src/."""
-    folder = firmware_templates_folder() / "src" / target.kernels
-    return sorted(f"{target.kernels}/{path.name}" for path in folder.iterdir()) if folder.is_dir() else []
+    source = firmware_templates_folder() / "src"
+    return [f"{name}/{path.name}" for name in NEEDED_SETS[target.kernels] for path in sorted((source / name).iterdir())]
 
 
 def session_main(prefix: str) -> str:
@@ -276,6 +281,23 @@ def _call_arrays(call: Pointwise | Convolution, kernel: Kernel, name: str) -> li
             CArray(name.format("weights"), "int8_t", taps, comment),
             CArray(name.format("constants"), "int32_t", constants, "2 b, m a channel"),
             CArray(name.format("shifts"), "uint8_t", shifts, "s - 1 a channel"),
+        ]
+    if kernel.name in ("mbx_pointwise_thumb", "mbx_depthwise_line_thumb"):
+        pointwise = isinstance(call, Pointwise)
+        thumb = pack_pointwise_thumb(call) if isinstance(call, Pointwise) else pack_depthwise_thumb(call)
+        weights, constants, shifts = thumb
+        kind = "uint8_t" if pointwise else "int8_t"
+        return [
+            CArray(name.format("weights"), kind, weights, comment + (", 128 added" if pointwise else "")),
+            CArray(name.format("channels" if pointwise else "constants"), "int32_t", constants, "b, m a channel"),
+            CArray(name.format("shifts"), "uint8_t", shifts, "s a channel"),
+        ]
+    if kernel.name in ("mbx_pointwise_helium", "mbx_depthwise_line_helium"):
+        pointwise = isinstance(call, Pointwise)
+        vectors = pack_pointwise_helium(call) if isinstance(call, Pointwise) else pack_depthwise_helium(call)
+        return [
+            CArray(name.format("weights"), "int8_t", vectors[0], comment, aligned=True),
+            CArray(name.format("channels" if pointwise else "constants"), "int32_t", vectors[1], "b, m, -s a channel"),
         ]
     r = call.requantization
     weights = call.weights
@@ -371,12 +393,12 @@ def _call_context(recognizer: Recognizer, plan: MemoryPlan, number: int, call: C
         "scratch_offset": plan.scratch_offsets[number] if kernel.scratch_bytes else None,
         "positions": source.height * source.width,
     }
-    if isinstance(call, Addition) and kernel.name == "mbx_add_dsp":
+    if isinstance(call, Addition) and kernel.name in ("mbx_add_dsp", "mbx_add_thumb"):
         constants = add_constants_dsp(call)
         assert constants is not None
         if constants.swapped:
             context |= {"input_offset": context["other_offset"], "other_offset": context["input_offset"]}
-        return context | {"kind": "add_dsp", "add": constants, "count": target.size_bytes}
+        return context | {"kind": kernel.name.removeprefix("mbx_"), "add": constants, "count": target.size_bytes}
     if isinstance(call, Addition):
         return context | {"kind": "add", "add": call, "count": target.size_bytes}
     if not isinstance(call, Pointwise | Convolution):
@@ -390,11 +412,11 @@ def _call_context(recognizer: Recognizer, plan: MemoryPlan, number: int, call: C
     context["requantization"] = call.requantization
     if isinstance(call, Pointwise):
         shape = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
-        kind = "pointwise_dsp" if kernel.name.endswith("_dsp") else "pointwise"
         groups = {"out_pairs": -(-call.weights.shape[0] // 2), "groups": -(-call.weights.shape[1] // DSP_GROUP_INPUTS)}
+        kind = kernel.name.removeprefix("mbx_")
         return context | shape | groups | {"kind": kind, "positions": call.positions}
-    kinds = {"mbx_depthwise_line_dsp": "depthwise_dsp", "mbx_depthwise_line": "depthwise"}
-    return context | {"kind": kinds.get(kernel.name, "conv"), "conv": call}
+    line = kernel.name.startswith("mbx_depthwise_line")
+    return context | {"kind": kernel.name.removeprefix("mbx_") if line else "conv", "conv": call}
 
 
 def _plain(text: str) -> str:

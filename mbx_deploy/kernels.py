@@ -25,7 +25,9 @@ from mbx_deploy.program import (
 )
 
 PORTABLE = "portable"
-KERNEL_SETS = (PORTABLE, "dsp")
+KERNEL_SETS = (PORTABLE, "dsp", "thumb", "helium")
+# Whose files a set needs: a core with Helium has the DSP extension, and the front end's loops are written for that.
+NEEDED_SETS = {PORTABLE: (), "dsp": ("dsp",), "thumb": ("thumb",), "helium": ("dsp", "helium")}
 
 DSP_GROUP_INPUTS = 16
 DSP_POSITIONS = 4
@@ -33,6 +35,13 @@ DSP_GROUP_TAPS = 6
 DSP_OUTPUTS = 6
 DSP_MAX_TAPS = 47
 DSP_LANES = 4
+
+THUMB_OUTPUTS = 4
+THUMB_GROUP_INPUTS = 16
+THUMB_WEIGHT_OFFSET = 128
+
+HELIUM_POSITIONS = 4
+HELIUM_LANES = 16  # inputs of a pointwise group, taps of a depthwise one
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,9 @@ class Kernel:
 
 def select_kernel(program: Program, call: Call, kernel_set: str) -> Kernel:
     """Return the kernel for a call: the fastest of the set whose conditions it meets, else the portable one."""
-    if kernel_set == "dsp":
-        kernel = _select_dsp(program, call)
+    selections = {"dsp": _select_dsp, "thumb": _select_thumb, "helium": _select_helium}
+    if kernel_set != PORTABLE:
+        kernel = selections[kernel_set](program, call)
         if kernel is not None:
             return kernel
     if isinstance(call, Pointwise):
@@ -170,6 +180,109 @@ def add_constants_dsp(call: Addition) -> AddConstantsDsp | None:
         scaled_multiplier=call.multipliers[scaled],
         multiplier=call.multipliers[2],
     )
+
+
+def _select_thumb(program: Program, call: Call) -> Kernel | None:
+    if isinstance(call, Addition):
+        return Kernel("mbx_add_thumb", 4 * 256) if add_constants_dsp(call) is not None else None
+    if isinstance(call, Pointwise):
+        if not _requantizes_thumb(call.weights, call.requantization):
+            return None
+        inputs = -(-call.weights.shape[1] // THUMB_GROUP_INPUTS) * THUMB_GROUP_INPUTS
+        return Kernel("mbx_pointwise_thumb", 4 * THUMB_OUTPUTS * (1 + inputs))
+    if isinstance(call, Convolution) and is_depthwise_line(program, call):
+        weights = call.weights.reshape(call.kernel[1], -1).T
+        if call.pad[1] % call.dilation[1] or not _requantizes_thumb(weights, _folded(call)):
+            return None
+        longest_phase = -(-program.buffers[call.input].width // call.dilation[1])
+        outputs = -(-longest_phase // THUMB_OUTPUTS) * THUMB_OUTPUTS
+        return Kernel("mbx_depthwise_line_thumb", 4 * (call.kernel[1] + outputs + call.kernel[1] - 1))
+    return None
+
+
+def _requantizes_thumb(weights: np.ndarray, r: Requantization) -> bool:
+    """Whether mbx_thumb_blocks.S requantizes: sums below 2^29, shifts to the right by 1 to 31."""
+    rows = weights.reshape(len(r.bias), -1).astype(np.int64)
+    bound = np.abs(rows).sum(axis=1) * 128 + np.abs(r.bias)
+    right = -r.shift.astype(np.int64)
+    return (r.low, r.high) == (-128, 127) and bound.max() < 1 << 29 and right.min() >= 1 and right.max() <= 31
+
+
+def pack_pointwise_thumb(call: Pointwise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (weights, channels, shifts) as struct mbx_pointwise_thumb_call says.
+
+    weights: uint8 (out, groups * 16). channels: int32 (out, 2). shifts: uint8 (out,).
+    """
+    outputs, inputs = call.weights.shape
+    r = call.requantization
+    padded = np.zeros((outputs, -(-inputs // THUMB_GROUP_INPUTS) * THUMB_GROUP_INPUTS), np.int64)
+    padded[:, :inputs] = call.weights
+    weights = (padded + THUMB_WEIGHT_OFFSET).astype(np.uint8)
+    return (
+        weights,
+        np.column_stack([r.bias, r.multiplier]).astype(np.int32),
+        (-r.shift.astype(np.int64)).astype(np.uint8),
+    )
+
+
+def pack_depthwise_thumb(call: Convolution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (weights, constants, shifts) as struct mbx_depthwise_thumb_call says.
+
+    weights: int8 (channels, kernel). constants: int32 (channels, 2). shifts: uint8 (channels,).
+    """
+    r = _folded(call)
+    weights = np.ascontiguousarray(call.weights.reshape(call.kernel[1], -1).T)
+    constants = np.column_stack([r.bias, r.multiplier]).astype(np.int32)
+    return weights, constants, (-r.shift.astype(np.int64)).astype(np.uint8)
+
+
+def _select_helium(program: Program, call: Call) -> Kernel | None:
+    if isinstance(call, Addition):
+        return Kernel("mbx_add_helium", 0)
+    if isinstance(call, Average):
+        return Kernel("mbx_mean_helium", 0)
+    if isinstance(call, Maximum):
+        return Kernel("mbx_max_helium", 0)
+    if (
+        not isinstance(call, Pointwise | Convolution) or call.requantization.shift.max() > -1
+    ):  # the ties of a division, which the kernels expect
+        return None
+    if isinstance(call, Pointwise):
+        inputs = -(-call.weights.shape[1] // HELIUM_LANES) * HELIUM_LANES
+        return Kernel("mbx_pointwise_helium", HELIUM_POSITIONS * inputs)
+    if is_depthwise_line(program, call) and call.pad[1] % call.dilation[1] == 0:
+        longest_phase = -(-program.buffers[call.input].width // call.dilation[1])
+        taps = -(-call.kernel[1] // HELIUM_LANES) * HELIUM_LANES
+        return Kernel("mbx_depthwise_line_helium", -(-longest_phase // 4) * 4 + taps)
+    return None
+
+
+def pack_pointwise_helium(call: Pointwise) -> tuple[np.ndarray, np.ndarray]:
+    """Return (weights, channels) as struct mbx_pointwise_helium_call says.
+
+    weights: int8 (out pairs, groups, 2, 16). channels: int32 (out pairs * 2, 3).
+    """
+    outputs, inputs = call.weights.shape
+    padded = np.zeros((-(-outputs // 2) * 2, -(-inputs // HELIUM_LANES) * HELIUM_LANES), np.int8)
+    padded[:outputs, :inputs] = call.weights
+    weights = padded.reshape(len(padded) // 2, 2, -1, HELIUM_LANES).transpose(0, 2, 1, 3)
+    channels = np.zeros((len(padded), 3), np.int32)
+    channels[:outputs] = _constants_helium(call.requantization)
+    return np.ascontiguousarray(weights), channels
+
+
+def pack_depthwise_helium(call: Convolution) -> tuple[np.ndarray, np.ndarray]:
+    """Return (weights, constants) as struct mbx_depthwise_helium_call says.
+
+    weights: int8 (channels, kernel rounded up to 16). constants: int32 (channels, 3).
+    """
+    rows = call.weights.reshape(call.kernel[1], -1).T
+    weights = np.pad(rows, ((0, 0), (0, -call.kernel[1] % HELIUM_LANES)))
+    return np.ascontiguousarray(weights), _constants_helium(_folded(call))
+
+
+def _constants_helium(r: Requantization) -> np.ndarray:
+    return np.column_stack([r.bias, r.multiplier, r.shift]).astype(np.int32)
 
 
 def pack_pointwise_dsp(call: Pointwise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,10 +17,12 @@ from mbx_deploy.resources import firmware_templates_folder
 
 CMAKE = "cmake"
 # By the set of kernels: what the preprocessor says of a core that runs them, and what a README says.
-ASSEMBLY_FENCES = {"dsp": "defined(__ARM_FEATURE_DSP)"}
+ASSEMBLY_FENCES = dict.fromkeys(("dsp", "helium"), "defined(__ARM_FEATURE_DSP)") | {"thumb": "defined(__thumb__)"}
 CORES = {
     "portable": "any core",
     "dsp": "cores with the DSP extension (Cortex-M4, M7, M33); on others C of the same bytes stands in",
+    "thumb": "Arm Cortex-M (M0+, M3); on others C of the same bytes stands in",
+    "helium": "cores with Helium (Cortex-M55); on others C of the same bytes stands in",
 }
 SOURCE_FOLDERS = ("include/", "generated/", "src/")
 

@@ -9,10 +9,15 @@ from mbx_deploy.call_fields import call_fields
 from mbx_deploy.kernels import (
     DSP_GROUP_INPUTS,
     KERNEL_MODULES,
+    KERNEL_SETS,
     Kernel,
     add_constants_dsp,
     pack_depthwise_dsp,
+    pack_depthwise_helium,
+    pack_depthwise_thumb,
     pack_pointwise_dsp,
+    pack_pointwise_helium,
+    pack_pointwise_thumb,
     select_kernel,
 )
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
@@ -178,8 +183,38 @@ class CPointwiseDsp(ctypes.Structure):
     ]
 
 
+class CPointwiseThumb(ctypes.Structure):
+    """mbx_pointwise_thumb_call."""
+
+    _fields_ = [
+        *((name, U16) for name in ("positions", "in_channels", "out_channels", "groups")),
+        ("zero_point", I16),
+        *((name, ctypes.c_void_p) for name in ("weights", "channels", "shifts")),
+    ]
+
+
+class CPointwiseHelium(ctypes.Structure):
+    """mbx_pointwise_helium_call."""
+
+    _fields_ = [
+        *((name, U16) for name in ("positions", "in_channels", "out_channels", "groups")),
+        *((name, I16) for name in ("zero_point", "low", "high")),
+        *((name, ctypes.c_void_p) for name in ("weights", "channels")),
+    ]
+
+
+class CDepthwiseHelium(ctypes.Structure):
+    """mbx_depthwise_helium_call."""
+
+    _fields_ = [
+        *((name, U16) for name in ("positions", "channels", "kernel", "dilation", "pad")),
+        *((name, I16) for name in ("input_zero_point", "zero_point", "low", "high")),
+        *((name, ctypes.c_void_p) for name in ("weights", "constants")),
+    ]
+
+
 class CDepthwiseDsp(ctypes.Structure):
-    """mbx_depthwise_dsp_call."""
+    """mbx_depthwise_dsp_call, and mbx_depthwise_thumb_call."""
 
     _fields_ = [
         *((name, U16) for name in ("positions", "channels", "kernel", "dilation", "pad")),
@@ -189,7 +224,7 @@ class CDepthwiseDsp(ctypes.Structure):
 
 
 class CAdditionDsp(ctypes.Structure):
-    """mbx_add_dsp_call."""
+    """mbx_add_dsp_call, and mbx_add_thumb_call."""
 
     _fields_ = [
         ("count", U32),
@@ -209,7 +244,8 @@ def library() -> ctypes.CDLL:
         folder = firmware_templates_folder() / "src"
         names = ["mbx_fixed_point.h", "mbx_kernels.h", "mbx_kernels.c"]
         names += [f"{name}{end}" for name in sorted(set(KERNEL_MODULES.values())) for end in (".h", ".c")]
-        names += ["dsp/mbx_kernels_dsp.h", "dsp/mbx_kernels_dsp.c"]
+        for kernel_set in KERNEL_SETS[1:]:
+            names += [f"{kernel_set}/mbx_kernels_{kernel_set}.{suffix}" for suffix in "hc"]
         _library = ctypes.CDLL(str(compile_shared_library({name: (folder / name).read_text() for name in names})))
     return _library
 
@@ -292,15 +328,27 @@ def _run(program: Program, call: Call, kernel: Kernel, inputs: list[np.ndarray],
 def invoke(program: Program, call: Call, kernel: Kernel, inputs: list[int], output: int, scratch: int) -> None:
     """Run the C kernel on addresses, as the generated call list does."""
     keep: list[np.ndarray] = []
-    c = _call_dsp(program, call, keep) if kernel.name.endswith("_dsp") else _call(program, call, kernel, keep)
-    if isinstance(c, CAdditionDsp):
-        constants = add_constants_dsp(call) if isinstance(call, Addition) else None
-        assert constants is not None
-        inputs = inputs[::-1] if constants.swapped else inputs
+    c = call_structure(program, call, kernel, keep)
+    inputs = inputs[::-1] if swaps_inputs(call, kernel) else inputs
     function = getattr(library(), kernel.name)
     function.restype = None
     rest = [scratch] if kernel.scratch_bytes else []
     function(ctypes.byref(c), *map(ctypes.c_void_p, [*inputs, output, *rest]))
+
+
+def call_structure(program: Program, call: Call, kernel: Kernel, keep: list[np.ndarray]) -> ctypes.Structure:
+    """Return the struct that a kernel takes; keep owns the arrays that it points to."""
+    if kernel.name in ("mbx_pointwise_helium", "mbx_depthwise_line_helium"):
+        return _call_helium(program, call, keep)
+    if kernel.name.endswith("_thumb"):
+        return _call_thumb(program, call, keep)
+    return _call_dsp(program, call, keep) if kernel.name.endswith("_dsp") else _call(program, call, kernel, keep)
+
+
+def swaps_inputs(call: Call, kernel: Kernel) -> bool:
+    """Whether a kernel wants the second input first."""
+    constants = add_constants_dsp(call) if isinstance(call, Addition) else None
+    return constants is not None and constants.swapped and kernel.name in ("mbx_add_dsp", "mbx_add_thumb")
 
 
 def _call(program: Program, call: Call, kernel: Kernel, keep: list[np.ndarray]) -> ctypes.Structure:
@@ -364,6 +412,39 @@ def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.St
     assert c is not None
     points = (c.exact_zero_point, c.scaled_zero_point, c.zero_point)
     return CAdditionDsp(target.size_bytes, *points, c.scaled_shift, c.shift, c.scaled_multiplier, c.multiplier)
+
+
+def _call_thumb(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.Structure:
+    source = program.buffers[call.input]
+    if isinstance(call, Addition):
+        return _call_dsp(program, call, keep)
+    if isinstance(call, Pointwise):
+        packed, channels, shifts = pack_pointwise_thumb(call)
+        constants = (_pack(packed, np.uint8, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))
+        outputs, inputs = call.weights.shape
+        groups = packed.shape[1] // 16
+        return CPointwiseThumb(call.positions, inputs, outputs, groups, call.requantization.zero_point, *constants)
+    assert isinstance(call, Convolution)
+    taps, channels, shifts = pack_depthwise_thumb(call)
+    constants = (_pack(taps, np.int8, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))
+    shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+    return CDepthwiseDsp(*shape, call.input_zero_point, call.requantization.zero_point, *constants)
+
+
+def _call_helium(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.Structure:
+    source = program.buffers[call.input]
+    if isinstance(call, Pointwise):
+        packed, channels = pack_pointwise_helium(call)
+        constants = (_pack(packed, np.int8, keep), _pack(channels, np.int32, keep))
+        shape = (call.positions, *call.weights.shape[::-1], packed.shape[1])
+        r = call.requantization
+        return CPointwiseHelium(*shape, r.zero_point, r.low, r.high, *constants)
+    assert isinstance(call, Convolution)
+    packed, channels = pack_depthwise_helium(call)
+    constants = (_pack(packed, np.int8, keep), _pack(channels, np.int32, keep))
+    shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+    r = call.requantization
+    return CDepthwiseHelium(*shape, call.input_zero_point, r.zero_point, r.low, r.high, *constants)
 
 
 def run_program_c(program: Program, values: np.ndarray, kernel_set: str = "portable") -> np.ndarray:

@@ -121,8 +121,9 @@ def test_assembly_needs_no_more_stack_than_is_counted_for_it() -> None:
     for path in (firmware_templates_folder() / "src").rglob("*.S"):
         text = path.read_text()
         pushed = sum(
-            4 * sum(int(b or a) - int(a) + 1 for a, b in re.findall(r"r(\d+)(?:-r(\d+))?", registers))
-            for registers in re.findall(r"^\s+push\s+{(.*)}", text, re.M)
+            {"r": 4, "d": 8}[kind] * (int(b or a) - int(a) + 1)
+            for registers in re.findall(r"^\s+v?push\s+{(.*)}", text, re.M)
+            for kind, a, b in re.findall(r"([rd])(\d+)(?:-[rd](\d+))?", registers)
         )
         needed[path.name] = pushed + sum(map(int, re.findall(r"^\s+sub\s+sp, sp, #(\d+)", text, re.M)))
     assert len(needed) >= 4 and min(needed.values()) == 36

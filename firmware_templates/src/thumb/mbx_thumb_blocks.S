@@ -1,0 +1,293 @@
+/* The inner loops of mbx_kernels_thumb.c: four outputs at a time.
+ *
+ * Four accumulators live in r8 to r11, four inputs in r0 to r3, which LDM loads together and MULS overwrites: 10
+ * instructions for 4 multiply-accumulates; 6 where there is MLA.
+ *
+ * Requantization is TFLite's two roundings from 32-bit products. With a = 2^16 ah + al, |al| <= 2^15, and m = 2^16 mh + ml
+ * the doubling high multiply is 2 ah mh + (M + 2^14 >> 15), M = al mh + (al ml >> 16) + ah ml; the compiler has checked
+ * that |a| < 2^29, so that M is an int32. A rounding right shift of x leaves its rounding bit in the carry, which ADC adds;
+ * one less than a negative x, before that, turns its ties away from zero.
+ */
+    .syntax unified
+    .thumb
+    .text
+
+/* r0 to r3 times r5, added to the accumulators */
+.macro ACCUMULATE
+#if __ARM_ARCH >= 7
+    mla     r8, r0, r5, r8
+    mla     r9, r1, r5, r9
+    mla     r10, r2, r5, r10
+    mla     r11, r3, r5, r11
+#else
+    muls    r0, r5, r0
+    muls    r1, r5, r1
+    muls    r2, r5, r2
+    muls    r3, r5, r3
+    add     r8, r0
+    add     r9, r1
+    add     r10, r2
+    add     r11, r3
+#endif
+.endm
+
+/* r3 zero point, r4 ml, r5 mh, r6 output, r7 shift; offset: where the output's distance lies on the stack */
+.macro REQUANTIZE accumulator, offset
+    mov     r0, \accumulator
+    sxth    r1, r0
+    subs    r0, r0, r1
+    asrs    r0, r0, #16
+    movs    r2, r1
+    muls    r2, r4, r2
+    asrs    r2, r2, #16
+    muls    r1, r5, r1
+    adds    r1, r1, r2
+    movs    r2, r0
+    muls    r2, r4, r2
+    adds    r1, r1, r2
+    muls    r0, r5, r0
+    lsls    r0, r0, #1
+    asrs    r1, r1, #15
+    adcs    r0, r1
+    asrs    r1, r0, #31
+    adds    r0, r0, r1
+    asrs    r0, r7
+    adcs    r0, r3
+    sxtb    r1, r0
+    cmp     r1, r0
+    beq     9f
+    asrs    r0, r0, #31
+    movs    r1, #127
+    eors    r0, r1
+9:  ldr     r1, [sp, #\offset]
+    strb    r0, [r6, r1]
+.endm
+
+/* The multiplier and the shift of a channel, and r3 the zero point, r6 the output. */
+.macro LOAD_CHANNEL constants
+    ldr     r5, [\constants, #4]
+    uxth    r4, r5
+    lsrs    r5, r5, #16
+    ldr     r3, [sp, #SHIFTS]
+    ldrb    r7, [r3]
+    adds    r3, r3, #1
+    str     r3, [sp, #SHIFTS]
+    ldr     r3, [sp, #ZERO_POINT]
+    ldr     r6, [sp, #OUTPUT]
+.endm
+
+.macro SAVE
+    push    {r4-r7, r14}
+    mov     r4, r8
+    mov     r5, r9
+    mov     r6, r10
+    mov     r7, r11
+    push    {r4-r7}
+    sub     sp, sp, #44
+.endm
+
+.macro RESTORE
+    add     sp, sp, #44
+    pop     {r4-r7}
+    mov     r8, r4
+    mov     r9, r5
+    mov     r10, r6
+    mov     r11, r7
+    pop     {r4-r7, pc}
+.endm
+
+    /* on the stack */
+    .set    OFFSET, 0 /* [4] bytes from the first output to each */
+    .set    OUTPUT, 16
+    .set    SHIFTS, 20
+    .set    ZERO_POINT, 24
+    .set    COUNT, 28
+    .set    BLOCK, 32
+    .set    WEIGHTS, 36
+    .set    CHANNELS, 40
+
+    /* struct mbx_pointwise_thumb_call */
+    .set    CALL_OUT_CHANNELS, 4
+    .set    CALL_GROUPS, 6
+    .set    CALL_ZERO_POINT, 8
+    .set    CALL_WEIGHTS, 12
+    .set    CALL_CHANNELS, 16
+    .set    CALL_SHIFTS, 20
+
+/* Four positions, all output channels.
+ *
+ * void mbx_pointwise_four(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
+ *                         const uint32_t offsets[4])
+ *
+ * block   [4] what the weights' offset of 128 adds, negated; then [16 * groups][4] inputs of four positions
+ */
+    .global mbx_pointwise_four
+    .type   mbx_pointwise_four, %function
+    .thumb_func
+mbx_pointwise_four:
+    SAVE
+    str     r0, [sp, #BLOCK]
+    str     r2, [sp, #OUTPUT]
+    ldm     r3!, {r4-r7}
+    mov     r3, sp
+    stm     r3!, {r4-r7}
+    ldrh    r4, [r1, #CALL_GROUPS]
+    lsls    r4, r4, #8
+    adds    r4, r4, r0
+    adds    r4, r4, #16
+    mov     r12, r4
+    ldrh    r4, [r1, #CALL_OUT_CHANNELS]
+    str     r4, [sp, #COUNT]
+    movs    r5, #CALL_ZERO_POINT
+    ldrsh   r4, [r1, r5]
+    str     r4, [sp, #ZERO_POINT]
+    ldr     r4, [r1, #CALL_WEIGHTS]
+    str     r4, [sp, #WEIGHTS]
+    ldr     r4, [r1, #CALL_CHANNELS]
+    str     r4, [sp, #CHANNELS]
+    ldr     r4, [r1, #CALL_SHIFTS]
+    str     r4, [sp, #SHIFTS]
+1:  ldr     r7, [sp, #CHANNELS]
+    ldr     r0, [r7]
+    ldr     r6, [sp, #BLOCK]
+    ldm     r6!, {r1-r4}
+    adds    r1, r1, r0
+    mov     r8, r1
+    adds    r2, r2, r0
+    mov     r9, r2
+    adds    r3, r3, r0
+    mov     r10, r3
+    adds    r4, r4, r0
+    mov     r11, r4
+    ldr     r7, [sp, #WEIGHTS]
+2:  .irp    input, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    ldrb    r5, [r7, #\input]
+    ldm     r6!, {r0-r3}
+    ACCUMULATE
+    .endr
+    adds    r7, r7, #16
+    cmp     r6, r12
+    beq     3f
+    b       2b
+3:  str     r7, [sp, #WEIGHTS]
+    ldr     r0, [sp, #CHANNELS]
+    LOAD_CHANNEL r0
+    adds    r0, r0, #8
+    str     r0, [sp, #CHANNELS]
+    REQUANTIZE r8, OFFSET
+    REQUANTIZE r9, OFFSET + 4
+    REQUANTIZE r10, OFFSET + 8
+    REQUANTIZE r11, OFFSET + 12
+    adds    r6, r6, #1
+    str     r6, [sp, #OUTPUT]
+    ldr     r0, [sp, #COUNT]
+    subs    r0, r0, #1
+    str     r0, [sp, #COUNT]
+    beq     4f
+    b       1b
+4:  RESTORE
+    .size   mbx_pointwise_four, . - mbx_pointwise_four
+
+    /* struct line_work of mbx_kernels_thumb.c */
+    .set    WORK_OFFSETS, 0
+    .set    WORK_CONSTANTS, 16
+    .set    WORK_SHIFT, 20
+    .set    WORK_ZERO_POINT, 24
+    .set    WORK_TAPS, 28
+    .set    WORK_ENTRY, 32 /* taps that the first pass of the unrolled loop leaves out */
+    .set    WORK_TAPS_END, 36
+#if __ARM_ARCH >= 7
+    .set    TAP_BYTES, 24
+#else
+    .set    TAP_BYTES, 22
+#endif
+
+/* Blocks of four outputs of one channel; those of a block are written from the last to the first.
+ *
+ * void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+ *
+ * line    [4 * blocks + kernel - 1] the channel, padded
+ */
+    .set    LINE, 32
+    .set    TAPS, 36
+    .set    ENTRY, 40
+
+    .global mbx_depthwise_four
+    .type   mbx_depthwise_four, %function
+    .thumb_func
+mbx_depthwise_four:
+    SAVE
+    str     r0, [sp, #LINE]
+    str     r2, [sp, #OUTPUT]
+    str     r3, [sp, #COUNT]
+    mov     r14, r1
+    ldm     r1!, {r4-r7}
+    mov     r3, sp
+    stm     r3!, {r4-r7}
+    mov     r1, r14
+    ldr     r4, [r1, #WORK_ZERO_POINT]
+    str     r4, [sp, #ZERO_POINT]
+    ldr     r4, [r1, #WORK_TAPS]
+    str     r4, [sp, #TAPS]
+    ldr     r4, [r1, #WORK_TAPS_END]
+    mov     r12, r4
+    ldr     r4, [r1, #WORK_ENTRY]
+    movs    r5, #TAP_BYTES
+    muls    r4, r5, r4
+    adr     r5, 2f
+    adds    r4, r4, r5
+    adds    r4, r4, #1
+    str     r4, [sp, #ENTRY]
+1:  mov     r4, r14
+    ldr     r4, [r4, #WORK_CONSTANTS]
+    ldr     r4, [r4]
+    mov     r8, r4
+    mov     r9, r4
+    mov     r10, r4
+    mov     r11, r4
+    ldr     r6, [sp, #LINE]
+    ldr     r7, [sp, #TAPS]
+    ldr     r4, [sp, #ENTRY]
+    bx      r4
+    .balign 4
+2:  .rept   4
+#if __ARM_ARCH >= 7
+    ldr     r5, [r7], #4
+#else
+    ldm     r7!, {r5}
+#endif
+    ldm.n   r6!, {r0-r3}
+    subs.n  r6, r6, #12
+    ACCUMULATE
+    .endr
+3:  .if     (3b - 2b) != 4 * TAP_BYTES
+    .error  "a tap is not TAP_BYTES long"
+    .endif
+    cmp     r7, r12
+    bne     2b
+    mov     r1, r14
+    ldr     r7, [r1, #WORK_SHIFT]
+    ldr     r1, [r1, #WORK_CONSTANTS]
+    ldr     r5, [r1, #4]
+    uxth    r4, r5
+    lsrs    r5, r5, #16
+    ldr     r3, [sp, #ZERO_POINT]
+    ldr     r6, [sp, #OUTPUT]
+    REQUANTIZE r11, OFFSET + 12
+    REQUANTIZE r10, OFFSET + 8
+    REQUANTIZE r9, OFFSET + 4
+    REQUANTIZE r8, OFFSET
+    ldr     r1, [sp, #OFFSET + 4]
+    lsls    r1, r1, #2
+    adds    r6, r6, r1
+    str     r6, [sp, #OUTPUT]
+    ldr     r1, [sp, #LINE]
+    adds    r1, r1, #16
+    str     r1, [sp, #LINE]
+    ldr     r0, [sp, #COUNT]
+    subs    r0, r0, #1
+    str     r0, [sp, #COUNT]
+    beq     4f
+    b       1b
+4:  RESTORE
+    .size   mbx_depthwise_four, . - mbx_depthwise_four
