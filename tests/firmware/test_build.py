@@ -377,7 +377,7 @@ def test_a_limit_on_the_size_of_files_is_told(tmp_path: Path, temporary: Path) -
     [
         (signal.SIGINT, True, 0.4),
         (signal.SIGTERM, False, 0.1),
-        (signal.SIGTERM, False, 0.8),
+        (signal.SIGTERM, False, 0.25),
         (signal.SIGTERM, True, 0.5),
     ],
 )
