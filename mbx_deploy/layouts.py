@@ -16,8 +16,13 @@ from mbx_deploy import __version__
 from mbx_deploy.resources import firmware_templates_folder
 
 CMAKE = "cmake"
-# By the set of kernels: what the preprocessor says of a core that runs them, and what a README says.
-ASSEMBLY_FENCES = dict.fromkeys(("dsp", "helium"), "defined(__ARM_FEATURE_DSP)") | {"thumb": "defined(__thumb__)"}
+# What the preprocessor says of a core that runs a file of assembly, by a word in the file's name.
+ASSEMBLY_FENCES = {
+    "helium": "defined(__ARM_FEATURE_MVE)",
+    "thumb": "defined(__thumb__)",
+    "": "defined(__ARM_FEATURE_DSP)",
+}
+# What a README says of the sets of kernels.
 CORES = {
     "portable": "any core",
     "dsp": "cores with the DSP extension (Cortex-M4, M7, M33); on others C of the same bytes stands in",
@@ -112,8 +117,9 @@ LAYOUTS = {
 NAMES = (CMAKE, *LAYOUTS)
 
 
-def _fenced(text: str | bytes, condition: str) -> str:
+def _fenced(path: str, text: str | bytes) -> str:
     assert isinstance(text, str)
+    condition = next(condition for word, condition in ASSEMBLY_FENCES.items() if word in path)
     return f"#if {condition}\n{text}#endif\n"
 
 
@@ -124,14 +130,13 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
     """
     layout = LAYOUTS[name]
     sources = {path: text for path, text in files.items() if path.startswith(SOURCE_FOLDERS)}
-    fence = ASSEMBLY_FENCES.get(context["target"].kernels, "defined(__arm__)")
     arranged = {
-        layout.place(path): _fenced(text, fence) if path.endswith(".S") else text for path, text in sources.items()
+        layout.place(path): _fenced(path, text) if path.endswith(".S") else text for path, text in sources.items()
     }
     assert len(arranged) == len(sources)  # a file of one folder would hide another's
     context = context | {
         "version": __version__,
-        "cores": CORES.get(context["target"].kernels, "their own cores; on others C of the same bytes stands in"),
+        "cores": CORES.get(context["target"].kernels, "the target's core; on others C of the same bytes stands in"),
         "library_sources": [layout.place(path) for path in context["library_sources"]],
         "heading": layout.heading,
         "usage": layout.usage.replace("{P}", context["P"]),
