@@ -22,6 +22,9 @@ ASSEMBLY_FENCES = {
     "thumb": "defined(__thumb__)",
     "": "defined(__ARM_FEATURE_DSP)",
 }
+# Of the front end, which calls them on any core with the DSP extension: a library may be compiled for one, whatever its
+# target was.
+FRONTEND_ASSEMBLY = ("mbx_dot_row.S", "mbx_fft_two_stages.S")
 # What a README says of the sets of kernels.
 CORES = {
     "portable": "any core",
@@ -130,6 +133,10 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
     """
     layout = LAYOUTS[name]
     sources = {path: text for path, text in files.items() if path.startswith(SOURCE_FOLDERS)}
+    missing = [] if layout.portable else [name for name in FRONTEND_ASSEMBLY if f"src/{name}" not in sources]
+    for assembly in missing:
+        sources[f"src/{assembly}"] = (firmware_templates_folder() / "src" / "dsp" / assembly).read_text()
+    library_sources = [*context["library_sources"], *(f"src/{assembly}" for assembly in missing)]
     arranged = {
         layout.place(path): _fenced(path, text) if path.endswith(".S") else text for path, text in sources.items()
     }
@@ -137,7 +144,7 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
     context = context | {
         "version": __version__,
         "cores": CORES.get(context["target"].kernels, "the target's core; on others C of the same bytes stands in"),
-        "library_sources": [layout.place(path) for path in context["library_sources"]],
+        "library_sources": [layout.place(path) for path in library_sources],
         "heading": layout.heading,
         "usage": layout.usage.replace("{P}", context["P"]),
         "signature": layout.signature,

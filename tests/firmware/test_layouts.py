@@ -13,6 +13,7 @@ from mbx_deploy.build import build, load_build
 from mbx_deploy.engines import HostEngine, SimEngine
 from mbx_deploy.layouts import LAYOUTS
 from mbx_deploy.pretrained import shipped_model_path
+from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.session import ITEM_CLIP, Item
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import find_tool
@@ -144,6 +145,22 @@ def test_the_header_from_cpp(folders: dict[str, Path], tmp_path: Path) -> None:
     run(["gcc", "-O0", *include_flags(folders["arduino"]), "-c", *sources], tmp_path)
     run(["g++", *map(str, tmp_path.glob("*.o")), "-o", "use"], tmp_path)
     run(["./use"], tmp_path)
+
+
+@needs_arm
+@pytest.mark.parametrize("target", ["cortex-m0plus", "host"])
+def test_a_library_for_another_core_links_on_one_with_dsp(target: str, shipped: Recognizer, tmp_path: Path) -> None:
+    """The front end calls its assembly wherever the compiler says that there is DSP."""
+    from mbx_deploy.codegen import generate_project
+
+    for name, content in generate_project(shipped, find_target(target), layout="arduino").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    sources = [str(path) for path in sorted((tmp_path / "src").glob("*.[cS]"))]
+    run(["arm-none-eabi-gcc", *M4, "-std=gnu11", "-O0", "-Isrc", "-c", *sources], tmp_path)
+    listed = run(["arm-none-eabi-nm", *map(str, tmp_path.glob("*.o"))], tmp_path)
+    undefined = set(re.findall(r" U (mbx_\w+)", listed)) - set(re.findall(r" [TtRr] (mbx_\w+)", listed))
+    assert not undefined
 
 
 # --- Arduino ---
