@@ -20,6 +20,47 @@
 #define MBX_HAS_DSP 0
 #endif
 
+/* ARMv6-M multiplies 32 by 32 bits to 32; a product of 64 bits is then four products of halves. */
+#ifndef MBX_HAS_LONG_MULTIPLY
+#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+#define MBX_HAS_LONG_MULTIPLY 0
+#else
+#define MBX_HAS_LONG_MULTIPLY 1
+#endif
+#endif
+
+/* a * b */
+static inline int64_t mbx_multiply_s64(int32_t a, int32_t b)
+{
+#if MBX_HAS_LONG_MULTIPLY
+    return (int64_t)a * b;
+#else
+    const int32_t a_low = a & 0xFFFF;
+    const int32_t b_low = b & 0xFFFF;
+    const int32_t a_high = a >> 16;
+    const int32_t b_high = b >> 16;
+    const uint32_t low = (uint32_t)a_low * (uint32_t)b_low;
+    const int32_t middle = a_high * b_low + (int32_t)(low >> 16); /* below 2^31: 32767 * 65535 + 65534 */
+    const int32_t other = a_low * b_high + (middle & 0xFFFF);
+    const int32_t high = a_high * b_high + (middle >> 16) + (other >> 16);
+    return (int64_t)((uint64_t)(uint32_t)high << 32 | (uint32_t)other << 16 | (low & 0xFFFFu));
+#endif
+}
+
+/* a * b */
+static inline uint64_t mbx_multiply_u64(uint32_t a, uint32_t b)
+{
+#if MBX_HAS_LONG_MULTIPLY
+    return (uint64_t)a * b;
+#else
+    const uint32_t low = (a & 0xFFFFu) * (b & 0xFFFFu);
+    const uint32_t middle = (a >> 16) * (b & 0xFFFFu) + (low >> 16);
+    const uint32_t other = (a & 0xFFFFu) * (b >> 16) + (middle & 0xFFFFu);
+    const uint32_t high = (a >> 16) * (b >> 16) + (middle >> 16) + (other >> 16);
+    return (uint64_t)high << 32 | other << 16 | (low & 0xFFFFu);
+#endif
+}
+
 /* (a * b + 2^31) >> 32: the rounded high word of a product, ties up. */
 static inline int32_t mbx_multiply_high(int32_t a, int32_t b)
 {
@@ -27,8 +68,16 @@ static inline int32_t mbx_multiply_high(int32_t a, int32_t b)
     int32_t result;
     __asm("smmulr %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
     return result;
-#else
+#elif MBX_HAS_LONG_MULTIPLY
     return (int32_t)(((int64_t)a * b + (INT64_C(1) << 31)) >> 32);
+#else
+    const int32_t a_low = a & 0xFFFF;
+    const int32_t b_low = b & 0xFFFF;
+    const int32_t a_high = a >> 16;
+    const int32_t b_high = b >> 16;
+    const int32_t middle = a_high * b_low + (int32_t)(((uint32_t)a_low * (uint32_t)b_low) >> 16);
+    const int32_t other = a_low * b_high + (middle & 0xFFFF);
+    return a_high * b_high + (middle >> 16) + (((other >> 15) + 1) >> 1);
 #endif
 }
 
@@ -39,8 +88,10 @@ static inline int32_t mbx_multiply_q16(int32_t a, int16_t b)
     int32_t result;
     __asm("smulwb %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
     return result;
-#else
+#elif MBX_HAS_LONG_MULTIPLY
     return (int32_t)(((int64_t)a * b) >> 16);
+#else
+    return (a >> 16) * b + (((a & 0xFFFF) * b) >> 16);
 #endif
 }
 
@@ -51,7 +102,7 @@ static inline uint64_t mbx_multiply_add_u64(uint64_t addend, uint32_t a, uint32_
     __asm("umlal %Q0, %R0, %1, %2" : "+r"(addend) : "r"(a), "r"(b));
     return addend;
 #else
-    return addend + (uint64_t)a * b;
+    return addend + mbx_multiply_u64(a, b);
 #endif
 }
 
@@ -67,7 +118,7 @@ static inline uint64_t mbx_multiply_add_high_u64(uint64_t addend, uint32_t a, ui
           : "cc");
     return addend;
 #else
-    return addend + (((uint64_t)a * b) >> 32);
+    return addend + (mbx_multiply_u64(a, b) >> 32);
 #endif
 }
 
@@ -108,7 +159,7 @@ static inline int32_t mbx_doubling_high_multiply(int32_t a, int32_t b)
     if (a == INT32_MIN && b == INT32_MIN) {
         return INT32_MAX;
     }
-    const int64_t product = (int64_t)a * b;
+    const int64_t product = mbx_multiply_s64(a, b);
     const int64_t nudge = product >= 0 ? INT64_C(1) << 30 : 1 - (INT64_C(1) << 30);
     return (int32_t)((product + nudge) / (INT64_C(1) << 31));
 }

@@ -165,9 +165,9 @@ static void mbx_split_spectrum(const mbx_frontend *f, mbx_bin *bins)
 static void mbx_power_spectrum(const mbx_frontend *f, mbx_bin *bins)
 {
     for (uint32_t k = 0; k <= f->n_fft / 2u; k++) {
-        const int64_t re = bins[k].line.re;
-        const int64_t im = bins[k].line.im;
-        bins[k].power = (uint64_t)(re * re) + (uint64_t)(im * im);
+        const int32_t re = bins[k].line.re;
+        const int32_t im = bins[k].line.im;
+        bins[k].power = (uint64_t)mbx_multiply_s64(re, re) + (uint64_t)mbx_multiply_s64(im, im);
     }
 }
 
@@ -229,15 +229,15 @@ static inline int64_t mbx_dot_row(const int32_t *row_q31, const int32_t *values,
 {
     int64_t accumulator = 0;
     for (uint32_t fours = count / 4u; fours != 0u; fours--) {
-        accumulator += (int64_t)row_q31[0] * values[0];
-        accumulator += (int64_t)row_q31[1] * values[1];
-        accumulator += (int64_t)row_q31[2] * values[2];
-        accumulator += (int64_t)row_q31[3] * values[3];
+        accumulator += mbx_multiply_s64(row_q31[0], values[0]);
+        accumulator += mbx_multiply_s64(row_q31[1], values[1]);
+        accumulator += mbx_multiply_s64(row_q31[2], values[2]);
+        accumulator += mbx_multiply_s64(row_q31[3], values[3]);
         row_q31 += 4;
         values += 4;
     }
     for (uint32_t rest = count % 4u; rest != 0u; rest--) {
-        accumulator += (int64_t)*row_q31++ * *values++;
+        accumulator += mbx_multiply_s64(*row_q31++, *values++);
     }
     return accumulator;
 }
@@ -277,7 +277,7 @@ void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, in
                            int32_t zero_point)
 {
     for (int i = 0; i < count; i++) {
-        const int64_t scaled = mbx_shift_right_rounded((int64_t)coefficients_q16[i] * multiplier, shift) + zero_point;
+        const int64_t scaled = mbx_shift_right_rounded(mbx_multiply_s64(coefficients_q16[i], multiplier), shift) + zero_point;
         features[i] = (int8_t)(scaled < -128 ? -128 : (scaled > 127 ? 127 : scaled));
     }
 }

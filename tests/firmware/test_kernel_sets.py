@@ -1,6 +1,7 @@
 """Every set of kernels on its core, in QEMU: the simulator's bytes for single calls of any shape and quantization."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,14 @@ from hypothesis import strategies as st
 from mbx_deploy.errors import InputError
 from mbx_deploy.passes import verify_program
 from mbx_deploy.program import Addition, Average, Buffer, Call, Convolution, Maximum, Pointwise, Requantization
+from mbx_deploy.recognizer import parse_recognizer
+from mbx_deploy.session import ITEM_CLIP, TRACE_STAGES, Item
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import find_tool
+from tests.firmware.test_kernels_m4 import CONFIGS, check_same
+from tests.firmware_builder import FirmwareBuilder
 from tests.kernel_batch import Job, KernelBatch
+from tests.property.test_frontend_c import SIGNALS, signal
 from tests.property.test_kernels import (
     geometries,
     lengths,
@@ -24,7 +30,7 @@ from tests.property.test_kernels import (
     seeds,
     zero_points,
 )
-from tests.tflite_builder import random_weights
+from tests.tflite_builder import random_weights, small_artifact
 
 CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m55")
 JOBS = 40  # of a start of the emulator
@@ -194,3 +200,12 @@ def test_the_calls_need_every_kernel(batch: KernelBatch) -> None:
     replaced = {f"mbx_{name}" for name in ("pointwise_dsp", "depthwise_line_dsp", "add_dsp", "add", "mean", "max")}
     never = replaced if kernel_set == "helium" else set()
     assert set(batch.kernels) - set(found) == never, found
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_front_ends_without_a_long_multiply(name: str, tmp_path: Path) -> None:
+    config = CONFIGS[name]
+    recognizer = parse_recognizer(small_artifact(config), name)
+    clips = [Item(ITEM_CLIP, signal(kind, config.clip_samples, config, 3)) for kind in SIGNALS]
+    engine = FirmwareBuilder(find_target("cortex-m0plus"), tmp_path).engine(recognizer)
+    check_same(engine, recognizer, clips, TRACE_STAGES)

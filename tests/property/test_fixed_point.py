@@ -24,12 +24,13 @@ int32s = st.sampled_from(EDGES) | st.integers(MIN, MAX)
 C_SOURCE = Path(__file__).parents[1] / "host_c" / "fixed_point_arrays.c"
 
 
-@pytest.fixture(scope="module")
-def c() -> ctypes.CDLL:
-    """The C functions over arrays."""
+@pytest.fixture(scope="module", params=(1, 0), ids=("long multiply", "halves"))
+def c(request: pytest.FixtureRequest) -> ctypes.CDLL:
+    """The C functions over arrays, with the products of a core that has a long multiply, and of one that has none."""
     header = firmware_templates_folder() / "src" / "mbx_fixed_point.h"
     sources = {path.name: path.read_text() for path in (header, C_SOURCE)}
-    return ctypes.CDLL(str(compile_shared_library(sources)))
+    flags = ("-O3", f"-DMBX_HAS_LONG_MULTIPLY={request.param}")
+    return ctypes.CDLL(str(compile_shared_library(sources, flags)))
 
 
 def call_c(c: ctypes.CDLL, name: str, *arguments: np.ndarray, kind: type = np.int32) -> np.ndarray:
