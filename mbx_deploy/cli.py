@@ -58,6 +58,7 @@ for _command in (
     firmware.features,
     firmware.verify,
     firmware.profile,
+    firmware.report,
     training.train,
     training.finetune,
     training.export,

@@ -45,6 +45,7 @@ PACKAGES = {
     ),
     "verify": ("tflite-micro",),
     "flash": ("pyocd",),
+    "report": ("matplotlib",),
     "notebook": ("ipykernel", "matplotlib", "nbclient"),
 }
 NEEDED_FOR = {
@@ -53,6 +54,7 @@ NEEDED_FOR = {
     "export": "export",
     "verify": "the tflm engine",
     "flash": "writing to a board",
+    "report": "report",
     "notebook": "the notebook in examples/",
 }
 

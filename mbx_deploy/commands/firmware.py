@@ -154,14 +154,29 @@ def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None
 
 @click.command()
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the profile to this file, too.")
-def profile(folder: Path, json_path: Path | None) -> None:
-    """Count a build's instructions in the emulator: by layer, by stage of the front end, by kind; flash, RAM, stack."""
-    from mbx_deploy.build import load_build
-    from mbx_deploy.output import write_file
-    from mbx_deploy.profiling.profile import profile_build, render
+@click.command()
+@click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .html file to write.")
+@click.option("--data", type=click.Path(path_type=Path), help="A data set: accuracy, noise, parity on recordings.")
+@click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
+def report(folder: Path, output: Path, data: Path | None, clips: int) -> None:
+    """Write one HTML page about a build: model card, accuracy, noise, memory, layers, error, front end, parity.
 
-    found = profile_build(load_build(folder))
-    if json_path:
-        write_file(json_path, json.dumps(found.to_dict(), indent=2, sort_keys=True) + "\n")
-    click.echo(render(found))
+    Exits with 1 where the engines' bytes differ; the page is written then, too, and says where.
+    """
+    from mbx_deploy.build import load_build
+    from mbx_deploy.output import check_file, write_file
+    from mbx_deploy.reporting.findings import gather
+    from mbx_deploy.reporting.page import render_page
+    from mbx_deploy.reporting.plots import require_matplotlib
+
+    require_matplotlib()
+    loaded = load_build(folder)
+    check_file(output)
+    findings = gather(loaded, data, clips, say, Progress("compare"))
+    write_file(output, render_page(findings))
+    click.echo(f"report: {click.format_filename(output)}")
+    for why in findings.missing.values():
+        note(why)
+    if findings.comparison.mismatched_bytes:
+        sys.exit(1)

@@ -35,6 +35,7 @@ COMMANDS = [
         "models",
         "profile",
         "regress",
+        "report",
         "run",
         "simulate",
         "sqnr",
