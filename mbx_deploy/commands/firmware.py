@@ -154,6 +154,19 @@ def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None
 
 @click.command()
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the profile to this file, too.")
+def profile(folder: Path, json_path: Path | None) -> None:
+    """Count a build's instructions in the emulator: by layer, by stage of the front end, by kind; flash, RAM, stack."""
+    from mbx_deploy.build import load_build
+    from mbx_deploy.output import write_file
+    from mbx_deploy.profiling.profile import profile_build, render
+
+    found = profile_build(load_build(folder))
+    if json_path:
+        write_file(json_path, json.dumps(found.to_dict(), indent=2, sort_keys=True) + "\n")
+    click.echo(render(found))
+
+
 @click.command()
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .html file to write.")
