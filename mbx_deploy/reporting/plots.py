@@ -173,15 +173,17 @@ def arena(report: dict[str, Any]) -> str:
             axes.add_patch(_box(corner, width, buffer["bytes"], facecolor=colour, alpha=0.3, linewidth=0))
             axes.add_patch(_box(corner, width, buffer["bytes"], fill=False, edgecolor=colour, linewidth=1))
             if not scratch and buffer["bytes"] > 0.06 * report["arena"]["bytes"]:
-                name = "input" if buffer["first_call"] < 0 else buffer["name"].split("_", 1)[0]
-                middle = (corner[0] + width / 2, buffer["offset"] + buffer["bytes"] / 2)
-                axes.text(*middle, name, ha="center", va="center", fontsize=9)
+                is_input = buffer["first_call"] < 0
+                name = "in" if is_input else buffer["name"].split("_", 1)[0]
+                height = buffer["offset"] + (0.25 if is_input else 0.5) * buffer["bytes"]
+                axes.text(first, height, name, ha="center", va="center", fontsize=9)
         axes.axhline(report["arena"]["bytes"], color=QUIET, linewidth=1, linestyle=":")
         axes.set_xlim(-0.6, calls - 0.4)
         axes.set_ylim(0, report["arena"]["bytes"] * 1.04)
         axes.set_xticks(range(0, calls, 1 if calls <= 32 else 5))
         axes.set_xlabel("call")
         axes.set_ylabel("byte of the arena")
+        axes.yaxis.set_major_formatter(lambda value, place: f"{value:,.0f}")
 
     return _draw("arena", 3.8, paint)
 
@@ -218,7 +220,7 @@ def layers(rows: Sequence[Layer]) -> str:
 
 def _bars(axes: Any, names: Sequence[str], values: Sequence[int], colour: str, texts: Sequence[str]) -> None:
     places = np.arange(len(names))
-    axes.barh(places, values, color=colour, height=0.72, alpha=0.8)
+    axes.barh(places, values, color=colour, height=0.72)
     largest = max([1, *values])
     for place, value, text in zip(places, values, texts, strict=True):
         axes.text(value + 0.015 * largest, place, text, va="center", fontsize=8, color=INK)
