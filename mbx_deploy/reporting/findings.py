@@ -116,17 +116,13 @@ def gather(
     """
     recognizer, missing = build.recognizer, {}
     memory = _read_memory(build.folder)
-    accuracy = None
     if data is not None:
         note("measuring accuracy, clean and in noise, by the generated C and in float")
-        accuracy = _measure_accuracy(build.folder, data, clips, note)
+        accuracy: Accuracy | None = _measure_accuracy(build.folder, data, clips, note)
     else:
-        try:
-            accuracy = _card_accuracy(recognizer)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            missing["accuracy"] = "The card in the model's file can't be read."
-    if accuracy is None and "accuracy" not in missing:
-        missing["accuracy"] = "The model's file holds no confusion matrix and no noise table."
+        accuracy, why = read_card(recognizer)
+        if accuracy is None:
+            missing["accuracy"] = why
     if accuracy is not None and len(accuracy.best_known.noise) < 2:
         missing["noise"] = "There is no background noise (_background_noise_) in the data."
     paths = find_clips(data, clips) if data is not None and data.is_dir() else []
@@ -241,16 +237,20 @@ def _measure_accuracy(folder: Path, data: Path, clips: int, note: Note) -> Accur
     return Accuracy(source, first["clips"], first["command_clips"], first["speakers"], scores)
 
 
-def _card_accuracy(recognizer: Recognizer) -> Accuracy | None:
-    """Return what the card in a model's file says; None without one. It is others' data: any KeyError and so on."""
+def read_card(recognizer: Recognizer) -> tuple[Accuracy | None, str]:
+    """Return what the card in a model's file says, or None and why not: the file is others' data."""
     card = recognizer.metadata.get("card")
     if not card:
-        return None
-    if tuple(card["labels"]) != recognizer.labels:
-        raise ValueError("the card is of other labels")
-    scores = [_score(kind, card[kind], card[kind]["noise"], recognizer.labels) for kind in ("float", "int8")]
-    source = f"as the model's file says, on the {card['split']} clips of its data"
-    return Accuracy(source, int(card["clips"]), int(card["command_clips"]), int(card["speakers"]), tuple(scores))
+        return None, "The model's file holds no confusion matrix and no noise table."
+    try:
+        if tuple(card["labels"]) != recognizer.labels:
+            raise ValueError("the card is of other labels")
+        scores = [_score(kind, card[kind], card[kind]["noise"], recognizer.labels) for kind in ("float", "int8")]
+        source = f"as the model's file says, on the {card['split']} clips of its data"
+        counts = [int(card[key]) for key in ("clips", "command_clips", "speakers")]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+        return None, "The card in the model's file can't be read."
+    return Accuracy(source, *counts, tuple(scores)), ""
 
 
 def _score(engine: str, found: dict[str, Any], noise: list[dict[str, Any]], labels: Sequence[str]) -> Score:
