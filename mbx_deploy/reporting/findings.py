@@ -247,10 +247,10 @@ def read_card(recognizer: Recognizer) -> tuple[Accuracy | None, str]:
             raise ValueError("the card is of other labels")
         scores = [_score(kind, card[kind], card[kind]["noise"], recognizer.labels) for kind in ("float", "int8")]
         source = f"as the model's file says, on the {card['split']} clips of its data"
-        counts = [int(card[key]) for key in ("clips", "command_clips", "speakers")]
+        clips, command_clips, speakers = (int(card[key]) for key in ("clips", "command_clips", "speakers"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         return None, "The card in the model's file can't be read."
-    return Accuracy(source, *counts, tuple(scores)), ""
+    return Accuracy(source, clips, command_clips, speakers, tuple(scores)), ""
 
 
 def _score(engine: str, found: dict[str, Any], noise: list[dict[str, Any]], labels: Sequence[str]) -> Score:
