@@ -131,7 +131,7 @@ def gather(
     try:
         profile = _profile(build)
     except MbxError as error:
-        profile, missing["instructions"] = None, _sentence(error)
+        profile, missing["instructions"] = None, _sentence(error).replace(str(build.folder), build.folder.name)
     note("measuring the error of each layer")
     coefficients = integer_coefficients(sounds, recognizer.tables)
     sqnr = measure_layers(recognizer.network, dequantize_network(recognizer.network), coefficients)
@@ -149,7 +149,7 @@ def gather(
         layers=_layers(build, profile, sqnr),
         sound=sound,
         spectrograms=spectrograms(sounds[0], recognizer.tables),
-        comparison=_without_folders(comparison, data),
+        comparison=_without_folders(comparison, build.folder, data),
         missing=missing,
     )
 
@@ -179,8 +179,9 @@ def _inside(path: Path, folder: Path) -> str:
     return str(name).encode("utf-8", "replace").decode()
 
 
-def _without_folders(comparison: Comparison, data: Path | None) -> Comparison:
-    """Return the comparison, its recording named as the data names it: the page is the same wherever it is made."""
+def _without_folders(comparison: Comparison, folder: Path, data: Path | None) -> Comparison:
+    """Return the comparison, what it names told without folders above: the page is the same wherever it is made."""
+    comparison.skipped = {name: why.replace(str(folder), folder.name) for name, why in comparison.skipped.items()}
     if comparison.first_mismatch and data is not None:
         comparison.first_mismatch["clip"] = _inside(Path(comparison.first_mismatch["clip"]), data)
     return comparison

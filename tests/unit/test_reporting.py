@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from mbx_deploy.artifact import write_metadata
-from mbx_deploy.build import Build
+from mbx_deploy.build import Build, build, load_build
 from mbx_deploy.cli import cli
 from mbx_deploy.errors import ToolMissing
 from mbx_deploy.frontend import FrontendConfig, build_tables
+from mbx_deploy.pretrained import shipped_model_path
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.reporting import findings as gathering
 from mbx_deploy.reporting import plots
@@ -26,6 +27,7 @@ from mbx_deploy.reporting.findings import Findings, gather
 from mbx_deploy.reporting.page import flash_rows, render_page
 from mbx_deploy.reporting.sounds import float_log_mel, spectrograms, synthetic_sounds
 from mbx_deploy.sim.frontend import coefficients
+from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import find_tool
 from tests.reference.mfcc_float64 import mfcc
 
@@ -203,6 +205,19 @@ def test_with_data_accuracy_noise_and_recordings_are_there(m4_build: Build, smal
     assert found.comparison.clips == 11 and found.comparison.mismatched_bytes == 0
     assert found.sqnr_source == "11 recordings" and found.sound in text
     assert str(small_data) not in render_page(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_tool("gcc") is None, reason="gcc is not installed")
+def test_a_build_that_was_not_compiled_says_so_and_names_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    build(shipped_model_path(), find_target("cortex-m4"), folder, layout="arduino")
+    found = gather(load_build(folder), None, 10)
+    page = render_page(found)
+    assert found.profile is None and found.memory["compiled"] is None and "firmware" in found.comparison.skipped
+    assert "Instructions were not counted." in page and "The build was not compiled" in page
+    assert tuple(sections(page)) == SECTIONS
+    assert str(tmp_path) not in page
 
 
 @needs_firmware
