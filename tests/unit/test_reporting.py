@@ -99,11 +99,25 @@ def test_the_page_needs_nothing_beside_it(page: str) -> None:
 
 
 @needs_firmware
-def test_each_section_is_there_and_says_what_it_would_need(page: str) -> None:
+def test_each_section_is_there_and_says_what_it_would_need(found: Findings) -> None:
+    why = "The model's file holds no confusion matrix."
+    page = render_page(replace(found, accuracy=None, missing={"accuracy": why}))
     assert tuple(sections(page)) == SECTIONS
     text = _Page(page).text
-    assert "Recordings with labels are needed: mbx-deploy report BUILD --data DIR" in text
+    assert why in text and "Recordings with labels are needed: mbx-deploy report BUILD --data DIR" in text
     assert page.count("<svg") == 6
+
+
+@needs_firmware
+def test_the_card_of_the_shipped_model_is_there(page: str, found: Findings, shipped: Recognizer) -> None:
+    card = shipped.metadata["card"]
+    assert found.accuracy is not None and found.missing == {}
+    assert found.accuracy.clips == card["clips"] == found.accuracy.best_known.confusion.sum()
+    text = _Page(page).text
+    assert page.count("<svg") == 8
+    for row in (*card["float"]["noise"], *card["int8"]["noise"]):
+        assert f"{row['command_accuracy']:.1%}" in text
+    assert all(line in text for line in card["limits"])
 
 
 @needs_firmware
