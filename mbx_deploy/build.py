@@ -99,8 +99,8 @@ def build(
     compiles = layout == CMAKE and not missing
     if compiles:
         progress("compiling")
-        binaries, compiled = _compile(files, target)
-        _check_compiled(compiled, target)
+        binaries, compiled = compile_project(files, target)
+        check_compiled(compiled, target)
         _check_budgets(budgets, recognizer, target, binaries, compiled)
     report = memory_report(recognizer, target, compiled)
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
@@ -148,7 +148,7 @@ def need_compiler(target: Target) -> None:
         )
 
 
-def _compile(files: dict[str, str | bytes], target: Target) -> tuple[dict[str, str | bytes], dict[str, int]]:
+def compile_project(files: dict[str, str | bytes], target: Target) -> tuple[dict[str, str | bytes], dict[str, int]]:
     """Return the ELF and its map, and sizes in bytes: the project's own CMakeLists.txt, run in a temporary folder."""
     generator = "Ninja" if find_tool("ninja") else "Unix Makefiles"
     try:
@@ -180,7 +180,8 @@ def _images(elf: bytes, target: Target) -> dict[str, str | bytes]:
     return {f"firmware.{kind}": makers[kind](image) for kind in target.images}
 
 
-def _check_compiled(compiled: dict[str, int], target: Target) -> None:
+def check_compiled(compiled: dict[str, int], target: Target) -> None:
+    """Raise InputError where what a compiled firmware needs of the stack is not there."""
     if target.memory is None:
         return
     need, have = compiled["stack_bound_bytes"], target.memory.stack_bytes
@@ -220,31 +221,60 @@ class Build:
     @property
     def elf(self) -> Path:
         """The firmware. Raises InputError where the build has none."""
-        path = self.folder / ELF_NAME
         if self.layout != CMAKE:
             what = (
                 f"the build holds no firmware ({self.folder}): its layout, {self.layout}, is compiled by its own tools"
             )
             raise InputError(what, "build it again without --layout")
+        return need_elf(self.folder)
+
+
+def need_elf(folder: Path) -> Path:
+    """Return the firmware of a build. Raises InputError where it has none."""
+    path = folder / ELF_NAME
+    if not path.is_file():
+        raise InputError(
+            f"the build holds no firmware ({folder}): it was made without a compiler",
+            "mbx-deploy doctor names the line that installs one; then build again",
+        )
+    return path
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a build's manifest. Raises InputError for a folder that is no build, or a damaged one."""
+    path = folder / "manifest.json"
+    try:
         if not path.is_file():
-            raise InputError(
-                f"the build holds no firmware ({self.folder}): it was made without a compiler",
-                "mbx-deploy doctor names the line that installs one; then build again",
-            )
-        return path
+            raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
+    if not isinstance(manifest, dict):
+        raise InputError(f"the build is damaged ({folder}): its manifest is no object", "build it again")
+    return manifest
+
+
+def read_sources(folder: Path, manifest: dict[str, Any]) -> dict[str, str | bytes]:
+    """Return {path: text} of a build's C files, those inside it. Raises OSError, ValueError, KeyError or TypeError."""
+    names = [str(name) for name in manifest["files"] if str(name).endswith((".c", ".h"))]
+    inside = [name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
+    return {name: (folder / name).read_text() for name in inside}
 
 
 def load_build(folder: Path) -> Build:
-    """Return a build. Raises InputError for a folder that is none, or whose manifest is damaged."""
-    manifest_path = folder / "manifest.json"
+    """Return a build of a recogniser.
+
+    Raises InputError for a folder that is none, or whose manifest is damaged, and for a network alone.
+    """
+    manifest = read_manifest(folder)
+    if manifest.get("network_only"):
+        raise InputError(
+            f"the build holds a network without a front end ({folder}): it takes no recordings",
+            "mbx-deploy verify compares it on inputs of int8",
+        )
     try:
-        if not manifest_path.is_file():
-            raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
-        manifest = json.loads(manifest_path.read_text())
         target, stride = read_target(folder / f"{manifest['target']}.toml"), int(manifest["stride_frames"])
-        names = [str(name) for name in manifest["files"] if str(name).endswith((".c", ".h"))]
-        inside = [name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
-        files: dict[str, str | bytes] = {name: (folder / name).read_text() for name in inside}
+        files = read_sources(folder, manifest)
         data = (folder / "model.tflite").read_bytes()
         layout = str(manifest.get("layout", CMAKE))
         if layout != CMAKE:  # its examples have a main() of their own

@@ -6,8 +6,9 @@ Templates hold data and the list of calls; arithmetic and loops live in firmware
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 import numpy as np
@@ -77,7 +78,8 @@ TAKEN_PREFIXES = frozenset(
 # Labels that a board does not report as words.
 NO_WORDS = frozenset(("silence", "unknown", "_silence_", "_unknown_", "background", "_background_noise_", "noise"))
 RUNTIME_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_recognizer.c")
-RUNTIME_HEADERS = ("mbx_fixed_point.h", "mbx_frontend.h", "mbx_kernels.h", "mbx_recognizer.h")
+FRONTEND_ASSEMBLY = ("mbx_dot_row.S", "mbx_fft_two_stages.S")
+RUNTIME_HEADERS = ("mbx_fixed_point.h", "mbx_frontend.h", "mbx_kernels.h", "mbx_recognizer.h", "mbx_runtime.h")
 
 
 @dataclass(frozen=True)
@@ -124,22 +126,12 @@ def generate_project(
     continuous audio. layout: of layouts.NAMES.
     Raises InputError for a prefix that is no C identifier or a stride out of range.
     """
-    if not PREFIX_PATTERN.fullmatch(prefix) or prefix.startswith("mbx") or prefix in TAKEN_PREFIXES:
-        raise InputError(
-            f"bad prefix: got {prefix!r}, need a lower-case C identifier of at most 31 letters that is not taken and "
-            "does not begin with mbx"
-        )
+    check_prefix(prefix)
     if not 1 <= stride_frames <= recognizer.config.audio_frames:
         need = f"1 to {recognizer.config.audio_frames} frames"
         raise InputError(f"bad stride between windows: got {stride_frames}, need {need}")
     context = _context(recognizer, target, prefix, stride_frames)
-    files: dict[str, str | bytes] = {
-        f"src/{name}": _template_text(f"src/{name}") for name in RUNTIME_SOURCES + RUNTIME_HEADERS
-    }
-    modules = operation_modules(recognizer.program, target)
-    files |= {f"src/{name}{end}": _template_text(f"src/{name}{end}") for name in modules for end in (".c", ".h")}
-    for name in kernel_sources(target):
-        files[f"src/{name.rpartition('/')[2]}"] = _template_text(f"src/{name}")
+    files, library = runtime_files(recognizer.program, target, RUNTIME_SOURCES, RUNTIME_HEADERS)
     files |= board_files(target, "board")
     rendered = {
         f"include/{prefix}.h": "model.h.j2",
@@ -153,24 +145,54 @@ def generate_project(
     }
     if target.toolchain != "host":
         rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
-    context["library_sources"] = [f"src/{name}" for name in RUNTIME_SOURCES]
-    context["library_sources"] += [f"src/{name}.c" for name in modules]
-    context["library_sources"] += [path for path in files if path.startswith("src/") and path.endswith(".S")]
-    context["library_sources"] += [f"src/{name}.c" for name in kernel_modules(target)]
-    context["library_sources"] += [f"generated/{prefix}{suffix}.c" for suffix in ("", "_data", "_frontend")]
-    context["board_sources"] = _sources_below("board/", files)
+    generated = [f"generated/{prefix}{suffix}.c" for suffix in ("", "_data", "_frontend")]
+    context["library_sources"] = [*library, *generated]
+    context["board_sources"] = sources_below("board/", files)
     environment = _environment()
     if target.emulated_as:
         machine = find_target(target.emulated_as)
         files |= board_files(machine, "emulator")
-        context["emulator_sources"] = _sources_below("emulator/", files)
+        context["emulator_sources"] = sources_below("emulator/", files)
         files["emulator/main.c"] = environment.get_template("main.c.j2").render(context)
         files["emulator/linker.ld"] = environment.get_template("linker.ld.j2").render(context | {"target": machine})
-    for path, template in rendered.items():
-        files[path] = environment.get_template(template).render(context)
+    files |= render_files(rendered, context)
     files["model.tflite"] = recognizer.data
     files[f"{target.name}.toml"] = target.text
     return files if layout == CMAKE else arrange(layout, files, context | {"plain": _plain})
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise InputError for a prefix of the model's symbols that is no C identifier, or somebody else's."""
+    if not PREFIX_PATTERN.fullmatch(prefix) or prefix.startswith("mbx") or prefix in TAKEN_PREFIXES:
+        raise InputError(
+            f"bad prefix: got {prefix!r}, need a lower-case C identifier of at most 31 letters that is not taken and "
+            "does not begin with mbx"
+        )
+
+
+def runtime_files(
+    program: Program, target: Target, sources: Sequence[str], headers: Sequence[str]
+) -> tuple[dict[str, str | bytes], list[str]]:
+    """Return {path: text} of the runtime that a program needs on a target, and what of it is compiled.
+
+    sources, headers: those that every such project has.
+    """
+    modules = operation_modules(program, target)
+    names = [*sources, *headers, *(f"{name}{end}" for name in modules for end in (".c", ".h"))]
+    files: dict[str, str | bytes] = {f"src/{name}": _template_text(f"src/{name}") for name in names}
+    for name in kernel_sources(target):
+        file = name.rpartition("/")[2]
+        if file not in FRONTEND_ASSEMBLY or "mbx_frontend.c" in sources:
+            files[f"src/{file}"] = _template_text(f"src/{name}")
+    library = [f"src/{name}" for name in sources] + [f"src/{name}.c" for name in modules]
+    library += [path for path in files if path.endswith(".S")] + [f"src/{name}.c" for name in kernel_modules(target)]
+    return files, library
+
+
+def render_files(templates: dict[str, str], context: dict[str, Any]) -> dict[str, str | bytes]:
+    """Return {path: text} of {path: template}."""
+    environment = _environment()
+    return {path: environment.get_template(template).render(context) for path, template in templates.items()}
 
 
 def board_files(target: Target, folder: str) -> dict[str, str | bytes]:
@@ -182,15 +204,21 @@ def board_files(target: Target, folder: str) -> dict[str, str | bytes]:
     return found
 
 
-def _sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:
+def sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:
+    """Return what is compiled of a folder of the project, its main.c included."""
     found = {name for name in files if name.startswith(folder) and name.endswith((".c", ".S"))}
     return sorted(found | {f"{folder}main.c"})
 
 
 def operation_modules(program: Program, target: Target) -> list[str]:
     """Return the modules of portable kernels that some networks need, of those that this one needs."""
-    kernels = plan_memory(program, target.kernels).kernels
-    return sorted({KERNEL_MODULES[kernel.name] for kernel in kernels if kernel.name in KERNEL_MODULES})
+    plan = plan_memory(program, target.kernels)
+    used = {
+        kernel.name
+        for call, kernel in zip(program.calls, plan.kernels, strict=True)
+        if not (isinstance(call, Reshape) and plan.offsets[call.input] == plan.offsets[call.output])
+    }
+    return sorted({KERNEL_MODULES[name] for name in used & KERNEL_MODULES.keys()})
 
 
 def kernel_modules(target: Target) -> list[str]:
@@ -218,10 +246,6 @@ def make_manifest(
     layout: str = CMAKE,
 ) -> str:
     """Return manifest.json: what the project was made from, and the SHA-256 of every file in it."""
-    digests = {
-        name: hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
-        for name, content in files.items()
-    }
     manifest = {
         "format": 1,
         "generator": f"mbx-deploy {__version__}",
@@ -232,12 +256,28 @@ def make_manifest(
         "labels": list(recognizer.labels),
         "model_sha256": recognizer.digest,
         "frontend_sha256": recognizer.config.digest(),
-        "files": digests,
+        "files": file_digests(files),
     }
     return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
 
 
-def constant_arrays(recognizer: Recognizer, plan: MemoryPlan, prefix: str) -> list[CArray]:
+def file_digests(files: dict[str, str | bytes]) -> dict[str, str]:
+    """Return the SHA-256 of every file, by path."""
+    return {
+        name: hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+        for name, content in files.items()
+    }
+
+
+class Compiled(Protocol):
+    """What has a lowered program: a recogniser, or a network alone."""
+
+    @property
+    def program(self) -> Program:
+        """The lowered network."""
+
+
+def constant_arrays(recognizer: Compiled, plan: MemoryPlan, prefix: str) -> list[CArray]:
     """Return the network's constants in the order of the calls, laid out for the kernels that read them."""
     arrays: list[CArray] = []
     for number, (call, kernel) in enumerate(zip(recognizer.program.calls, plan.kernels, strict=True)):
@@ -334,12 +374,8 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
     plan = plan_memory(program, target.kernels)
     identity = json.dumps([__version__, RUNTIME_VERSION, recognizer.digest, prefix, stride_frames, target.name])
     multiplier, shift = feature_multiplier(program.input_scale)
-    return {
-        "banner": BANNER,
-        "p": prefix,
-        "P": prefix.upper(),
+    return kernel_context(recognizer, target, prefix) | {
         "digest": "0x" + hashlib.sha256(identity.encode()).hexdigest()[:8],
-        "runtime_version": RUNTIME_VERSION,
         "labels": recognizer.labels,
         "label_macros": label_macros(recognizer.labels),
         "word_flags": [int(label not in NO_WORDS) for label in recognizer.labels],
@@ -347,9 +383,6 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "config": recognizer.config,
         "stride_frames": stride_frames,
         "arena_bytes": arena_bytes(recognizer, plan),
-        "target": target,
-        "embedded": target.toolchain != "host",
-        "arrays": constant_arrays(recognizer, plan, prefix),
         "tables": frontend_arrays(recognizer),
         "preemphasis_q30": tables.preemphasis_q30,
         "ln2_q24": tables.ln2_q24,
@@ -359,10 +392,25 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "feature_multiplier": multiplier,
         "feature_shift": shift,
         "feature_zero_point": program.input_zero_point,
+    }
+
+
+def kernel_context(model: Compiled, target: Target, prefix: str) -> dict[str, Any]:
+    """Return what the templates need of a program: its constants and calls, laid out for the target's kernels."""
+    program = model.program
+    plan = plan_memory(program, target.kernels)
+    return {
+        "banner": BANNER,
+        "p": prefix,
+        "P": prefix.upper(),
+        "runtime_version": RUNTIME_VERSION,
+        "target": target,
+        "embedded": target.toolchain != "host",
+        "arrays": constant_arrays(model, plan, prefix),
         "input_offset": plan.offsets[program.input],
         "output_offset": plan.offsets[program.output],
         "kernel_headers": [f"{name}.h" for name in (*operation_modules(program, target), *kernel_modules(target))],
-        "calls": [_call_context(recognizer, plan, number, call, prefix) for number, call in enumerate(program.calls)],
+        "calls": [_call_context(model, plan, number, call, prefix) for number, call in enumerate(program.calls)],
     }
 
 
@@ -372,7 +420,7 @@ def arena_bytes(recognizer: Recognizer, plan: MemoryPlan) -> int:
     return max(plan.arena_bytes, 8 * (config.n_fft // 2 + 1 + config.n_mels))
 
 
-def _call_context(recognizer: Recognizer, plan: MemoryPlan, number: int, call: Call, prefix: str) -> dict[str, Any]:
+def _call_context(recognizer: Compiled, plan: MemoryPlan, number: int, call: Call, prefix: str) -> dict[str, Any]:
     program, offsets, kernel = recognizer.program, plan.offsets, plan.kernels[number]
     source, target = program.buffers[call.input], program.buffers[call.output]
     shapes = (

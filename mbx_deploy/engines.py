@@ -122,15 +122,20 @@ class HostEngine:
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Raises CheckFailed where the program fails."""
-        request = encode_request(items, trace)
-        limit = HOST_START_S + HOST_CLIP_S * len(items)
-        try:
-            done = subprocess.run([str(self.program)], input=request, capture_output=True, timeout=limit, check=False)
-        except subprocess.TimeoutExpired:
-            raise CheckFailed(f"the program for this machine did not end within {limit:.0f} s") from None
-        if done.returncode != 0:
-            raise CheckFailed(_failure("the program for this machine", done.returncode, done.stderr))
-        return decode_response(done.stdout, self.recognizer, len(items))
+        answer = host_answer(self.program, encode_request(items, trace), len(items))
+        return decode_response(answer, self.recognizer, len(items))
+
+
+def host_answer(program: Path, request: bytes, items: int) -> bytes:
+    """Return what a program for this machine answers to a request. Raises CheckFailed where it fails or hangs."""
+    limit = HOST_START_S + HOST_CLIP_S * items
+    try:
+        done = subprocess.run([str(program)], input=request, capture_output=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        raise CheckFailed(f"the program for this machine did not end within {limit:.0f} s") from None
+    if done.returncode != 0:
+        raise CheckFailed(_failure("the program for this machine", done.returncode, done.stderr))
+    return done.stdout
 
 
 def _is_portable(name: str) -> bool:
@@ -166,22 +171,33 @@ class FirmwareEngine:
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Raises CheckFailed where the firmware fails or hangs."""
-        with tempfile.TemporaryDirectory(prefix="mbx-run-") as folder:
-            (Path(folder) / "mbx-request.bin").write_bytes(encode_request(items, trace))
-            command = [self.emulator, "-M", self.machine, "-nographic", "-monitor", "none", "-serial", "none"]
-            command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(self.elf), *self.options]
-            limit = EMULATOR_START_S + EMULATOR_CLIP_S * len(items)
-            try:
-                done = subprocess.run(
-                    command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False
-                )
-            except subprocess.TimeoutExpired:
-                raise CheckFailed(f"the firmware did not end within {limit:.0f} s ({self.machine})") from None
-            if done.returncode != 0:
-                raise CheckFailed(_failure(f"the firmware in {self.machine}", done.returncode, done.stderr))
-            response = Path(folder) / "mbx-response.bin"
-            data = response.read_bytes() if response.exists() else b""
-        return decode_response(data, self.recognizer, len(items))
+        request = encode_request(items, trace)
+        answer = qemu_answer(self.emulator, self.machine, self.elf, request, len(items), self.options)
+        return decode_response(answer, self.recognizer, len(items))
+
+
+def qemu_answer(
+    emulator: str, machine: str, elf: Path, request: bytes, items: int, options: Sequence[str] = ()
+) -> bytes:
+    """Return what an ELF answers to a request, in QEMU. options: further ones of QEMU.
+
+    Raises CheckFailed where it fails or hangs.
+    """
+    with tempfile.TemporaryDirectory(prefix="mbx-run-") as folder:
+        (Path(folder) / "mbx-request.bin").write_bytes(request)
+        command = [emulator, "-M", machine, "-nographic", "-monitor", "none", "-serial", "none"]
+        command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(elf), *options]
+        limit = EMULATOR_START_S + EMULATOR_CLIP_S * items
+        try:
+            done = subprocess.run(
+                command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise CheckFailed(f"the firmware did not end within {limit:.0f} s ({machine})") from None
+        if done.returncode != 0:
+            raise CheckFailed(_failure(f"the firmware in {machine}", done.returncode, done.stderr))
+        response = Path(folder) / "mbx-response.bin"
+        return response.read_bytes() if response.exists() else b""
 
 
 class ProgramEngine(HostEngine):
@@ -235,14 +251,19 @@ class TflmEngine:
     def _interpreter(self, trace: bool) -> Any:
         """Return an interpreter; one that keeps every tensor shares no memory between layers."""
         if trace not in self._interpreters:
-            runtime = _import_tflm()
-            kind = runtime.InterpreterConfig
-            config = kind.kPreserveAllTensors if trace else kind.kAllocationRecording
-            data = self.recognizer.data
-            self._interpreters[trace] = runtime.Interpreter.from_bytes(
-                data, arena_size=TFLM_ARENA_BYTES, intrepreter_config=config
-            )
+            self._interpreters[trace] = make_interpreter(self.recognizer.data, trace)
         return self._interpreters[trace]
+
+
+def make_interpreter(data: bytes, keep_tensors: bool) -> Any:
+    """Return TFLite Micro's interpreter of a model. keep_tensors: share no memory between layers.
+
+    Raises ToolMissing where tflite-micro is not installed, RuntimeError for a model that it does not take.
+    """
+    runtime = _import_tflm()
+    kind = runtime.InterpreterConfig
+    config = kind.kPreserveAllTensors if keep_tensors else kind.kAllocationRecording
+    return runtime.Interpreter.from_bytes(data, arena_size=TFLM_ARENA_BYTES, intrepreter_config=config)
 
 
 def _import_tflm():  # type: ignore[no-untyped-def]

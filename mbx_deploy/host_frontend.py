@@ -41,7 +41,8 @@ class HostFrontend:
         """Compile the C (once for each version of it). Raises ToolMissing where there is no gcc."""
         self.config = config
         self.tables = tables or build_tables(config)
-        names = ("src/mbx_fixed_point.h", "src/mbx_frontend.h", "src/mbx_frontend.c", "host/mbx_host_frontend.c")
+        headers = ("src/mbx_fixed_point.h", "src/mbx_runtime.h", "src/mbx_frontend.h")
+        names = (*headers, "src/mbx_frontend.c", "host/mbx_host_frontend.c")
         folder = firmware_templates_folder()
         sources = {name.split("/")[1]: (folder / name).read_text() for name in names}
         self._run = ctypes.CDLL(str(compile_shared_library(sources))).mbx_host_coefficients

@@ -8,6 +8,7 @@ from typing import Any
 from mbx_deploy.codegen import arena_bytes, constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.program import Program
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.target import Target
 
@@ -78,6 +79,23 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
     program = recognizer.program
     plan = plan_memory(program, target.kernels)
     needs = memory_needs(recognizer, plan)
+    return {
+        "target": target.name,
+        "arena": arena_report(program, plan, needs.arena),
+        "calls": [call.name for call in program.calls],
+        "ram": {
+            "instance_bytes": needs.instance,
+            "arena_bytes": needs.arena,
+            "feature_ring_bytes": needs.ring,
+            "audio_history_bytes": needs.history,
+        },
+        "flash": {"weights_bytes": needs.weights, "tables_bytes": needs.tables},
+        "compiled": compiled,
+    }
+
+
+def arena_report(program: Program, plan: MemoryPlan, arena: int) -> dict[str, Any]:
+    """Return the size of an arena, its peak, and what lies where in it during which calls."""
     buffers = [
         {
             "name": program.calls[live.first].name if live.first >= 0 else "input",
@@ -100,19 +118,7 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
         if kernel.scratch_bytes
     ]
     peak = {"call": program.calls[plan.peak_call].name, "bytes": plan.lower_bound_bytes}
-    return {
-        "target": target.name,
-        "arena": {"bytes": needs.arena, "peak": peak, "buffers": buffers},
-        "calls": [call.name for call in program.calls],
-        "ram": {
-            "instance_bytes": needs.instance,
-            "arena_bytes": needs.arena,
-            "feature_ring_bytes": needs.ring,
-            "audio_history_bytes": needs.history,
-        },
-        "flash": {"weights_bytes": needs.weights, "tables_bytes": needs.tables},
-        "compiled": compiled,
-    }
+    return {"bytes": arena, "peak": peak, "buffers": buffers}
 
 
 def render_report(report: dict[str, Any]) -> str:
@@ -127,6 +133,8 @@ def render_report(report: dict[str, Any]) -> str:
         ("flash, weights", flash["weights_bytes"]),
         ("flash, tables", flash["tables_bytes"]),
     ]
+    if report.get("network_only"):
+        rows = [("RAM, one instance (arena)", ram["instance_bytes"]), ("flash, weights", flash["weights_bytes"])]
     if compiled:
         rows += [
             ("firmware, flash", compiled["flash_bytes"]),

@@ -60,7 +60,7 @@ def lower(model: ir.Model) -> Program:
 
 
 def call_name(index: int, op: ir.Op) -> str:
-    """Return the name of the call that an op becomes: its number in the file, and TFLite's name."""
+    """Return the name of the call that an op becomes: its number among those that move data, and TFLite's name."""
     return f"{index}_{ir.op_name(op).lower()}"
 
 

@@ -49,7 +49,7 @@ def parse_recognizer(data: bytes, name: str) -> Recognizer:
     if metadata is None:
         raise InputError(
             f"the model has no metadata of mbx-deploy ({name}): its labels and its front end are unknown",
-            "make it with mbx-deploy export, which stores both in the file",
+            "make it with mbx-deploy export, which stores both in the file; or build --network-only compiles it alone",
         )
     labels = _labels(metadata, name)
     frontend = metadata.get("frontend")

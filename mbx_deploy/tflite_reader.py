@@ -31,6 +31,8 @@ INPUTS = {  # of each op that there is: the fewest and the most
     "SQUEEZE": (1, 1),
 }
 SUPPORTED_OPS = tuple(INPUTS)
+# Keras' Flatten asks for the batch's size at run time; shapes are fixed here, and the result is in the file.
+SHAPE_OPS = ("SHAPE", "STRIDED_SLICE", "PACK")
 
 
 def read_model_file(path: str | Path) -> bytes:
@@ -91,13 +93,24 @@ def _parse(data: bytes, name: str, metadata: dict[str, Any] | None) -> ir.Model:
         code = file.OperatorCodes(i)
         codes.append(names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an op of unknown number"))
     used = [codes[graph.Operators(i).OpcodeIndex()] for i in range(_bounded(graph.OperatorsLength(), data))]
-    for index, op in enumerate(used):
-        if op not in SUPPORTED_OPS:
-            raise InputError(f"the op is not supported (op {index}): got {op}, need one of {', '.join(SUPPORTED_OPS)}")
     tensors = tuple(_tensor(file, graph.Tensors(i), data) for i in range(_bounded(graph.TensorsLength(), data)))
-    ops = tuple(_op(op, graph.Operators(i), tensors, f"op {i}, {op}") for i, op in enumerate(used))
+    ops: list[ir.Op] = []
+    computed: set[int] = set()  # shapes that ops compute
+    for index, name_of_op in enumerate(used):
+        op = graph.Operators(index)
+        if name_of_op in SHAPE_OPS and op.OutputsLength() == 1:
+            output = _index(op.Outputs(0), tensors)
+            if tensors[output].dtype == "int32":
+                computed.add(output)
+                continue
+        if name_of_op not in SUPPORTED_OPS:
+            need = ", ".join(SUPPORTED_OPS)
+            raise InputError(f"the op is not supported (op {index}): got {name_of_op}, need one of {need}")
+        ops.append(_op(name_of_op, op, tensors, computed, f"op {index}, {name_of_op}"))
     digest = hashlib.sha256(data).hexdigest()
-    return ir.Model(tensors, ops, _index(graph.Inputs(0), tensors), _index(graph.Outputs(0), tensors), metadata, digest)
+    return ir.Model(
+        tensors, tuple(ops), _index(graph.Inputs(0), tensors), _index(graph.Outputs(0), tensors), metadata, digest
+    )
 
 
 def _bounded(count: int, data: bytes) -> int:
@@ -151,7 +164,7 @@ def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
     return ir.Tensor(name, shape, dtype, scales, zero_point, constant, scale_axis)
 
 
-def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op:
+def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], computed: set[int], where: str) -> ir.Op:
     inputs = [int(op.Inputs(i)) for i in range(op.InputsLength())]
     if op.OutputsLength() != 1:
         raise InputError(f"the op has {op.OutputsLength()} outputs ({where}): need 1")
@@ -161,7 +174,7 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], where: str) -> ir.Op
         raise InputError(f"the op has {len(inputs)} inputs ({where}): need {fewest} to {most}")
     first = _index(inputs[0], tensors)
     if name in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"):
-        if len(inputs) == 2 and tensors[_index(inputs[1], tensors)].data is None:
+        if len(inputs) == 2 and inputs[1] not in computed and tensors[_index(inputs[1], tensors)].data is None:
             raise InputError(f"the shape is not constant ({where})", "convert the model with fixed shapes, batch 1")
         return ir.Reshape(name, first, output)
     if name in ("RELU", "RELU6"):

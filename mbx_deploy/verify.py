@@ -300,13 +300,16 @@ def render_comparison(comparison: Comparison) -> str:
     engines = ", ".join(comparison.engines)
     others = comparison.items - comparison.clips - comparison.streams
     what = f"{comparison.clips} recordings, {comparison.streams} streams, {others} hostile inputs"
+    if not comparison.clips + comparison.streams:
+        what = f"{others} inputs"
     lines = [f"{what}; engines: {engines}"]
     lines += [f"note: {comparison.emulation}"] if comparison.emulation else []
     lines += [f"left out: {name}, because {why}" for name, why in comparison.skipped.items()]
     width = max(len(name) for name in comparison.engines)
     lines += [f"  {name:<{width}}  results {comparison.digests[name][:16]}" for name in comparison.engines]
     if comparison.first_mismatch is None:
-        lines.append(f"equal: {comparison.compared_bytes:,} bytes of features, layers and results compared, 0 differ")
+        compared = "features, layers and results" if comparison.streams else "layers and outputs"
+        lines.append(f"equal: {comparison.compared_bytes:,} bytes of {compared} compared, 0 differ")
         return "\n".join(lines)
     first = comparison.first_mismatch
     lines.append(f"DIFFERENT: {comparison.mismatched_bytes:,} of {comparison.compared_bytes:,} bytes")

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "mbx_runtime.h"
+
 #define MBX_MAX_MELS 128
 #define MBX_LOG_MEL_FRACTION_BITS 24
 #define MBX_DCT_FRACTION_BITS 31
@@ -58,10 +60,7 @@ typedef union {
 
 #define MBX_FRONTEND_SCRATCH_WORDS(n_fft, n_mels) ((n_fft) / 2 + 1 + (n_mels)) /* of 8 bytes */
 
-/* Sees each stage's result; for verification only, NULL in an application. */
-typedef void (*mbx_observer)(void *context, int stage, const void *data, uint32_t bytes);
-
-/* Stages that an observer sees; layers of the network follow from MBX_STAGE_LAYERS on, in the order of the calls. */
+/* Stages that an observer sees; layers of the network follow from MBX_STAGE_LAYERS on. */
 enum {
     MBX_STAGE_WINDOWED = 0, /* int32 [window_length] */
     MBX_STAGE_SPECTRUM,     /* int32 [n_fft / 2 + 1][2] */
@@ -69,8 +68,7 @@ enum {
     MBX_STAGE_MEL,          /* mbx_mel [n_mels], energies */
     MBX_STAGE_LOG_MEL,      /* mbx_mel [n_mels], logarithms */
     MBX_STAGE_COEFFICIENTS, /* int32 [n_mfcc or n_mels] */
-    MBX_STAGE_FEATURES,     /* int8 [frames][coefficients] */
-    MBX_STAGE_LAYERS = 16
+    MBX_STAGE_FEATURES      /* int8 [frames][coefficients] */
 };
 
 /* Where a recording lies in a frame: the position of its first sample, and the position behind its last one. Before the

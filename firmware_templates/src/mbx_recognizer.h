@@ -12,27 +12,11 @@
 #include <stdint.h>
 
 #include "mbx_frontend.h"
-
-#define MBX_RUNTIME_VERSION 1
-
-#if defined(__GNUC__)
-#define MBX_MUST_CHECK __attribute__((warn_unused_result))
-#define MBX_ALIGNED __attribute__((aligned(8))) /* bytes that a kernel loads as words */
-#else
-#define MBX_MUST_CHECK
-#define MBX_ALIGNED
-#endif
+#include "mbx_runtime.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef enum {
-    MBX_OK = 0,
-    MBX_WINDOW_READY,   /* a window of features is complete: call run */
-    MBX_ERROR_ARGUMENT, /* a null pointer */
-    MBX_ERROR_STATE     /* run without a window, feed after the end of a clip */
-} mbx_status;
 
 /* The network, its tables and sizes; const, in flash. */
 typedef struct {
@@ -110,14 +94,6 @@ MBX_MUST_CHECK mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *f
 
 /* For verification: observe sees each stage's result. NULL ends it. */
 void mbx_observe(mbx_recognizer *self, mbx_observer observe, void *context);
-
-/* What the generated call list tells the observer behind a layer. */
-static inline void mbx_observe_layer(mbx_observer observe, void *context, int layer, const int8_t *data, uint32_t bytes)
-{
-    if (observe) {
-        observe(context, MBX_STAGE_LAYERS + layer, data, bytes);
-    }
-}
 
 #ifdef __cplusplus
 }

@@ -38,6 +38,7 @@ from mbx_deploy.commands.console import (
     show_default=True,
     help="As whose project the sources are arranged; only CMake's is compiled here.",
 )
+@click.option("--network-only", is_flag=True, help="Compile any int8 .tflite, without front end and labels.")
 @FORWARD_OPTION
 @JSON_OPTION
 def build(
@@ -50,6 +51,7 @@ def build(
     max_ram: int | None,
     max_instructions: int | None,
     layout: str,
+    network_only: bool,
     forward: str | None,
     as_json: bool,
 ) -> None:
@@ -67,14 +69,24 @@ def build(
     path = resolve_model(model)
     name = chosen.name if layout == "cmake" else f"{chosen.name}-{layout}"
     folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram, max_instructions)
-    report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets, layout)
+    if network_only:
+        if stride_ms is not None or layout != "cmake":
+            raise click.UsageError("--network-only has no front end, so no --stride-ms, and only CMake's --layout.")
+        from mbx_deploy.network_build import build_network
+        from mbx_deploy.pretrained import artifact_of
+
+        report = build_network(artifact_of(path, forward, say), chosen, folder, prefix, say, budgets)
+    else:
+        report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets, layout)
     if as_json:
         print_json(report.to_dict())
         return
     click.echo(render_report(report.memory))
     if report.elf:
         click.echo(f"firmware: {report.elf}")
-        if chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
+        if network_only:
+            click.echo(f"next:     mbx-deploy verify {report.folder}")
+        elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
             click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
     elif layout != "cmake":
         click.echo(f"project:  {report.folder}")
@@ -134,17 +146,32 @@ def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | N
 
 @click.command()
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of recordings.")
+@click.option("--data", type=click.Path(path_type=Path), help="A folder of recordings; not for --network-only builds.")
 @click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
+@click.option("--inputs", type=click.Path(path_type=Path), help="An .npy, int8 (N, ...), for a --network-only build.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
-def verify(folder: Path, data: Path, clips: int, json_path: Path | None) -> None:
-    """Run all engines on the same recordings and hostile inputs; exit 1 unless all bytes are equal."""
+def verify(folder: Path, data: Path | None, clips: int, inputs: Path | None, json_path: Path | None) -> None:
+    """Run all engines on the same recordings and hostile inputs; exit 1 unless all bytes are equal.
+
+    A build of a network alone is run on random inputs, and on those of --inputs.
+    """
     from mbx_deploy import verify as verifier
     from mbx_deploy.build import load_build
+    from mbx_deploy.network_build import load_network_build
     from mbx_deploy.output import write_file
+    from mbx_deploy.verify_network import read_inputs, verify_network_build
 
-    loaded = load_build(folder)
-    comparison = verifier.verify_build(loaded, verifier.find_clips(data, clips), Progress("verify"))
+    alone = load_network_build(folder)
+    if alone is not None:
+        if data is not None:
+            raise click.UsageError("a build of a network alone takes no recordings: --inputs instead of --data.")
+        values = read_inputs(inputs, alone.network) if inputs is not None else None
+        comparison = verify_network_build(alone, values, Progress("verify"))
+    else:
+        if data is None or inputs is not None:
+            raise click.UsageError("Missing option '--data'." if data is None else "--inputs is for a network alone.")
+        loaded = load_build(folder)
+        comparison = verifier.verify_build(loaded, verifier.find_clips(data, clips), Progress("verify"))
     click.echo(verifier.render_comparison(comparison))
     if json_path:
         write_file(json_path, json.dumps(comparison.to_dict(), indent=2, sort_keys=True) + "\n")

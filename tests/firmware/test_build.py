@@ -60,6 +60,7 @@ EXPECTED_FILES = {
     "src/mbx_pointwise_block.S",
     "src/mbx_recognizer.c",
     "src/mbx_recognizer.h",
+    "src/mbx_runtime.h",
     "toolchain.cmake",
 }
 COMPILER_OUTPUT = {"firmware.elf", "firmware.map"}

@@ -180,9 +180,9 @@ def test_a_stale_pair_does_not_compile(part: str, change: str, tmp_path: Path) -
 @needs_gcc
 def test_another_runtime_does_not_compile(tmp_path: Path) -> None:
     files = project()
-    header = files["src/mbx_recognizer.h"]
-    files["src/mbx_recognizer.h"] = re.sub(r"(#define MBX_RUNTIME_VERSION) (\d+)", r"\1 9999", header)
-    assert files["src/mbx_recognizer.h"] != header
+    header = files["src/mbx_runtime.h"]
+    files["src/mbx_runtime.h"] = re.sub(r"(#define MBX_RUNTIME_VERSION) (\d+)", r"\1 9999", header)
+    assert files["src/mbx_runtime.h"] != header
     assert "another version of the runtime" in check_c(files, tmp_path)
 
 

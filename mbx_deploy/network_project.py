@@ -1,0 +1,134 @@
+"""A network without a front end and a target -> the files of a C project, and what it needs. Pure, as codegen.py."""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+from mbx_deploy import __version__, ir
+from mbx_deploy.codegen import (
+    RUNTIME_VERSION,
+    board_files,
+    check_prefix,
+    constant_arrays,
+    file_digests,
+    kernel_context,
+    render_files,
+    runtime_files,
+    sources_below,
+)
+from mbx_deploy.errors import InputError
+from mbx_deploy.memory_plan import plan_memory
+from mbx_deploy.memory_report import CODE_BYTES_ESTIMATE, arena_report
+from mbx_deploy.network import Network
+from mbx_deploy.target import SESSION_PART, Target
+
+NETWORK_SESSION_PART = "network_session"
+SOURCES = ("mbx_kernels.c", "mbx_network.c")
+HEADERS = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_network.h", "mbx_runtime.h")
+
+
+def generate_network_project(network: Network, target: Target, prefix: str = "kws") -> dict[str, str | bytes]:
+    """Return {path: content} of a C project, without the reports that need a compiler.
+
+    Raises InputError for a prefix that is no C identifier, or a board whose firmware listens.
+    """
+    check_prefix(prefix)
+    if target.is_board:
+        cpu = target.emulated_as or "its CPU"
+        raise InputError(
+            f"a network without a front end can't listen: {target.name} is a board with a microphone",
+            f"build it for {cpu}, and link the library into a firmware of your own",
+        )
+    parts = tuple(NETWORK_SESSION_PART if part == SESSION_PART else part for part in target.parts)
+    files, library = runtime_files(network.program, target, SOURCES, HEADERS)
+    files |= board_files(replace(target, parts=parts), "board")
+    identity = json.dumps([__version__, RUNTIME_VERSION, network.digest, prefix, "network", target.name])
+    context = kernel_context(network, target, prefix) | {
+        "digest": "0x" + hashlib.sha256(identity.encode()).hexdigest()[:8],
+        "arena_bytes": plan_memory(network.program, target.kernels).arena_bytes,
+        "input": _describe(network.input),
+        "output": _describe(network.output),
+        "emulator_sources": [],
+        "library_sources": [*library, f"generated/{prefix}.c", f"generated/{prefix}_data.c"],
+        "board_sources": sources_below("board/", files),
+    }
+    rendered = {
+        f"include/{prefix}.h": "network.h.j2",
+        f"generated/{prefix}_data.h": "network_data.h.j2",
+        f"generated/{prefix}_data.c": "network_data.c.j2",
+        f"generated/{prefix}.c": "network.c.j2",
+        "board/main.c": "network_main.c.j2",
+        "README.md": "network_README.md.j2",
+        "CMakeLists.txt": "CMakeLists.txt.j2",
+    }
+    if target.toolchain != "host":
+        rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
+    files |= render_files(rendered, context)
+    files["model.tflite"] = network.data
+    files[f"{target.name}.toml"] = target.text
+    return files
+
+
+def _describe(tensor: ir.Tensor) -> dict[str, Any]:
+    return {
+        "shape": list(tensor.shape),
+        "bytes": tensor.size,
+        "scale": f"{float(tensor.scale):.9g}",
+        "zero_point": tensor.zero_point,
+    }
+
+
+def make_network_manifest(files: dict[str, str | bytes], network: Network, target: Target, prefix: str) -> str:
+    """Return manifest.json: what the project was made from, and the SHA-256 of every file in it."""
+    manifest = {
+        "format": 1,
+        "generator": f"mbx-deploy {__version__}",
+        "target": target.name,
+        "prefix": prefix,
+        "network_only": True,
+        "input": _describe(network.input),
+        "output": _describe(network.output),
+        "model_sha256": network.digest,
+        "files": file_digests(files),
+    }
+    return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+
+
+def check_network_fit(network: Network, target: Target) -> None:
+    """Raise InputError where the network can't fit the target's flash or RAM, naming what takes most."""
+    if target.memory is None:
+        return
+    plan, memory = plan_memory(network.program, target.kernels), target.memory
+    if plan.arena_bytes + memory.stack_bytes > memory.ram_bytes:
+        call = network.program.calls[plan.peak_call]
+        raise InputError(
+            f"the model does not fit the RAM of {target.name}: need {plan.arena_bytes + memory.stack_bytes:,} bytes "
+            f"(arena {plan.arena_bytes:,} + stack {memory.stack_bytes:,}), have {memory.ram_bytes:,}",
+            f"the peak is at {call.name}, {plan.lower_bound_bytes:,} bytes; use fewer filters or a larger target",
+        )
+    weights = sum(array.size_bytes for array in constant_arrays(network, plan, "kws"))
+    if weights + CODE_BYTES_ESTIMATE > memory.flash_bytes:
+        raise InputError(
+            f"the model does not fit the flash of {target.name}: need {weights + CODE_BYTES_ESTIMATE:,} bytes "
+            f"(weights {weights:,} + code, estimated, {CODE_BYTES_ESTIMATE:,}), have {memory.flash_bytes:,}",
+            "use fewer filters or a larger target",
+        )
+
+
+def network_memory_report(network: Network, target: Target, compiled: dict[str, int] | None) -> dict[str, Any]:
+    """Return the report as memory_report() does; a network without a front end keeps no audio and has no tables."""
+    plan = plan_memory(network.program, target.kernels)
+    arena = -(-plan.arena_bytes // 8) * 8
+    return {
+        "target": target.name,
+        "network_only": True,
+        "arena": arena_report(network.program, plan, arena),
+        "calls": [call.name for call in network.program.calls],
+        "ram": {"instance_bytes": arena, "arena_bytes": arena, "feature_ring_bytes": 0, "audio_history_bytes": 0},
+        "flash": {
+            "weights_bytes": sum(array.size_bytes for array in constant_arrays(network, plan, "kws")),
+            "tables_bytes": 0,
+        },
+        "compiled": compiled,
+    }
