@@ -161,6 +161,8 @@ def verify(folder: Path, data: Path | None, clips: int, inputs: Path | None, jso
     from mbx_deploy.output import write_file
     from mbx_deploy.verify_network import read_inputs, verify_network_build
 
+    if data is None and not (folder / "manifest.json").is_file():
+        raise click.UsageError("Missing option '--data'.")
     alone = load_network_build(folder)
     if alone is not None:
         if data is not None:

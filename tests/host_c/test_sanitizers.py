@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from mbx_deploy.codegen import generate_project
 from mbx_deploy.engines import ProgramEngine, SimEngine
 from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.network_project import generate_network_project
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
-from mbx_deploy.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_STAGES, Item
+from mbx_deploy.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, TRACE_STAGES, Item
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import compile_program
+from mbx_deploy.verify_network import NetworkProgram, NetworkSim, compile_host, network_items
+from tests.foreign_networks import foreign_network
 from tests.networks import random_recognizer
 from tests.property.test_frontend_c import SIGNALS, signal
 from tests.tflite_builder import Network, metadata_for, random_weights, small_artifact
@@ -198,3 +201,14 @@ def test_two_models_in_one_program() -> None:
     sources["two_models.c"] = (FOLDER / "two_models.c").read_text()
     done = subprocess.run([str(compile_program(sources, SANITIZERS))], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_foreign_networks(seed: int) -> None:
+    """Networks of every op, without a front end."""
+    network = foreign_network(seed)
+    files = generate_network_project(network, find_target("host"))
+    engine = NetworkProgram("c", network, compile_host(network, files, SANITIZERS))
+    items = [named.item for named in network_items(network, None)]
+    for got, want in zip(engine.run(items, TRACE_LAYERS), NetworkSim(network).run(items), strict=True):
+        assert got[0].logits.tolist() == want[0].logits.tolist()
