@@ -23,6 +23,8 @@ from mbx_deploy.kernels import (
     NEEDED_SETS,
     Kernel,
     add_constants_dsp,
+    as_product,
+    fold_zero_point,
     pack_depthwise_dsp,
     pack_depthwise_helium,
     pack_depthwise_thumb,
@@ -79,7 +81,14 @@ TAKEN_PREFIXES = frozenset(
 NO_WORDS = frozenset(("silence", "unknown", "_silence_", "_unknown_", "background", "_background_noise_", "noise"))
 RUNTIME_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_recognizer.c")
 FRONTEND_ASSEMBLY = ("mbx_dot_row.S", "mbx_fft_two_stages.S")
-RUNTIME_HEADERS = ("mbx_fixed_point.h", "mbx_frontend.h", "mbx_kernels.h", "mbx_recognizer.h", "mbx_runtime.h")
+RUNTIME_HEADERS = (
+    "mbx_fixed_point.h",
+    "mbx_frontend.h",
+    "mbx_kernels.h",
+    "mbx_recognizer.h",
+    "mbx_runtime.h",
+    "mbx_taps.h",
+)
 
 
 @dataclass(frozen=True)
@@ -283,7 +292,7 @@ def constant_arrays(recognizer: Compiled, plan: MemoryPlan, prefix: str) -> list
     for number, (call, kernel) in enumerate(zip(recognizer.program.calls, plan.kernels, strict=True)):
         name = f"{prefix}_{{}}_{number}"
         if isinstance(call, Pointwise | Convolution):
-            arrays += _call_arrays(call, kernel, name)
+            arrays += _call_arrays(recognizer.program, call, kernel, name)
         elif not isinstance(call, Addition):
             arrays += _tables(recognizer.program, call, kernel, name)
     return arrays
@@ -298,11 +307,11 @@ def _tables(program: Program, call: WeightlessCall, kernel: Kernel, name: str) -
     ]
 
 
-def _call_arrays(call: Pointwise | Convolution, kernel: Kernel, name: str) -> list[CArray]:
+def _call_arrays(program: Program, call: Pointwise | Convolution, kernel: Kernel, name: str) -> list[CArray]:
     comment = f"{_plain(call.name)}: {' x '.join(str(length) for length in call.weights.shape)}, for {kernel.name}()"
-    if kernel.name == "mbx_pointwise_dsp":
-        assert isinstance(call, Pointwise)
-        packed, channels, shifts = pack_pointwise_dsp(call)
+    if kernel.name in ("mbx_pointwise_dsp", "mbx_conv_2d_dsp"):
+        product = call if isinstance(call, Pointwise) else as_product(program, call)
+        packed, channels, shifts = pack_pointwise_dsp(product)
         return [
             CArray(name.format("weights"), "int16_t", packed, comment, aligned=True),
             CArray(
@@ -339,7 +348,7 @@ def _call_arrays(call: Pointwise | Convolution, kernel: Kernel, name: str) -> li
             CArray(name.format("weights"), "int8_t", vectors[0], comment, aligned=True),
             CArray(name.format("channels" if pointwise else "constants"), "int32_t", vectors[1], "b, m, -s a channel"),
         ]
-    r = call.requantization
+    r = fold_zero_point(call) if isinstance(call, Convolution) and kernel.name == "mbx_conv_2d" else call.requantization
     weights = call.weights
     if kernel.name == "mbx_depthwise_line":
         weights = np.ascontiguousarray(call.weights.reshape(-1, call.weights.shape[-1]).T)
@@ -458,6 +467,12 @@ def _call_context(recognizer: Compiled, plan: MemoryPlan, number: int, call: Cal
         for key in ("weights", "bias", "multiplier", "shift", "channels", "constants", "shifts")
     }
     context["requantization"] = call.requantization
+    if isinstance(call, Convolution) and kernel.name == "mbx_conv_2d_dsp":
+        product = as_product(program, call)
+        outputs, inputs = product.weights.shape
+        groups = {"out_pairs": -(-outputs // 2), "groups": -(-inputs // DSP_GROUP_INPUTS)}
+        fields = {"out_channels": outputs, "in_channels": inputs, "positions": product.positions}
+        return context | groups | fields | {"kind": "conv_dsp", "conv": call}
     if isinstance(call, Pointwise):
         shape = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
         groups = {"out_pairs": -(-call.weights.shape[0] // 2), "groups": -(-call.weights.shape[1] // DSP_GROUP_INPUTS)}

@@ -64,7 +64,7 @@ def select_kernel(program: Program, call: Call, kernel_set: str) -> Kernel:
     if isinstance(call, Convolution):
         if is_depthwise_line(program, call):
             return Kernel("mbx_depthwise_line", depthwise_line_bytes(program, call))
-        return Kernel("mbx_depthwise_conv_2d" if call.depthwise else "mbx_conv_2d", 0)
+        return Kernel("mbx_depthwise_conv_2d", 0) if call.depthwise else Kernel("mbx_conv_2d", patch_bytes(call))
     if isinstance(call, Pooling):
         return Kernel("mbx_pool_average" if call.average else "mbx_pool_max", 0)
     names = {Addition: "mbx_add", Average: "mbx_mean", Maximum: "mbx_max", Lookup: "mbx_lookup"}
@@ -88,6 +88,26 @@ def in_place_row_bytes(call: Pointwise) -> int:
     return int(call.weights.shape[1])
 
 
+def patch_bytes(call: Convolution) -> int:
+    """Return the bytes that one output of a convolution sees, padding included."""
+    return int(np.prod(call.weights.shape[1:]))
+
+
+def as_product(program: Program, call: Convolution) -> Pointwise:
+    """Return a convolution as the product of its patches, whose padding holds the input's zero point."""
+    target = program.buffers[call.output]
+    weights = call.weights.reshape(len(call.weights), -1)
+    positions = target.height * target.width
+    return Pointwise(call.name, call.input, call.output, positions, weights, fold_zero_point(call))
+
+
+def fold_zero_point(call: Convolution) -> Requantization:
+    """Return a convolution's requantization with the input's zero point in the bias: the padding holds it, too."""
+    sums = call.weights.reshape(len(call.weights), -1).astype(np.int64).sum(axis=1)
+    bias = call.requantization.bias - call.input_zero_point * sums
+    return Requantization(**{**vars(call.requantization), "bias": bias})
+
+
 def depthwise_line_bytes(program: Program, call: Convolution) -> int:
     """Return the bytes of a channel's padded line, for mbx_depthwise_line()."""
     return program.buffers[call.input].width + (call.kernel[1] - 1) * call.dilation[1]
@@ -105,6 +125,14 @@ def _select_dsp(program: Program, call: Call) -> Kernel | None:
         direct = outputs == call.weights.shape[0] and call.positions % DSP_POSITIONS == 0
         rows = 0 if direct else DSP_POSITIONS * outputs
         return Kernel("mbx_pointwise_dsp", groups * DSP_GROUP_INPUTS * 2 * DSP_POSITIONS + rows)
+    if isinstance(call, Convolution) and not call.depthwise and patch_bytes(call) < 1 << 16:
+        product = _select_dsp(program, as_product(program, call))
+        patches = -(-DSP_POSITIONS * patch_bytes(call) // 8) * 8
+        return Kernel("mbx_conv_2d_dsp", patches + product.scratch_bytes) if product else None
+    if isinstance(call, Convolution) and call.depthwise and not is_depthwise_line(program, call):
+        rows = call.weights.reshape(-1, call.weights.shape[-1]).T
+        fits = _requantizes_dsp(rows, call.requantization, 128 + abs(call.input_zero_point), 1 << 30)
+        return Kernel("mbx_depthwise_conv_2d_dsp", 0) if fits else None
     if isinstance(call, Convolution) and is_depthwise_line(program, call):
         weights = call.weights.reshape(call.kernel[1], -1).T
         even = call.pad[1] % call.dilation[1] == 0 and len(weights) % DSP_LANES == 0
@@ -254,7 +282,7 @@ def _select_helium(program: Program, call: Call) -> Kernel | None:
         longest_phase = -(-program.buffers[call.input].width // call.dilation[1])
         taps = -(-call.kernel[1] // HELIUM_LANES) * HELIUM_LANES
         return Kernel("mbx_depthwise_line_helium", -(-longest_phase // 4) * 4 + taps)
-    return None
+    return None if is_depthwise_line(program, call) else _select_dsp(program, call)
 
 
 def pack_pointwise_helium(call: Pointwise) -> tuple[np.ndarray, np.ndarray]:

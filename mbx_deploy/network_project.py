@@ -25,7 +25,7 @@ from mbx_deploy.target import SESSION_PART, Target
 
 NETWORK_SESSION_PART = "network_session"
 SOURCES = ("mbx_kernels.c", "mbx_network.c")
-HEADERS = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_network.h", "mbx_runtime.h")
+HEADERS = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_network.h", "mbx_runtime.h", "mbx_taps.h")
 
 
 def generate_network_project(network: Network, target: Target, prefix: str = "kws") -> dict[str, str | bytes]:

@@ -12,6 +12,8 @@ from mbx_deploy.kernels import (
     KERNEL_SETS,
     Kernel,
     add_constants_dsp,
+    as_product,
+    fold_zero_point,
     pack_depthwise_dsp,
     pack_depthwise_helium,
     pack_depthwise_thumb,
@@ -213,6 +215,12 @@ class CDepthwiseHelium(ctypes.Structure):
     ]
 
 
+class CConvolutionDsp(ctypes.Structure):
+    """mbx_conv_dsp_call."""
+
+    _fields_ = [("geometry", CConvolution), ("product", CPointwiseDsp)]
+
+
 class CDepthwiseDsp(ctypes.Structure):
     """mbx_depthwise_dsp_call, and mbx_depthwise_thumb_call."""
 
@@ -242,7 +250,7 @@ def library() -> ctypes.CDLL:
     global _library
     if _library is None:
         folder = firmware_templates_folder() / "src"
-        names = ["mbx_fixed_point.h", "mbx_kernels.h", "mbx_kernels.c"]
+        names = ["mbx_fixed_point.h", "mbx_taps.h", "mbx_kernels.h", "mbx_kernels.c"]
         names += [f"{name}{end}" for name in sorted(set(KERNEL_MODULES.values())) for end in (".h", ".c")]
         for kernel_set in KERNEL_SETS[1:]:
             names += [f"{kernel_set}/mbx_kernels_{kernel_set}.{suffix}" for suffix in "hc"]
@@ -342,7 +350,8 @@ def call_structure(program: Program, call: Call, kernel: Kernel, keep: list[np.n
         return _call_helium(program, call, keep)
     if kernel.name.endswith("_thumb"):
         return _call_thumb(program, call, keep)
-    return _call_dsp(program, call, keep) if kernel.name.endswith("_dsp") else _call(program, call, kernel, keep)
+    own = kernel.name.endswith("_dsp") and kernel.name != "mbx_depthwise_conv_2d_dsp"  # which takes the portable struct
+    return _call_dsp(program, call, keep) if own else _call(program, call, kernel, keep)
 
 
 def swaps_inputs(call: Call, kernel: Kernel) -> bool:
@@ -372,7 +381,7 @@ def _call(program: Program, call: Call, kernel: Kernel, keep: list[np.ndarray]) 
             *call.pad,
             call.input_zero_point,
             _pack(call.weights, np.int8, keep),
-            _requantization(call.requantization, keep),
+            _requantization(call.requantization if call.depthwise else fold_zero_point(call), keep),
         )
     if isinstance(call, Addition):
         return CAddition(
@@ -402,6 +411,11 @@ def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.St
         groups = -(-in_channels // DSP_GROUP_INPUTS)
         shape = (call.positions, in_channels, out_channels, -(-out_channels // 2), groups)
         return CPointwiseDsp(*shape, call.requantization.zero_point, *constants)
+    if isinstance(call, Convolution) and not call.depthwise:
+        product = _call_dsp(program, as_product(program, call), keep)
+        geometry = (*source.shape, *target.shape, *call.kernel, *call.stride, *call.dilation, *call.pad)
+        empty = CRequantization(None, None, None, 0, 0, 0)
+        return CConvolutionDsp(CConvolution(*geometry, call.input_zero_point, None, empty), product)
     if isinstance(call, Convolution):
         taps, channels, shifts = pack_depthwise_dsp(call)
         constants = (_pack(taps, np.int8, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "mbx_fixed_point.h"
+#include "mbx_taps.h"
 
 /* value + zero_point, limited to low..high; limited first, since the sum may leave int32. */
 static inline int8_t mbx_to_s8(int32_t value, int32_t zero_point, int32_t low, int32_t high)
@@ -52,118 +53,75 @@ static inline int32_t mbx_dot(const int8_t *input, const int8_t *weights, uint32
     return accumulator;
 }
 
+/* The outputs of one position; row: its count inputs. */
+static void mbx_product(const mbx_requantization *r, const int8_t *weights, const int8_t *row, uint32_t count,
+                        int8_t *output, uint32_t out_channels)
+{
+    const uint32_t fours = out_channels & ~3u;
+    for (uint32_t channel = 0; channel < fours; channel += 4u) {
+        int32_t accumulators[4] = {r->bias[channel], r->bias[channel + 1u], r->bias[channel + 2u],
+                                   r->bias[channel + 3u]};
+        mbx_dot_4(row, &weights[channel * count], count, accumulators);
+        for (uint32_t i = 0; i < 4u; i++) {
+            output[channel + i] = mbx_requantize(r, channel + i, accumulators[i]);
+        }
+    }
+    for (uint32_t channel = fours; channel < out_channels; channel++) {
+        const int32_t dot = mbx_dot(row, &weights[channel * count], count);
+        output[channel] = mbx_requantize(r, channel, r->bias[channel] + dot);
+    }
+}
+
 /* Twin: pointwise(). */
 void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output, int8_t *row)
 {
-    const mbx_requantization *r = &call->requantization;
     const uint32_t in_channels = call->in_channels;
-    const uint32_t fours = call->out_channels & ~3u;
     for (uint32_t position = 0; position < call->positions; position++) {
         memcpy(row, input, in_channels); /* the output may overwrite it */
-        for (uint32_t channel = 0; channel < fours; channel += 4u) {
-            int32_t accumulators[4] = {r->bias[channel], r->bias[channel + 1u], r->bias[channel + 2u],
-                                       r->bias[channel + 3u]};
-            mbx_dot_4(row, &call->weights[channel * in_channels], in_channels, accumulators);
-            for (uint32_t i = 0; i < 4u; i++) {
-                output[channel + i] = mbx_requantize(r, channel + i, accumulators[i]);
-            }
-        }
-        for (uint32_t channel = fours; channel < call->out_channels; channel++) {
-            const int32_t dot = mbx_dot(row, &call->weights[channel * in_channels], in_channels);
-            output[channel] = mbx_requantize(r, channel, r->bias[channel] + dot);
-        }
+        mbx_product(&call->requantization, call->weights, row, in_channels, output, call->out_channels);
         input += in_channels;
         output += call->out_channels;
     }
 }
 
-/* The taps of a kernel that fall inside the input, along one axis: [first, end). */
-typedef struct {
-    uint32_t first;
-    uint32_t end;
-} mbx_taps;
-
-static mbx_taps mbx_taps_inside(int32_t start, uint32_t size, uint32_t kernel, uint32_t dilation)
+void mbx_gather_patch(const mbx_conv_call *c, const int8_t *input, uint32_t out_y, uint32_t out_x, int8_t *patch)
 {
-    mbx_taps taps = {0, 0};
-    while (taps.first < kernel && start + (int32_t)(taps.first * dilation) < 0) {
-        taps.first++;
-    }
-    taps.end = taps.first;
-    while (taps.end < kernel && start + (int32_t)(taps.end * dilation) < (int32_t)size) {
-        taps.end++;
-    }
-    return taps;
-}
-
-/* Where an output's first tap lies in the input; negative in the padding. */
-static inline int32_t mbx_start(uint32_t output, uint32_t stride, uint32_t pad)
-{
-    return (int32_t)(output * stride) - (int32_t)pad;
-}
-
-static int32_t mbx_conv_2d_output(const mbx_conv_call *c, const int8_t *input, uint32_t out_y, uint32_t out_x,
-                                  uint32_t channel)
-{
+    const uint32_t channels = c->in_channels;
     const int32_t top = mbx_start(out_y, c->stride_height, c->pad_top);
     const int32_t left = mbx_start(out_x, c->stride_width, c->pad_left);
     const mbx_taps rows = mbx_taps_inside(top, c->in_height, c->kernel_height, c->dilation_height);
     const mbx_taps columns = mbx_taps_inside(left, c->in_width, c->kernel_width, c->dilation_width);
-    int32_t accumulator = c->requantization.bias[channel];
+    const uint32_t taps = columns.end - columns.first;
+    if (rows.end - rows.first != c->kernel_height || taps != c->kernel_width) {
+        memset(patch, c->input_zero_point, (uint32_t)c->kernel_height * c->kernel_width * channels);
+    }
+    if (taps == 0u) {
+        return;
+    }
+    const uint32_t in_x = (uint32_t)(left + (int32_t)(columns.first * c->dilation_width));
     for (uint32_t y = rows.first; y < rows.end; y++) {
         const uint32_t in_y = (uint32_t)(top + (int32_t)(y * c->dilation_height));
-        for (uint32_t x = columns.first; x < columns.end; x++) {
-            const uint32_t in_x = (uint32_t)(left + (int32_t)(x * c->dilation_width));
-            const int8_t *values = &input[(in_y * c->in_width + in_x) * c->in_channels];
-            const uint32_t tap = (channel * c->kernel_height + y) * c->kernel_width + x;
-            const int8_t *weights = &c->weights[tap * c->in_channels];
-            for (uint32_t i = 0; i < c->in_channels; i++) {
-                accumulator += (values[i] - c->input_zero_point) * weights[i];
+        const int8_t *values = &input[(in_y * c->in_width + in_x) * channels];
+        int8_t *row = &patch[(y * c->kernel_width + columns.first) * channels];
+        if (c->dilation_width == 1u) {
+            memcpy(row, values, taps * channels);
+        } else {
+            for (uint32_t x = 0; x < taps; x++) {
+                memcpy(row + x * channels, values + x * c->dilation_width * channels, channels);
             }
         }
     }
-    return accumulator;
 }
 
 /* Twin: conv_2d(). */
-void mbx_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output)
+void mbx_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output, int8_t *patch)
 {
+    const uint32_t count = (uint32_t)call->kernel_height * call->kernel_width * call->in_channels;
     for (uint32_t y = 0; y < call->out_height; y++) {
         for (uint32_t x = 0; x < call->out_width; x++) {
-            for (uint32_t channel = 0; channel < call->out_channels; channel++) {
-                const int32_t accumulator = mbx_conv_2d_output(call, input, y, x, channel);
-                *output++ = mbx_requantize(&call->requantization, channel, accumulator);
-            }
-        }
-    }
-}
-
-#define MBX_DEPTHWISE_BLOCK 16u
-
-/* Accumulates up to MBX_DEPTHWISE_BLOCK neighbouring channels of one output position. The usual case, an output
- * channel for each input channel, has a loop of its own that compilers vectorise. */
-static void mbx_depthwise_block(const mbx_conv_call *c, const int8_t *input, mbx_taps rows, mbx_taps columns,
-                                int32_t top, int32_t left, uint32_t channel, uint32_t count, int32_t *accumulators)
-{
-    const uint32_t multiplier = (uint32_t)c->out_channels / c->in_channels;
-    for (uint32_t i = 0; i < count; i++) {
-        accumulators[i] = c->requantization.bias[channel + i];
-    }
-    for (uint32_t y = rows.first; y < rows.end; y++) {
-        const uint32_t in_y = (uint32_t)(top + (int32_t)(y * c->dilation_height));
-        for (uint32_t x = columns.first; x < columns.end; x++) {
-            const uint32_t in_x = (uint32_t)(left + (int32_t)(x * c->dilation_width));
-            const int8_t *values = &input[(in_y * c->in_width + in_x) * c->in_channels];
-            const int8_t *weights = &c->weights[(y * c->kernel_width + x) * c->out_channels + channel];
-            if (multiplier == 1u) {
-                for (uint32_t i = 0; i < count; i++) {
-                    accumulators[i] += (values[channel + i] - c->input_zero_point) * weights[i];
-                }
-            } else {
-                for (uint32_t i = 0; i < count; i++) {
-                    accumulators[i] += (values[(channel + i) / multiplier] - c->input_zero_point) * weights[i];
-                }
-            }
+            mbx_gather_patch(call, input, y, x, patch);
+            mbx_product(&call->requantization, call->weights, patch, count, output, call->out_channels);
+            output += call->out_channels;
         }
     }
 }
@@ -171,19 +129,14 @@ static void mbx_depthwise_block(const mbx_conv_call *c, const int8_t *input, mbx
 /* Twin: depthwise_conv_2d(). */
 void mbx_depthwise_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output)
 {
-    int32_t accumulators[MBX_DEPTHWISE_BLOCK];
+    int32_t sums[4];
     for (uint32_t y = 0; y < call->out_height; y++) {
-        const int32_t top = mbx_start(y, call->stride_height, call->pad_top);
-        const mbx_taps rows = mbx_taps_inside(top, call->in_height, call->kernel_height, call->dilation_height);
         for (uint32_t x = 0; x < call->out_width; x++) {
-            const int32_t left = mbx_start(x, call->stride_width, call->pad_left);
-            const mbx_taps columns = mbx_taps_inside(left, call->in_width, call->kernel_width, call->dilation_width);
-            for (uint32_t channel = 0; channel < call->out_channels; channel += MBX_DEPTHWISE_BLOCK) {
-                const uint32_t rest = call->out_channels - channel;
-                const uint32_t count = rest < MBX_DEPTHWISE_BLOCK ? rest : MBX_DEPTHWISE_BLOCK;
-                mbx_depthwise_block(call, input, rows, columns, top, left, channel, count, accumulators);
+            const mbx_view view = mbx_view_of(call, y, x);
+            for (uint32_t channel = 0; channel < call->out_channels; channel += 4u) {
+                const uint32_t count = mbx_depthwise_sums(call, input, &view, channel, sums);
                 for (uint32_t i = 0; i < count; i++) {
-                    *output++ = mbx_requantize(&call->requantization, channel + i, accumulators[i]);
+                    *output++ = mbx_requantize(&call->requantization, channel + i, sums[i]);
                 }
             }
         }

@@ -80,7 +80,11 @@ typedef struct {
  * output may be input where out_channels <= in_channels. row: in_channels bytes. */
 void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output, int8_t *row);
 
-void mbx_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output);
+/* The input's zero point is folded into the bias. patch: kernel_height * kernel_width * in_channels bytes. */
+void mbx_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output, int8_t *patch);
+
+/* What an output of mbx_conv_2d() sees, the padding included: [kernel_height][kernel_width][in_channels]. */
+void mbx_gather_patch(const mbx_conv_call *call, const int8_t *input, uint32_t out_y, uint32_t out_x, int8_t *patch);
 
 /* Output channel c sees input channel c / (out_channels / in_channels). */
 void mbx_depthwise_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output);

@@ -61,6 +61,7 @@ EXPECTED_FILES = {
     "src/mbx_recognizer.c",
     "src/mbx_recognizer.h",
     "src/mbx_runtime.h",
+    "src/mbx_taps.h",
     "toolchain.cmake",
 }
 COMPILER_OUTPUT = {"firmware.elf", "firmware.map"}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mbx_deploy.engines import _import_tflm
 from mbx_deploy.errors import InputError
+from mbx_deploy.kernels import KERNEL_SETS
 from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.passes import lower
 from mbx_deploy.program import Program
@@ -48,7 +49,9 @@ def compare_with_tflm(tflm: Any, data: bytes, seed: int, rounds: int = 3) -> Pro
         interpreter.invoke()
         oracle = np.asarray(interpreter.get_output(0)).ravel()
         np.testing.assert_array_equal(sim_model.logits(values, program), oracle, "simulator against TFLite Micro")
-        np.testing.assert_array_equal(run_program_c(program, values), oracle, "C against TFLite Micro")
+        for kernel_set in KERNEL_SETS:
+            got = run_program_c(program, values, kernel_set)
+            np.testing.assert_array_equal(got, oracle, f"C, {kernel_set}, against TFLite Micro")
     return program
 
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "mbx_fixed_point.h"
+#include "mbx_taps.h"
 
 #define POSITIONS 4u     /* of a pointwise block */
 #define GROUP_INPUTS 16u /* of a pointwise block */
@@ -193,6 +194,52 @@ void mbx_pointwise_dsp(const mbx_pointwise_dsp_call *c, const int8_t *input, int
         }
         input += POSITIONS * c->in_channels;
         output += POSITIONS * c->out_channels;
+    }
+}
+
+void mbx_conv_2d_dsp(const mbx_conv_dsp_call *call, const int8_t *input, int8_t *output, void *scratch)
+{
+    const mbx_conv_call *c = &call->geometry;
+    const uint32_t patch_bytes = call->product.in_channels;
+    const uint32_t positions = (uint32_t)c->out_height * c->out_width;
+    int8_t *patches = scratch;
+    void *rest = patches + ((POSITIONS * patch_bytes + 7u) & ~7u);
+    mbx_pointwise_dsp_call product = call->product;
+    uint32_t y = 0;
+    uint32_t x = 0;
+    for (uint32_t position = 0; position < positions; position += product.positions) {
+        product.positions = (uint16_t)(positions - position < POSITIONS ? positions - position : POSITIONS);
+        for (uint32_t p = 0; p < product.positions; p++) {
+            mbx_gather_patch(c, input, y, x, patches + p * patch_bytes);
+            x++;
+            if (x == c->out_width) {
+                x = 0;
+                y++;
+            }
+        }
+        mbx_pointwise_dsp(&product, patches, output, rest);
+        output += (uint32_t)product.positions * product.out_channels;
+    }
+}
+
+void mbx_depthwise_conv_2d_dsp(const mbx_conv_call *call, const int8_t *input, int8_t *output)
+{
+    const mbx_requantization *r = &call->requantization;
+    const int32_t zero = 2 * r->zero_point + 1;
+    int32_t sums[4];
+    for (uint32_t y = 0; y < call->out_height; y++) {
+        for (uint32_t x = 0; x < call->out_width; x++) {
+            const mbx_view view = mbx_view_of(call, y, x);
+            for (uint32_t channel = 0; channel < call->out_channels; channel += 4u) {
+                const uint32_t count = mbx_depthwise_sums(call, input, &view, channel, sums);
+                for (uint32_t i = 0; i < count; i++) {
+                    const int32_t shift = -r->shift[channel + i] - 1;
+                    const int32_t high = mbx_multiply_high(2 * sums[i], r->multiplier[channel + i]);
+                    const int32_t rounded = (high + (high >> 31)) + zero * (INT32_C(1) << shift);
+                    *output++ = (int8_t)saturate_s8((rounded >> shift) >> 1);
+                }
+            }
+        }
     }
 }
 

@@ -21,6 +21,12 @@ typedef struct {
     const uint8_t *shifts;   /* [out_pairs] of s0 - 1, s1 - 1 */
 } mbx_pointwise_dsp_call;
 
+/* A convolution as products of patches, four at a time. geometry: without weights and requantization. */
+typedef struct {
+    mbx_conv_call geometry;
+    mbx_pointwise_dsp_call product;
+} mbx_conv_dsp_call;
+
 typedef struct {
     uint16_t positions;
     uint16_t channels; /* a multiple of 4 */
@@ -48,6 +54,12 @@ typedef struct {
 
 /* output may be input where out_channels <= in_channels. scratch: see mbx_deploy/kernels.py; 8-byte aligned. */
 void mbx_pointwise_dsp(const mbx_pointwise_dsp_call *call, const int8_t *input, int8_t *output, void *scratch);
+
+/* As mbx_depthwise_conv_2d(); shifts are -22 to -1, and nothing is limited but by int8. */
+void mbx_depthwise_conv_2d_dsp(const mbx_conv_call *call, const int8_t *input, int8_t *output);
+
+/* As mbx_conv_2d(). scratch: four patches, to a multiple of 8 bytes, then what mbx_pointwise_dsp() needs. */
+void mbx_conv_2d_dsp(const mbx_conv_dsp_call *call, const int8_t *input, int8_t *output, void *scratch);
 
 /* Along one axis, stride 1, an output channel for each input channel. output may be input. */
 void mbx_depthwise_line_dsp(const mbx_depthwise_dsp_call *call, const int8_t *input, int8_t *output, void *scratch);
