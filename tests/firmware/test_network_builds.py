@@ -124,7 +124,7 @@ def test_a_shipped_model_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "seed"),
-    [("cortex-m0plus", 1), ("cortex-m3", 2), ("cortex-m4", 3), ("cortex-m7", 4), ("cortex-m33", 5)],
+    [("cortex-m0plus", 1), ("cortex-m3", 2), ("cortex-m4", 3), ("cortex-m7", 4), ("cortex-m33", 5), ("cortex-m55", 6)],
 )
 def test_every_core(target: str, seed: int, tmp_path: Path) -> None:
     """A drawn network of nine layers of odd shapes, in the emulator."""
