@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from mbx_deploy import __version__, doctor, training
+from mbx_deploy import __version__, doctor, network_build, training
 from mbx_deploy import build as builder
 from mbx_deploy import simulate as simulator
 from mbx_deploy import verify as verifier
@@ -265,6 +265,7 @@ def test_verify_prints_writes_and_exits_by_what_differs(
     comparison.first_mismatch = first if mismatched else None
     comparison.digests = {"sim": "0" * 64, "c": "1" * 64}
     monkeypatch.setattr(builder, "load_build", lambda folder: folder)
+    monkeypatch.setattr(network_build, "load_network_build", lambda folder: None)
     monkeypatch.setattr(verifier, "find_clips", lambda data, clips: [data] * clips)
     monkeypatch.setattr(verifier, "verify_build", lambda build, clips, progress: comparison)
     written = tmp_path / "folder" / "result.json"
@@ -281,6 +282,7 @@ def test_verify_tells_its_result_even_where_it_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     comparison = Comparison(1, 1, 0, ["sim"], digests={"sim": "0" * 64})
+    monkeypatch.setattr(network_build, "load_network_build", lambda folder: None)
     monkeypatch.setattr(builder, "load_build", lambda folder: folder)
     monkeypatch.setattr(verifier, "find_clips", lambda data, clips: [data])
     monkeypatch.setattr(verifier, "verify_build", lambda build, clips, progress: comparison)
