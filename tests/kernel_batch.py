@@ -137,7 +137,8 @@ def _narrow(structure: ctypes.Structure, arrays: dict[int, int]) -> tuple[bytes,
             if isinstance(value, ctypes.Structure):
                 copy(value, getattr(target, name), at)
             elif field is ctypes.c_void_p:
-                pointers.append((at, arrays[value]))
+                if value is not None:
+                    pointers.append((at, arrays[value]))
             else:
                 setattr(target, name, value)
 

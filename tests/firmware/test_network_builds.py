@@ -144,7 +144,9 @@ def test_a_changed_byte_is_found(dscnn_build: Path, tmp_path: Path) -> None:
     shutil.copytree(dscnn_build, folder)
     source = folder / "generated" / "kws_data.c"
     text = source.read_text()
-    place = text.index("{\n    ", text.index("kws_bias_0[")) + 6
-    source.write_text(text[:place] + "9999999, " + text[text.index(",", place) + 1 :])
+    place = text.index("{\n    ", text.index("kws_weights_0[")) + 6
+    weight = text[place : text.index(",", place)].strip()
+    changed = "-100" if int(weight) >= 0 else "100"
+    source.write_text(text[:place] + f"{changed}, " + text[text.index(",", place) + 1 :])
     done = call("verify", folder)
     assert done.exit_code == 1 and "0_conv_2d" in done.output, done.output
