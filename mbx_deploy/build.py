@@ -6,7 +6,7 @@ The folder appears whole or not at all.
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,18 @@ from mbx_deploy.output import cannot_write, check_folder, write_folder
 from mbx_deploy.pretrained import artifact_of
 from mbx_deploy.recognizer import Recognizer, load_recognizer, parse_recognizer
 from mbx_deploy.target import EMULATOR_ELF_NAME, Target, read_target
+from mbx_deploy.tflm_build import (
+    UNMEASURED,
+    Checkouts,
+    Measured,
+    measure_tflm,
+    missing_for_tflm,
+    tflm_definitions,
+    tflm_library,
+    tflm_report,
+    with_stack,
+)
+from mbx_deploy.tflm_project import used_ops
 from mbx_deploy.toolchain import find_tool, run_tool
 
 DEFAULT_STRIDE_MS = 250
@@ -48,6 +60,7 @@ class BuildReport:
     missing_tools: tuple[str, ...]
     memory: dict[str, Any]
     layout: str = CMAKE
+    runtime: str = "c"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON takes it."""
@@ -55,6 +68,7 @@ class BuildReport:
             "folder": str(self.folder),
             "target": self.target,
             "layout": self.layout,
+            "runtime": self.runtime,
             "elf": str(self.elf) if self.elf else None,
             "missing_tools": list(self.missing_tools),
             "memory": self.memory,
@@ -71,13 +85,14 @@ def build(
     forward: str | None = None,
     budgets: Budgets = NO_BUDGETS,
     layout: str = CMAKE,
+    checkouts: Checkouts | None = None,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
 
     model: a .tflite, or a .nemo, which is converted; forward: which of NeMo's forward passes that is taken for.
     folder: made, or replaced if it is an earlier build. stride_ms: between the windows of continuous audio. layout: of
     layouts.NAMES; only CMake's is compiled here. Where the target's compiler or CMake is missing the C project is
-    written all the same, unless there are budgets to keep.
+    written all the same, unless there are budgets to keep. checkouts: of TFLite Micro, which the network runs on then.
     Raises InputError for a bad model, a target that it does not fit, a layout that budgets can't be measured of, or a
     folder that can't be written; CheckFailed where a budget is exceeded. The folder stays as it was then.
     """
@@ -92,24 +107,42 @@ def build(
         target = replace(target, kernels=PORTABLE)
     check_fit(recognizer, target)
     stride_frames = stride_in_frames(recognizer.config, stride_ms)
-    files = generate_project(recognizer, target, prefix, stride_frames, layout)
-    progress(f"generated {len(files)} files for {target.name}")
     missing = missing_tools(target) if layout == CMAKE else []
+    measured, options = None, []
+    if checkouts is not None:
+        if layout != CMAKE:
+            raise InputError(f"no TFLite Micro in the layout {layout}: it is compiled by its own tools", "use cmake")
+        used_ops(recognizer)
+        missing += missing_for_tflm(target, checkouts)
+        if missing and budgets != NO_BUDGETS:
+            raise ToolMissing(f"budgets of a firmware on TFLite Micro can't be checked: {missing[0]} is missing")
+        measured = measure_tflm(recognizer, target, checkouts, progress) if not missing else None
+    sizes = None if checkouts is None else measured.sizes if measured else UNMEASURED
+    if measured:
+        target = with_stack(target, measured)
+    files = generate_project(recognizer, target, prefix, stride_frames, layout, sizes)
+    progress(f"generated {len(files)} files for {target.name}")
     compiled = None
     compiles = layout == CMAKE and not missing
     if compiles:
         progress("compiling")
-        binaries, compiled = compile_project(files, target)
+        if checkouts is not None:
+            options = tflm_definitions(checkouts, tflm_library(files, checkouts))
+        binaries, compiled = compile_project(files, target, options, measured)
         check_compiled(compiled, target)
         _check_budgets(budgets, recognizer, target, binaries, compiled)
     report = memory_report(recognizer, target, compiled)
+    if sizes is not None:
+        report = tflm_report(report, recognizer, sizes, measured)
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
     files["memory_report.txt"] = render_report(report)
     if compiles:
         files |= binaries
-    files["manifest.json"] = make_manifest(files, recognizer, target, prefix, stride_frames, layout)
+    runtime = "c" if sizes is None else "tflm"
+    files["manifest.json"] = make_manifest(files, recognizer, target, prefix, stride_frames, layout, runtime)
     write_folder(folder, files)
-    return BuildReport(folder, target.name, folder / ELF_NAME if compiles else None, tuple(missing), report, layout)
+    elf = folder / ELF_NAME if compiles else None
+    return BuildReport(folder, target.name, elf, tuple(missing), report, layout, runtime)
 
 
 def stride_in_frames(config: FrontendConfig, stride_ms: int | None) -> int:
@@ -148,22 +181,26 @@ def need_compiler(target: Target) -> None:
         )
 
 
-def compile_project(files: dict[str, str | bytes], target: Target) -> tuple[dict[str, str | bytes], dict[str, int]]:
+def compile_project(
+    files: dict[str, str | bytes], target: Target, options: Sequence[str] = (), measured: Measured | None = None
+) -> tuple[dict[str, str | bytes], dict[str, int]]:
     """Return the ELF and its map, and sizes in bytes: the project's own CMakeLists.txt, run in a temporary folder."""
     generator = "Ninja" if find_tool("ninja") else "Unix Makefiles"
     try:
         with tempfile.TemporaryDirectory(prefix="mbx-build-") as temporary:
-            source, binary = Path(temporary) / "project", Path(temporary) / "build"
+            source, binary, what = Path(temporary) / "project", Path(temporary) / "build", "configuring the project"
             write_folder(source, files)
-            run_tool(["cmake", "-G", generator, "-S", str(source), "-B", str(binary)], what="configuring the project")
+            run_tool(["cmake", "-G", generator, "-S", str(source), "-B", str(binary), *options], what=what)
             jobs = str(os.cpu_count() or 1)
             run_tool(["cmake", "--build", str(binary), "--parallel", jobs], what="compiling the project")
             size_tool = "size" if target.toolchain == "host" else f"{target.toolchain}-size"
             table = run_tool([size_tool, "-A", str(binary / ELF_NAME)], what="measuring the firmware").stdout
-            graphs = [path.read_text() for path in sorted(binary.rglob("*.ci"))]
-            compiled = elf_sizes(table) | {
-                "stack_bound_bytes": stack_bound(graphs, INDIRECT_FUNCTIONS, interrupts=INTERRUPT_PREFIX)
-            }
+            compiled = elf_sizes(table)
+            if measured is None:
+                graphs = [path.read_text() for path in sorted(binary.rglob("*.ci"))]
+                compiled["stack_bound_bytes"] = stack_bound(graphs, INDIRECT_FUNCTIONS, interrupts=INTERRUPT_PREFIX)
+            else:
+                compiled["stack_measured_bytes"] = measured.stack
             made = (binary / name for name in (ELF_NAME, EMULATOR_ELF_NAME, "firmware.map"))
             results: dict[str, str | bytes] = {path.name: path.read_bytes() for path in made if path.exists()}
             return results | _images((binary / ELF_NAME).read_bytes(), target), compiled
@@ -182,7 +219,7 @@ def _images(elf: bytes, target: Target) -> dict[str, str | bytes]:
 
 def check_compiled(compiled: dict[str, int], target: Target) -> None:
     """Raise InputError where what a compiled firmware needs of the stack is not there."""
-    if target.memory is None:
+    if target.memory is None or "stack_bound_bytes" not in compiled:
         return
     need, have = compiled["stack_bound_bytes"], target.memory.stack_bytes
     if need > have:
@@ -217,6 +254,15 @@ class Build:
     stride_frames: int
     files: dict[str, str | bytes]
     layout: str = CMAKE
+    runtime: str = "c"
+    prefix: str = DEFAULT_PREFIX
+
+    @property
+    def sources(self) -> dict[str, str | bytes]:
+        """The C of the build; of one on TFLite Micro, that which the same model is without it."""
+        if self.runtime == "c":
+            return self.files
+        return generate_project(self.recognizer, self.target, self.prefix, self.stride_frames)
 
     @property
     def elf(self) -> Path:
@@ -276,9 +322,10 @@ def load_build(folder: Path) -> Build:
         target, stride = read_target(folder / f"{manifest['target']}.toml"), int(manifest["stride_frames"])
         files = read_sources(folder, manifest)
         data = (folder / "model.tflite").read_bytes()
-        layout = str(manifest.get("layout", CMAKE))
+        layout, runtime = str(manifest.get("layout", CMAKE)), str(manifest.get("runtime", "c"))
         if layout != CMAKE:  # its examples have a main() of their own
             files["board/main.c"] = session_main(str(manifest["prefix"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
-    return Build(folder, parse_recognizer(data, str(folder / "model.tflite")), target, stride, files, layout)
+    recognizer, prefix = parse_recognizer(data, str(folder / "model.tflite")), str(manifest["prefix"])
+    return Build(folder, recognizer, target, stride, files, layout, runtime, prefix)

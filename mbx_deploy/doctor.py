@@ -164,6 +164,7 @@ def _tools() -> list[Finding]:
         ("libc headers", "the c engine", False, "libc6-dev", _c_library("gcc", "__GLIBC")),
         (arm_gcc, firmware, True, "gcc-arm-none-eabi", _tool_version(arm_gcc)),
         ("newlib", firmware, True, "libnewlib-arm-none-eabi", _c_library(arm_gcc, "__NEWLIB")),
+        ("C++ for Arm", "build --runtime tflm", False, "libstdc++-arm-none-eabi-newlib", _cpp_library(f"{arm_gcc}")),
         ("cmake", firmware, True, "cmake", _tool_version("cmake")),
         ("ninja or make", firmware, True, "make", _tool_version("ninja") or _tool_version("make")),
         (
@@ -212,6 +213,13 @@ def _c_library(compiler: str, macro: str) -> str | None:
     major = re.search(rf"#define {macro}(?:__)? (\d+)", macros)
     minor = re.search(rf"#define {macro}_MINOR(?:__)? (\d+)", macros)
     return f"{major[1]}.{minor[1]}" if major and minor else "present"
+
+
+def _cpp_library(compiler: str) -> str | None:
+    """Return the version of libstdc++ that the compiler finds."""
+    macros = _answer([compiler, "-dM", "-E", "-x", "c++", "-"], "#include <cstdint>\n")
+    version = re.search(r"#define _GLIBCXX_RELEASE (\d+)", macros or "")
+    return version[1] if version else None
 
 
 if __name__ == "__main__":  # scripts/setup.sh reads this

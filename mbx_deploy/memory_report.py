@@ -128,6 +128,7 @@ def render_report(report: dict[str, Any]) -> str:
     rows = [
         ("RAM, one recogniser", ram["instance_bytes"]),
         ("  arena", ram["arena_bytes"]),
+        *([("  interpreter", ram["engine_bytes"])] if "engine_bytes" in ram else []),
         ("  ring of features", ram["feature_ring_bytes"]),
         ("  audio history", ram["audio_history_bytes"]),
         ("flash, weights", flash["weights_bytes"]),
@@ -140,12 +141,19 @@ def render_report(report: dict[str, Any]) -> str:
             ("firmware, flash", compiled["flash_bytes"]),
             ("  of it code", compiled["code_bytes"]),
             ("firmware, RAM without stack", compiled["ram_bytes"]),
-            ("stack, static bound", compiled["stack_bound_bytes"]),
+            ("stack, static bound", compiled["stack_bound_bytes"])
+            if "stack_bound_bytes" in compiled
+            else ("stack, deepest measured", compiled["stack_measured_bytes"]),
         ]
     lines += [f"  {name:<28}{value:>10,}" for name, value in rows]
     if not compiled:
         lines += ["", "Not compiled here: sizes of code and stack are not known."]
     peak = report["arena"]["peak"]
+    if report.get("runtime") == "tflm":
+        margin = report["arena_margin_bytes"]
+        lines += ["", f"The arena: {peak['bytes']:,} bytes in use ({peak['call']})."]
+        lines += [f"It has a margin of {margin:,} bytes; init fails where it is too small."] if margin else []
+        return "\n".join(lines) + "\n"
     lines += ["", f"The arena's peak: {peak['bytes']:,} at {peak['call']}. What lies where, during which calls:", ""]
     lines += [f"  {'offset':>8}{'bytes':>8}  {'calls':<9} activation"]
     for buffer in sorted(report["arena"]["buffers"], key=lambda b: (b["first_call"], b["offset"])):

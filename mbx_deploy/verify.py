@@ -154,7 +154,7 @@ def build_engines(build: Build) -> tuple[list[Engine], dict[str, str]]:
         return FirmwareEngine(recognizer, build.elf, build.target)
 
     makers: dict[str, Callable[[], Engine]] = {
-        "c": lambda: HostEngine(recognizer, build.files),
+        "c": lambda: HostEngine(recognizer, build.sources),
         "firmware": firmware,
         "tflm": lambda: TflmEngine(recognizer, build.stride_frames),
     }

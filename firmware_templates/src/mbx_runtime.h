@@ -22,7 +22,8 @@ typedef enum {
     MBX_OK = 0,
     MBX_WINDOW_READY,   /* a window of features is complete: call run */
     MBX_ERROR_ARGUMENT, /* a null pointer */
-    MBX_ERROR_STATE     /* run without a window, feed after the end of a clip */
+    MBX_ERROR_STATE,    /* run without a window, feed after the end of a clip */
+    MBX_ERROR_RUNTIME   /* TFLite Micro refuses the model: its arena is too small for this version of it */
 } mbx_status;
 
 /* Sees each stage's result; for verification only, NULL in an application. */

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -22,6 +23,16 @@ from mbx_deploy.commands.console import (
 )
 
 
+def checkout_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options that name the checkouts which --runtime tflm is compiled from."""
+    for name in ("cmsis-nn", "ruy", "gemmlowp", "flatbuffers", "tflm"):
+        what = "TFLite Micro" if name == "tflm" else name
+        variable = f"MBX_{name.upper().replace('-', '_')}_DIR"
+        text = f"For --runtime tflm: a checkout of {what}. Default: {variable}."
+        command = click.option(f"--{name}-dir", type=click.Path(path_type=Path), help=text)(command)
+    return command
+
+
 @click.command()
 @click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
 @click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
@@ -39,6 +50,14 @@ from mbx_deploy.commands.console import (
     help="As whose project the sources are arranged; only CMake's is compiled here.",
 )
 @click.option("--network-only", is_flag=True, help="Compile any int8 .tflite, without front end and labels.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["c", "tflm"]),
+    default="c",
+    show_default=True,
+    help="What runs the network: generated C, or TFLite Micro.",
+)
+@checkout_options
 @FORWARD_OPTION
 @JSON_OPTION
 def build(
@@ -52,8 +71,10 @@ def build(
     max_instructions: int | None,
     layout: str,
     network_only: bool,
+    runtime: str,
     forward: str | None,
     as_json: bool,
+    **checkouts: Path | None,
 ) -> None:
     """Generate the C project of a model for a target, and compile it.
 
@@ -69,15 +90,24 @@ def build(
     path = resolve_model(model)
     name = chosen.name if layout == "cmake" else f"{chosen.name}-{layout}"
     folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram, max_instructions)
+    sources = None
+    if runtime == "tflm":
+        from mbx_deploy.tflm_build import find_checkouts
+
+        sources = find_checkouts({name.upper(): given for name, given in checkouts.items()})
+    elif any(checkouts.values()):
+        raise click.UsageError("a checkout of TFLite Micro is given: need --runtime tflm")
     if network_only:
-        if stride_ms is not None or layout != "cmake":
-            raise click.UsageError("--network-only has no front end, so no --stride-ms, and only CMake's --layout.")
+        if stride_ms is not None or layout != "cmake" or runtime != "c":
+            raise click.UsageError(
+                "--network-only has no front end, so no --stride-ms, and only CMake's --layout and the --runtime c."
+            )
         from mbx_deploy.network_build import build_network
         from mbx_deploy.pretrained import artifact_of
 
         report = build_network(artifact_of(path, forward, say), chosen, folder, prefix, say, budgets)
     else:
-        report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets, layout)
+        report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets, layout, sources)
     if as_json:
         print_json(report.to_dict())
         return
@@ -91,6 +121,9 @@ def build(
     elif layout != "cmake":
         click.echo(f"project:  {report.folder}")
         click.echo(f"next:     {report.folder / 'README.md'} tells how {layout} takes it")
+    elif runtime == "tflm":
+        click.echo(f"project:  {report.folder}")
+        click.echo(f"not compiled: {', '.join(report.missing_tools)} not here. README.md of the project tells how to")
     else:
         click.echo(f"project:  {report.folder}")
         click.echo(

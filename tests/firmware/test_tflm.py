@@ -1,0 +1,96 @@
+"""`build --runtime tflm`: firmware on TFLite Micro, of the checkouts that MBX_TFLM_DIR and its like name."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from mbx_deploy.build import Build, load_build
+from mbx_deploy.cli import cli
+from mbx_deploy.engines import FirmwareEngine
+from mbx_deploy.session import TRACE_LAYERS
+from mbx_deploy.tflm_build import ARENA_MARGIN_BYTES
+from mbx_deploy.verify import hostile_clips, random_features
+
+VARIABLES = tuple(f"MBX_{name}_DIR" for name in ("TFLM", "FLATBUFFERS", "GEMMLOWP", "RUY"))
+CHECKOUTS = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def no_checkouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*VARIABLES, "MBX_CMSIS_NN_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def tflm_build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The shipped model on TFLite Micro's reference kernels, for the Cortex-M4."""
+    if len(CHECKOUTS) != len(VARIABLES):
+        pytest.skip(f"no checkouts of TFLite Micro and what it needs: set {', '.join(VARIABLES)}")
+    folder = tmp_path_factory.mktemp("tflm") / "build"
+    options = [f"--{name[4:].lower().replace('_', '-')}={path}" for name, path in CHECKOUTS.items()]
+    result = call("build", "--target", "cortex-m4", "--runtime", "tflm", *options, "-o", folder)
+    assert result.exit_code == 0, result.output
+    return load_build(folder)
+
+
+@pytest.mark.slow
+def test_tflite_micro_and_our_kernels_give_the_same_bytes(m4_build: Build, tflm_build: Build) -> None:
+    recognizer = tflm_build.recognizer
+    items = [named.item for named in (*hostile_clips(recognizer)[1:8:3], *random_features(recognizer, 1))]
+    ours, theirs = (
+        FirmwareEngine(recognizer, build.elf, build.target).run(items, TRACE_LAYERS) for build in (m4_build, tflm_build)
+    )
+    for left, right in zip(ours, theirs, strict=True):
+        assert np.array_equal(left[0].logits, right[0].logits)
+        assert np.array_equal(left[0].posteriors_q15, right[0].posteriors_q15)
+        assert left[0].stages.keys() == right[0].stages.keys()
+        for name, values in left[0].stages.items():
+            assert np.array_equal(values, right[0].stages[name]), name
+
+
+@pytest.mark.slow
+def test_the_arena_is_measured_and_its_margin_told(tflm_build: Build) -> None:
+    report = json.loads((tflm_build.folder / "memory_report.json").read_text())
+    arena = report["ram"]["arena_bytes"]
+    assert arena == report["arena_measured_bytes"] + ARENA_MARGIN_BYTES
+    assert report["arena"]["peak"]["bytes"] <= report["arena_measured_bytes"] < report["arena"]["peak"]["bytes"] + 1024
+    assert f"KWS_ARENA_BYTES {arena} " in (tflm_build.folder / "include/kws.h").read_text()
+
+
+def test_without_checkouts_the_project_is_written_and_says_what_lacks(tmp_path: Path) -> None:
+    result = call("build", "--target", "cortex-m4", "--runtime", "tflm", "-o", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    assert "not compiled: " in result.stdout and "a checkout of TFLite Micro (MBX_TFLM_DIR)" in result.stdout
+    ops = (tmp_path / "b/generated/kws_tflm.cc").read_text()
+    names = ("AddAdd", "AddConv2D", "AddDepthwiseConv2D", "AddFullyConnected", "AddMean")
+    assert all(f"resolver.{name}()" in ops for name in names) and ops.count("resolver.Add") == len(names)
+    assert json.loads((tmp_path / "b/manifest.json").read_text())["runtime"] == "tflm"
+    assert load_build(tmp_path / "b").runtime == "tflm"
+    model = (tmp_path / "b/generated/kws_network.c").read_text().partition("= {")[2]
+    values = [int(word) for word in model.replace("};", "").replace(",", " ").split()]
+    assert bytes(values) == (tmp_path / "b/model.tflite").read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--tflm-dir", "--cmsis-nn-dir"])
+def test_a_folder_that_is_no_checkout_is_told(option: str, tmp_path: Path) -> None:
+    arguments = ("--target", "cortex-m4", "--runtime", "tflm", option, tmp_path, "-o", tmp_path / "b")
+    result = call("build", *arguments)
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("error: not a checkout of ") and option in lines[0] and str(tmp_path) in lines[0]
+    assert lines[1].startswith("  hint: ") and len(lines) == 2 and not (tmp_path / "b").exists()
+
+
+def test_other_layouts_and_a_checkout_without_the_runtime_are_refused(tmp_path: Path) -> None:
+    result = call("build", "--target", "cortex-m4", "--runtime", "tflm", "--layout", "zephyr", "-o", tmp_path / "b")
+    assert result.exit_code == 2 and "layout zephyr" in result.stderr
+    result = call("build", "--target", "cortex-m4", "--tflm-dir", tmp_path, "-o", tmp_path / "b")
+    assert result.exit_code == 2 and "--runtime tflm" in result.stderr
