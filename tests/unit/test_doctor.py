@@ -214,6 +214,7 @@ def test_set_up_reads_the_missing_debian_packages(tmp_path: Path) -> None:
         "libc6-dev",
         "gcc-arm-none-eabi",
         "libnewlib-arm-none-eabi",
+        "libstdc++-arm-none-eabi-newlib",
         "cmake",
         "make",
         "qemu-system-arm",
