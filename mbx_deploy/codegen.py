@@ -189,7 +189,10 @@ def generate_project(
         files["emulator/main.c"] = environment.get_template("main.c.j2").render(context)
         files["emulator/linker.ld"] = environment.get_template("linker.ld.j2").render(context | {"target": machine})
     measured = context["emulator_sources"] or context["board_sources"]
-    context["measure_sources"] = [path for path in measured if not path.endswith("/main.c")] + ["measure/main.c"]
+    context["measure_sources"] = [
+        *(path for path in measured if not path.endswith("/main.c")),
+        *("measure/main.c", "src/mbx_tflm_measure.c"),
+    ]
     files |= render_files(rendered, context)
     files["model.tflite"] = recognizer.data
     files[f"{target.name}.toml"] = target.text

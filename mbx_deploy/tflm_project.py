@@ -11,7 +11,7 @@ from mbx_deploy.passes import call_name
 from mbx_deploy.recognizer import Recognizer
 
 RUNTIMES = ("c", "tflm")
-TFLM_RUNTIME = ("mbx_tflm.h", "mbx_tflm_engine.h", "mbx_tflm.cc")
+TFLM_RUNTIME = ("mbx_tflm.h", "mbx_tflm_engine.h", "mbx_tflm.cc", "mbx_tflm_measure.h", "mbx_tflm_measure.c")
 
 # The commits that this was built and run with: tflite-micro's own choice of flatbuffers and CMSIS-NN.
 PINS = (
