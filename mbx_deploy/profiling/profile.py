@@ -92,7 +92,7 @@ class Profile:
                 "frames": self.frames,
                 "stages": [{"name": name, "instructions": found} for name, found in self.stages.items()],
             },
-            "stack": {"high_water_bytes": self.stack_bytes, "bound_bytes": self.firmware["stack_bound_bytes"]},
+            "stack": {"high_water_bytes": self.stack_bytes, "bound_bytes": self.firmware.get("stack_bound_bytes")},
             "firmware": {key: value for key, value in self.firmware.items() if key != "stack_bound_bytes"},
             "cycles_note": _CYCLES_NOTE,
         }
@@ -168,12 +168,17 @@ def _returns(listing: Listing, function: str, calls: Sequence[str]) -> list[int]
 def _measure_network(
     recognizer: Recognizer, listing: Listing, counts: Counts, arena_bytes: int
 ) -> tuple[Cost, tuple[Layer, ...]]:
-    """Return the cost of the inference, and of each of its calls: together they are the whole."""
+    """Return the cost of the inference, and of each of its calls, which together are the whole; no calls where the
+    network runs on TFLite Micro.
+    """
     segments = list(counts.segments)
     first, end = _need_symbol(listing, NETWORK), _need_symbol(listing, AFTER_NETWORK)
     start = next(i for i, segment in enumerate(segments) if segment.mark == first)
     stop = next(i for i, segment in enumerate(segments) if i > start and segment.mark == end)
     inside, calls = segments[start:stop], recognizer.program.calls
+    if len(inside) == 1:  # another runtime interprets the model: it has one array and no calls
+        array = sum(s.size for s in listing.symbols if s.name.endswith("_network") and s.kind in "rR")
+        return _measure(listing, counts, inside, 1, arena_bytes, array), ()
     if len(inside) != len(calls) + 1:
         raise CheckFailed(f"the firmware can't be counted by layer: it made {len(inside) - 1} calls of {len(calls)}")
     layers, constants = [], _layer_bytes(listing, len(calls))
@@ -281,10 +286,10 @@ def render(profile: Profile) -> str:
         f"    RAM                      {frontend.ram_bytes:>12,} bytes, most of it in the arena",
         f"    flash                    {frontend.flash_bytes:>12,} bytes, {frontend.code_bytes:,} of them code",
         f"  stack, most in use         {profile.stack_bytes:>12,} bytes",
-        f"  stack, static bound        {profile.firmware['stack_bound_bytes']:>12,} bytes",
-        "",
-        f"  {'layer':<28}{'instructions':>13}{'share':>8}{'bytes':>9}  kernel",
     ]
+    if "stack_bound_bytes" in profile.firmware:
+        lines.append(f"  stack, static bound        {profile.firmware['stack_bound_bytes']:>12,} bytes")
+    lines += ["", f"  {'layer':<28}{'instructions':>13}{'share':>8}{'bytes':>9}  kernel"] if profile.layers else []
     for layer in profile.layers:
         share = layer.instructions / network.instructions
         lines.append(f"  {layer.name:<28}{layer.instructions:>13,}{share:>8.1%}{layer.bytes:>9,}  {layer.kernel}")
