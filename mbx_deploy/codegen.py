@@ -167,7 +167,7 @@ def generate_project(
     context["library_sources"] = [*library, *generated]
     if tflm:
         for name in TFLM_RUNTIME:
-            files[f"src/{name}"] = _template_text(f"src/{name}")
+            files[f"src/{name}"] = _template_text(f"src/tflm/{name}")
         rendered |= {
             f"generated/{prefix}_network.c": "tflm_network.c.j2",
             f"generated/{prefix}_tflm.cc": "tflm_ops.cc.j2",

@@ -50,6 +50,7 @@ def generate_network_project(network: Network, target: Target, prefix: str = "kw
         "input": _describe(network.input),
         "output": _describe(network.output),
         "emulator_sources": [],
+        "tflm": None,
         "library_sources": [*library, f"generated/{prefix}.c", f"generated/{prefix}_data.c"],
         "board_sources": sources_below("board/", files),
     }
