@@ -1,6 +1,7 @@
 """Metadata in a .tflite: written and read back, and damaged files refused in one line."""
 
 import json
+import sys
 from typing import Any
 
 import flatbuffers  # type: ignore[import-untyped, unused-ignore]
@@ -222,6 +223,17 @@ def test_what_json_does_not_know_is_refused(value: object) -> None:
 def test_damaged_json_is_refused(text: bytes) -> None:
     with pytest.raises(InputError, match="metadata of the"):
         read_metadata(with_text(text))
+
+
+def test_deep_json_is_refused_whatever_the_recursion_limit() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000_000)
+    try:
+        with pytest.raises(InputError, match="nested more than"):
+            read_metadata(with_text(b'{"a":' * 100_000))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert read_metadata(write_metadata(MODEL, {**METADATA, "training": {"text": '[{"' * 500}})) is not None
 
 
 @pytest.mark.parametrize("data", [b"", b"TFL3", b"some words in a text file called .tflite"])
