@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,25 +145,31 @@ def random_features(recognizer: Recognizer, count: int) -> list[NamedItem]:
 def build_engines(build: Build) -> tuple[list[Engine], dict[str, str]]:
     """Return the engines that this machine can run on a build, the simulator first, and why others are left out."""
     recognizer = build.recognizer
-    engines: list[Engine] = [SimEngine(recognizer, build.stride_frames)]
-    skipped: dict[str, str] = {}
 
     def firmware() -> Engine:
         if build.target.toolchain == "host":
             return ProgramEngine(recognizer, build.elf)
         return FirmwareEngine(recognizer, build.elf, build.target)
 
-    makers: dict[str, Callable[[], Engine]] = {
-        "c": lambda: HostEngine(recognizer, build.sources),
-        "firmware": firmware,
-        "tflm": lambda: TflmEngine(recognizer, build.stride_frames),
-    }
+    def tflm() -> Engine:
+        engine = TflmEngine(recognizer, build.stride_frames)
+        engine.run([random_features(recognizer, 1)[0].item])  # imports the interpreter
+        return engine
+
+    makers = {"c": lambda: HostEngine(recognizer, build.sources), "firmware": firmware, "tflm": tflm}
+    return open_engines(SimEngine(recognizer, build.stride_frames), makers)
+
+
+def open_engines(simulator: Engine, makers: Mapping[str, Callable[[], Engine]]) -> tuple[list[Engine], dict[str, str]]:
+    """Return the simulator and those of the other engines that this machine can make, and why others are left out.
+
+    makers: by name; "firmware" may be missing in a build, which is no error. Raises ToolMissing where none is left.
+    """
+    engines = [simulator]
+    skipped: dict[str, str] = {}
     for name, make in makers.items():
         try:
-            engine = make()
-            if name == "tflm":
-                engine.run([random_features(recognizer, 1)[0].item])  # imports the interpreter
-            engines.append(engine)
+            engines.append(make())
         except ToolMissing as error:
             skipped[name] = error.what
         except InputError as error:

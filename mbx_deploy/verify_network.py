@@ -19,7 +19,7 @@ from mbx_deploy.session import ITEM_FEATURES, TRACE_RESULTS, Item, Result
 from mbx_deploy.sim import model as sim_model
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import compile_program, need_tool
-from mbx_deploy.verify import RANDOM_SEED, Comparison, NamedItem, Progress, compare_engines
+from mbx_deploy.verify import RANDOM_SEED, Comparison, NamedItem, Progress, compare_engines, open_engines
 
 RANDOM_INPUTS = 20
 MAX_INPUTS_BYTES = 256 << 20
@@ -164,8 +164,6 @@ def verify_network_build(
 ) -> Comparison:
     """Return how the engines compare, every byte of every layer and of the output. inputs: from read_inputs()."""
     network = build.network
-    engines: list[Engine] = [NetworkSim(network)]
-    skipped: dict[str, str] = {}
 
     def firmware() -> Engine:
         if build.target.toolchain == "host":
@@ -177,18 +175,7 @@ def verify_network_build(
         "firmware": firmware,
         "tflm": lambda: NetworkTflm(network),
     }
-    for name, make in makers.items():
-        try:
-            engines.append(make())
-        except ToolMissing as error:
-            skipped[name] = error.what
-        except InputError as error:
-            if name != "firmware":
-                raise
-            skipped[name] = error.what
-    if len(engines) == 1:
-        why = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-        raise ToolMissing(f"nothing to compare the simulator with: {why}", "mbx-deploy doctor names what to install")
+    engines, skipped = open_engines(NetworkSim(network), makers)
     items = network_items(network, inputs)
     comparison = Comparison(0, len(items), 0, [engine.name for engine in engines], skipped)
     compare_engines(engines, items, comparison, progress)
