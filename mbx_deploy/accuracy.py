@@ -113,6 +113,17 @@ def speaker_interval(right: np.ndarray, voices: Sequence[str]) -> tuple[float, f
     return float(low), float(high)
 
 
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, standard deviation (of a sample), least and most of two values or more."""
+    found = np.array(values, dtype=np.float64)
+    return {
+        "mean": float(found.mean()),
+        "std": float(found.std(ddof=1)),
+        "least": float(found.min()),
+        "most": float(found.max()),
+    }
+
+
 def speakers(names: Sequence[str]) -> list[str]:
     """Return who speaks each clip, by the data set's naming: "word/<speaker>_nohash_<n>.wav"."""
     return [name.split("/")[-1].split("_")[0] for name in names if not name.startswith(f"{SILENCE}/")]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mbx_deploy.accuracy import spread
 from mbx_deploy.evaluate import Options, evaluate_model
 from mbx_deploy.train.dataset import SILENCE, UNKNOWN
 
@@ -86,13 +87,7 @@ def _noise(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _spread(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     def of(values: Sequence[float]) -> dict[str, float]:
-        found = np.array(values, dtype=np.float64)
-        return {
-            "mean": round(float(found.mean()), _DIGITS),
-            "std": round(float(found.std(ddof=1)), _DIGITS),
-            "least": round(float(found.min()), _DIGITS),
-            "most": round(float(found.max()), _DIGITS),
-        }
+        return {key: round(value, _DIGITS) for key, value in spread(values).items()}
 
     return {
         **{name: of([report[name] for report in reports]) for name in _ACCURACIES if reports[0][name] is not None},

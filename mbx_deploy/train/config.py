@@ -75,14 +75,7 @@ class TrainConfig:
         ):
             if need != found:
                 raise InputError(f"bad training (model.{name}): got {found}, need {need}")
-        for name, least in (
-            ("seed", 0),
-            ("epochs", 1),
-            ("stop_after", 0),
-            ("feature_epochs", 1),
-            ("batch_size", 2),
-            ("threads", 1),
-        ):
+        for name, least in _LEAST_COUNTS.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"bad training ({name}): got {value!r}, need a whole number of {least} or more")

@@ -17,6 +17,7 @@ from mbx_deploy.accuracy import (
     measure,
     noisy_clips,
     speakers,
+    spread,
 )
 from mbx_deploy.host_frontend import HostFrontend
 from mbx_deploy.train.augment import float_features
@@ -116,15 +117,6 @@ def seeds_summary(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if len(reports) < 2:
         raise ValueError(f"need two reports or more, got {len(reports)}")
-
-    def spread(values: Sequence[float]) -> dict[str, float]:
-        found = np.array(values, dtype=np.float64)
-        return {
-            "mean": float(found.mean()),
-            "std": float(found.std(ddof=1)),
-            "least": float(found.min()),
-            "most": float(found.max()),
-        }
 
     noise = [
         {
