@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mbx_deploy.codegen import arena_bytes, constant_arrays, frontend_arrays
+from mbx_deploy.codegen import arena_bytes
+from mbx_deploy.constant_arrays import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.program import Program

@@ -10,13 +10,13 @@ from mbx_deploy.codegen import (
     RUNTIME_VERSION,
     board_files,
     check_prefix,
-    constant_arrays,
     file_digests,
     kernel_context,
     render_files,
     runtime_files,
     sources_below,
 )
+from mbx_deploy.constant_arrays import constant_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.memory_report import CODE_BYTES_ESTIMATE, arena_report

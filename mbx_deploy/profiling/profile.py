@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.build import Build
-from mbx_deploy.codegen import frontend_arrays
+from mbx_deploy.constant_arrays import frontend_arrays
 from mbx_deploy.engines import FirmwareEngine
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.instructions import AFTER_NETWORK, NETWORK

@@ -10,7 +10,7 @@ import numpy as np
 
 from mbx_deploy.audio import fit_clip, read_recording
 from mbx_deploy.build import Build
-from mbx_deploy.codegen import constant_arrays
+from mbx_deploy.constant_arrays import constant_arrays
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.evaluate import Options, evaluate_model
 from mbx_deploy.float_network import dequantize_network

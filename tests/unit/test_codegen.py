@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mbx_deploy.codegen import constant_arrays, frontend_arrays, generate_project, make_manifest
+from mbx_deploy.codegen import generate_project, make_manifest
+from mbx_deploy.constant_arrays import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.memory_plan import plan_memory

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mbx_deploy.codegen import constant_arrays, frontend_arrays
+from mbx_deploy.constant_arrays import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
