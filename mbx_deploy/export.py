@@ -298,7 +298,7 @@ def measure(
     int8_logits: Int8Logits = reference_logits,
 ) -> Accuracy:
     """Return how often the float and the int8 network name a split's clips right."""
-    from mbx_deploy.train.evaluation import measure as measure_logits
+    from mbx_deploy.accuracy import measure as measure_logits
     from mbx_deploy.train.evaluation import predict, to_inputs
 
     coefficients = front_end.coefficients(split.samples)

@@ -116,8 +116,7 @@ def _limits(report: dict[str, Any]) -> list[str]:
     words = [i for i, label in enumerate(labels) if label not in (UNKNOWN, SILENCE)]
     lines = [
         "It names one word in a window and knows no others than its labels; it does not follow running speech.",
-        "Voices, accents and microphones that the data set lacks were not measured; a few speakers of the testing "
-        "split make half of its errors.",
+        "Voices, accents and microphones that the data set lacks were not measured.",
     ]
     for label, what in ((UNKNOWN, "words that are none of its labels"), (SILENCE, "clips without speech")):
         if label in labels and confusion[labels.index(label)].sum():

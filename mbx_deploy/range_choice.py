@@ -140,7 +140,7 @@ def measure_candidate(rule: str, data: bytes, validation: Validation) -> Candida
 
 
 def _accuracies(logits: np.ndarray, split: Split) -> tuple[float, float]:
-    from mbx_deploy.train.evaluation import measure
+    from mbx_deploy.accuracy import measure
 
     found = measure(logits, split)
     return found.command_accuracy, found.balanced_accuracy

@@ -25,7 +25,9 @@ class TrainConfig:
 
     Fractions are of all steps. stop_after: end after so many epochs though the learning rate is
     planned for more, 0 for all: an early model is the better teacher (J. H. Cho, B. Hariharan, "On
-    the Efficacy of Knowledge Distillation", 2019). feature_epochs: new variants of the clips are
+    the Efficacy of Knowledge Distillation", 2019). choose_fraction: the model is the best epoch on
+    validation among so many of the last ones, 1 for all: while the learning rate is high, an epoch
+    is the best by luck. feature_epochs: new variants of the clips are
     drawn every so many epochs, between them only order and masks change: features cost nearly as
     much as the network. teacher: the path of a model file whose answers, softened by
     teacher_temperature, count teacher_weight of the loss; "" for none. data_source: what the model
@@ -39,6 +41,7 @@ class TrainConfig:
     seed: int = 1
     epochs: int = 50
     stop_after: int = 0
+    choose_fraction: float = 1.0
     feature_epochs: int = 2
     batch_size: int = 128
     optimizer: str = "adamw"
@@ -96,6 +99,7 @@ class TrainConfig:
             ("least_learning_rate", self.learning_rate),
             ("warmup_fraction", 1.0),
             ("hold_fraction", 1.0),
+            ("choose_fraction", 1.0),
             ("decay_power", 10.0),
             ("teacher_weight", 1.0),
             ("teacher_temperature", 100.0),
@@ -120,6 +124,11 @@ class TrainConfig:
     def last_epoch(self) -> int:
         """Return how many epochs are trained."""
         return min(self.stop_after or self.epochs, self.epochs)
+
+    @property
+    def first_choice(self) -> int:
+        """Return the epoch, counted from 1, from which on the model is chosen: the last one at least."""
+        return min(self.last_epoch - round(self.choose_fraction * self.last_epoch) + 1, self.last_epoch)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON and TOML values, the parts as nested tables."""

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from mbx_deploy.accuracy import command_interval
 from mbx_deploy.errors import InputError
 from mbx_deploy.host_frontend import HostFrontend
 from mbx_deploy.train.augment import AugmentConfig, augment_clip, float_features, mask_features, noise_sources
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from mbx_deploy.train.dataset import SILENCE, UNKNOWN, Split, load_noise, load_split
-from mbx_deploy.train.evaluation import clip_inputs, command_interval, predict, to_inputs
+from mbx_deploy.train.evaluation import clip_inputs, predict, to_inputs
 
 LEAST_CLIPS = 10
 INTERVAL_DRAWS = 2000

@@ -27,12 +27,13 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import nn
 
+from mbx_deploy.accuracy import Evaluation, measure
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.output import write_file
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_torch, save_checkpoint, save_torch
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.dataset import Split
-from mbx_deploy.train.evaluation import Evaluation, measure, predict
+from mbx_deploy.train.evaluation import predict
 from mbx_deploy.train.model import MatchboxNet, build_matchboxnet, prepare_for_answers
 from mbx_deploy.train.optimizers import build_optimizer, learning_rate_at, move_average
 from mbx_deploy.train.plan import Batch, EpochBatches
@@ -233,7 +234,9 @@ class RunKeeper(Callback):
         found = measure(predict(self.average.average, self.inputs), self.validation)
         best = record.best
         record.history.append({"loss": loss, "evaluation": dataclasses.asdict(found)})
-        if best is None or found.score > best.score:
+        # What was the best before the choice begins is kept until then only.
+        begins = record.best_epoch < self.config.first_choice <= len(record.history)
+        if best is None or begins or found.score > best.score:
             record.best_epoch = len(record.history)
             config = self.config
             provenance = {**self.provenance, "epoch": record.best_epoch, "validation": dataclasses.asdict(found)}

@@ -22,12 +22,13 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from mbx_deploy import __version__
+from mbx_deploy.accuracy import Evaluation, speakers
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.host_frontend import HostFrontend
-from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, load_torch, save_checkpoint, weights_digest
-from mbx_deploy.train.config import TrainConfig, load_train_config
+from mbx_deploy.train.checkpoint import load_checkpoint, load_torch, save_checkpoint, weights_digest
+from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.dataset import SILENCE, Split, command_words, load_split
-from mbx_deploy.train.evaluation import Evaluation, clip_inputs, evaluate, speakers
+from mbx_deploy.train.evaluation import clip_inputs
 from mbx_deploy.train.lightning import (
     AverageWeights,
     EngineOptions,
@@ -40,21 +41,6 @@ from mbx_deploy.train.lightning import (
 )
 from mbx_deploy.train.model import MatchboxNet
 from mbx_deploy.train.plan import EpochBatches
-
-__all__ = [
-    "CheckpointInfo",
-    "EngineOptions",
-    "Evaluation",
-    "TrainConfig",
-    "TrainSummary",
-    "TrainingInterrupted",
-    "evaluate",
-    "is_first_process",
-    "load_checkpoint",
-    "load_train_config",
-    "save_checkpoint",
-    "train",
-]
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

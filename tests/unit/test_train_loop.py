@@ -553,3 +553,22 @@ def test_the_model_of_a_run_is_the_best_epochs(whole_run: Path, data_root: Path)
     validation = load_split(data_root, "validation", info.labels, progress=False)
     assert info.provenance["validation"]["clips"] == len(validation)
     assert isinstance(info.model_config, MatchboxNetConfig)
+
+
+def test_the_model_is_chosen_among_the_last_epochs(data_root: Path, tmp_path: Path) -> None:
+    epochs = {}
+
+    def die(epoch: int, step: int) -> None:
+        if epoch == 4:
+            raise Crash
+
+    for name, fraction in (("all", 1.0), ("half", 0.5), ("last", 0.0)):
+        config = TrainConfig.from_dict({**TINY, "labels": ["low", "high"], "epochs": 6, "choose_fraction": fraction})
+        # Stopped among the epochs that are chosen from, it goes on with the choice as it was.
+        with pytest.raises(Crash):
+            train(config, data_root, tmp_path / name, on_step=die)
+        epochs[name] = train(config, data_root, tmp_path / name).best_epoch
+    rows = list(csv.DictReader((tmp_path / "half" / "metrics.csv").open()))
+    scores = [float(r["command_accuracy"]) + float(r["balanced_accuracy"]) for r in rows]
+    assert epochs == {"all": 1 + scores.index(max(scores)), "half": 4 + scores[3:].index(max(scores[3:])), "last": 6}
+    assert epochs["all"] < epochs["half"]  # else this shows nothing

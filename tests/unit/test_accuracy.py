@@ -1,26 +1,17 @@
 """What a model card measures: accuracies by hand, noise at its ratio, intervals over speakers."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-import soundfile
-import torch
 
-from mbx_deploy.errors import InputError
-from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.dataset import Split
-from mbx_deploy.train.evaluation import (
+from mbx_deploy.accuracy import (
     command_interval,
     confusion_matrix,
-    evaluation_report,
     measure,
     noisy_clips,
-    seeds_summary,
     speakers,
 )
-from mbx_deploy.train.model import build_matchboxnet
+from mbx_deploy.errors import InputError
+from mbx_deploy.train.dataset import Split
 
 RATE_HZ = 16000
 LABELS = ("go", "stop", "unknown", "silence")
@@ -93,38 +84,3 @@ def test_the_interval_draws_speakers() -> None:
     assert high == 1.0
     assert command_interval(every_voice, split) == pytest.approx((0.9, 0.9))
     assert speakers(["silence/0001", "go/abc_nohash_0.wav"]) == ["abc"]
-
-
-def test_a_report_is_json_and_adds_up(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for word in ("go", "stop", "bed"):
-        (tmp_path / word).mkdir()
-        for clip in range(3):
-            wave = rng.integers(-3000, 3000, RATE_HZ).astype(np.int16)
-            soundfile.write(tmp_path / word / f"s{clip}_nohash_0.wav", wave, RATE_HZ, subtype="PCM_16")
-    (tmp_path / "_background_noise_").mkdir()
-    noise = rng.integers(-300, 300, 20 * RATE_HZ).astype(np.int16)
-    soundfile.write(tmp_path / "_background_noise_" / "hiss.wav", noise, RATE_HZ, subtype="PCM_16")
-    for split, clip in (("validation", 0), ("testing", 1)):
-        lines = [f"{word}/s{clip}_nohash_0.wav" for word in ("go", "stop", "bed")]
-        (tmp_path / f"{split}_list.txt").write_text("\n".join(lines))
-    config = TrainConfig.from_dict({"labels": list(LABELS)})
-    torch.manual_seed(0)
-    reports = [
-        evaluation_report(build_matchboxnet(config.model), config, tmp_path, snrs_db=(10.0, 0.0)) for _ in range(2)
-    ]
-    report = json.loads(json.dumps(reports[0]))
-    assert report["clips"] == 4
-    assert report["command_clips"] == 2
-    assert np.sum(report["confusion"]) == 4
-    assert [row["snr_db"] for row in report["noise"]] == [10.0, 0.0]
-    low, high = report["command_accuracy_interval"]
-    assert low <= report["command_accuracy"] <= high
-    summary = seeds_summary(reports)
-    assert summary["seeds"] == 2
-    accuracies = [r["command_accuracy"] for r in reports]
-    assert summary["command_accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
-    assert summary["command_accuracy"]["most"] == max(accuracies)
-    assert [row["snr_db"] for row in summary["noise"]] == [10.0, 0.0]
-    with pytest.raises(ValueError, match="two"):
-        seeds_summary(reports[:1])
