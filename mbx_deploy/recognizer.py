@@ -72,6 +72,11 @@ def parse_recognizer(data: bytes, name: str) -> Recognizer:
     if target.size_bytes != len(labels):
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
     feature_multiplier(program.input_scale)
+    if isinstance(model.ops[-1], ir.Softmax):
+        raise InputError(
+            f"the network ends in SOFTMAX ({name}): need one that ends in logits, whose softmax the scores are",
+            "leave its last layer out; or build --network-only compiles it as it is",
+        )
     return Recognizer(name, data, model.digest, metadata, labels, config, tables, model, program)
 
 

@@ -168,6 +168,14 @@ def with_metadata(**changes: Any) -> bytes:
     return write_metadata(data, metadata | changes)
 
 
+def network_with_softmax() -> bytes:
+    made = Network()
+    x = made.mean(made.activation((1, 1, CONFIG.num_frames, CONFIG.num_coefficients), 0.6, 11), 0.3, -5)
+    weights = np.ones((len(LABELS), CONFIG.num_coefficients), np.int8)
+    x = made.softmax(made.fully_connected(x, weights, [0.01], None, 0.3, 4))
+    return made.build(x, metadata_for(CONFIG, LABELS))
+
+
 def without_metadata() -> bytes:
     made = Network()
     x = made.mean(made.activation((1, 1, CONFIG.num_frames, CONFIG.num_coefficients), 0.6, 11), 0.3, -5)
@@ -186,6 +194,7 @@ BAD_MODELS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a custom op": (lambda: network("CUSTOM"), "not supported .*CUSTOM"),
     "float weights": (lambda: network(weights=np.float32), "float32"),
     "all in float": (float_network, "float32"),
+    "no logits": (network_with_softmax, "ends in SOFTMAX"),
     "no metadata": (without_metadata, "no metadata of mbx-deploy"),
     "empty": (lambda: b"", "not a TFLite model"),
     "text": (lambda: b"I am a model, believe me.\n" * 50, "not a TFLite model"),
