@@ -6,8 +6,8 @@
 #define MBX_PIN_LIGHT 13u              /* P0.13, LED_BUILTIN */
 #define MBX_PIN_LIGHT_ON_LEVEL 1
 
-#define MBX_PIN_UART_TX 35u            /* P1.03, D1 */
-#define MBX_PIN_UART_RX 42u            /* P1.10, D0 */
+#define MBX_PIN_UART_TX 35u            /* P1.03, marked TX */
+#define MBX_PIN_UART_RX 42u            /* P1.10, marked RX */
 
 #define MBX_PIN_PDM_CLK 26u            /* P0.26 */
 #define MBX_PIN_PDM_DIN 25u            /* P0.25 */
