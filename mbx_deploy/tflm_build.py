@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mbx_deploy.bare_network import bare_network
 from mbx_deploy.codegen import generate_project
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.recognizer import Recognizer
@@ -215,7 +216,7 @@ def tflm_report(
             "engine_bytes": sizes.engine,
             "instance_bytes": other + sizes.arena + sizes.engine + MODEL_STRUCT_BYTES,
         },
-        "flash": report["flash"] | {"weights_bytes": len(recognizer.data)},
+        "flash": report["flash"] | {"weights_bytes": len(bare_network(recognizer.data))},
     }
 
 

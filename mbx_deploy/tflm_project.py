@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy import ir
+from mbx_deploy.bare_network import bare_network
 from mbx_deploy.errors import InputError
 from mbx_deploy.passes import call_name
 from mbx_deploy.recognizer import Recognizer
@@ -69,7 +70,7 @@ def tflm_context(recognizer: Recognizer, sizes: TflmSizes | None) -> dict[str, A
     if sizes is None:
         return {"tflm": None}
     names = used_ops(recognizer)
-    data = np.frombuffer(recognizer.data, np.uint8)
+    data = np.frombuffer(bare_network(recognizer.data), np.uint8)
     text = "\n".join(
         "    " + " ".join(f"{value}," for value in data[start : start + 24].tolist())
         for start in range(0, len(data), 24)

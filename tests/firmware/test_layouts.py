@@ -302,6 +302,8 @@ def test_zephyrs_kconfig_and_module(folders: dict[str, Path], tmp_path: Path) ->
     assert kconfig.syms["MBX_SPOTTER"].str_value == "y"
     assert all("MAIN_STACK_SIZE" in warning for warning in kconfig.warnings)  # Zephyr's own
     module = yaml.safe_load((folder / "zephyr/module.yml").read_text())
+    assert module.keys() == {"name", "build", "samples"}  # of those that Zephyr's schema knows (zephyr_module.py)
+    assert module["build"].keys() == {"cmake", "kconfig"} and isinstance(module["samples"], list)
     assert (folder / module["build"]["kconfig"]).is_file()
     assert (folder / module["build"]["cmake"] / "CMakeLists.txt").is_file()
     assert all((folder / sample / "listen/prj.conf").is_file() for sample in module["samples"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from mbx_deploy.bare_network import bare_network
 from mbx_deploy.build import Build, load_build
 from mbx_deploy.cli import cli
 from mbx_deploy.engines import FirmwareEngine
@@ -76,7 +77,7 @@ def test_without_checkouts_the_project_is_written_and_says_what_lacks(tmp_path: 
     assert load_build(tmp_path / "b").runtime == "tflm"
     model = (tmp_path / "b/generated/kws_network.c").read_text().partition("= {")[2]
     values = [int(word) for word in model.replace("};", "").replace(",", " ").split()]
-    assert bytes(values) == (tmp_path / "b/model.tflite").read_bytes()
+    assert bytes(values) == bare_network((tmp_path / "b/model.tflite").read_bytes())
 
 
 @pytest.mark.parametrize("option", ["--tflm-dir", "--cmsis-nn-dir"])
