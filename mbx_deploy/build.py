@@ -5,6 +5,7 @@ The folder appears whole or not at all.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from mbx_deploy.tflm_build import (
     UNMEASURED,
     Checkouts,
     Measured,
+    check_tflm_fit,
     measure_tflm,
     missing_for_tflm,
     tflm_definitions,
@@ -43,6 +45,7 @@ DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
 INDIRECT_FUNCTIONS = ("invoke", "observe")
 INTERRUPT_PREFIX = "mbx_interrupt_"
+STACK_ASSERTION = "the RAM is too small for the data and the stack"  # what linker.ld.j2 asserts
 
 Progress = Callable[[str], None]
 
@@ -120,6 +123,7 @@ def build(
     sizes = None if checkouts is None else measured.sizes if measured else UNMEASURED
     if measured:
         target = with_stack(target, measured)
+        check_tflm_fit(recognizer, target, measured)
     files = generate_project(recognizer, target, prefix, stride_frames, layout, sizes)
     progress(f"generated {len(files)} files for {target.name}")
     compiled = None
@@ -192,7 +196,11 @@ def compile_project(
             write_folder(source, files)
             run_tool(["cmake", "-G", generator, "-S", str(source), "-B", str(binary), *options], what=what)
             jobs = str(os.cpu_count() or 1)
-            run_tool(["cmake", "--build", str(binary), "--parallel", jobs], what="compiling the project")
+            run_tool(
+                ["cmake", "--build", str(binary), "--parallel", jobs],
+                what="compiling the project",
+                explain=lambda output: too_large(output, target),
+            )
             size_tool = "size" if target.toolchain == "host" else f"{target.toolchain}-size"
             table = run_tool([size_tool, "-A", str(binary / ELF_NAME)], what="measuring the firmware").stdout
             compiled = elf_sizes(table)
@@ -206,6 +214,23 @@ def compile_project(
             return results | _images((binary / ELF_NAME).read_bytes(), target), compiled
     except OSError as error:
         raise cannot_write(Path(tempfile.gettempdir()), error) from None
+
+
+def too_large(output: str, target: Target) -> InputError | None:
+    """Return the error that a linker's output tells of, where a firmware does not fit its target's flash or RAM."""
+    memory = target.memory
+    if memory is None:
+        return None
+    hint = "use fewer filters or a larger target"
+    found = re.search(r"region `(FLASH|RAM)' overflowed by (\d+) bytes", output)
+    if found:
+        name, have = ("flash", memory.flash_bytes) if found[1] == "FLASH" else ("RAM", memory.ram_bytes)
+        need = f"need {have + int(found[2]):,} bytes{'' if name == 'flash' else ' without the stack'}"
+        return InputError(f"the firmware does not fit the {name} of {target.name}: {need}, have {have:,}", hint)
+    if STACK_ASSERTION in output:
+        room = f"have {memory.ram_bytes:,} bytes, {memory.stack_bytes:,} of them for the stack"
+        return InputError(f"the firmware and its stack do not fit the RAM of {target.name}: {room}", hint)
+    return None
 
 
 def _images(elf: bytes, target: Target) -> dict[str, str | bytes]:

@@ -102,7 +102,8 @@ def generate_project(
     if not 1 <= stride_frames <= recognizer.config.audio_frames:
         need = f"1 to {recognizer.config.audio_frames} frames"
         raise InputError(f"bad stride between windows: got {stride_frames}, need {need}")
-    context = _context(recognizer, target, prefix, stride_frames) | tflm_context(recognizer, tflm)
+    machine = find_target(target.emulated_as) if target.emulated_as else target
+    context = _context(recognizer, target, prefix, stride_frames) | tflm_context(recognizer, tflm, machine)
     if tflm:
         context |= {"arrays": [], "kernel_headers": [], "calls": []}
     program = None if tflm else recognizer.program
@@ -140,7 +141,6 @@ def generate_project(
     context["board_sources"] = sources_below("board/", files)
     environment = _environment()
     if target.emulated_as:
-        machine = find_target(target.emulated_as)
         files |= board_files(machine, "emulator")
         context["emulator_sources"] = sources_below("emulator/", files)
         files["emulator/main.c"] = environment.get_template("main.c.j2").render(context)

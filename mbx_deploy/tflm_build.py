@@ -18,13 +18,14 @@ from typing import Any
 from mbx_deploy.bare_network import bare_network
 from mbx_deploy.codegen import generate_project
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
+from mbx_deploy.memory_plan import plan_memory
+from mbx_deploy.memory_report import memory_needs
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.target import Target, find_target
-from mbx_deploy.tflm_project import TflmSizes
+from mbx_deploy.tflm_project import MEASURE_ENGINE_BYTES, TflmSizes, measured_arena_bytes
 from mbx_deploy.toolchain import cache_folder, find_tool, need_tool, run_tool
 
 ARENA_MARGIN_BYTES = 256
-MEASURE_ENGINE_BYTES = 4096  # ample, while it is measured
 MEASURE_STACK_BYTES = 16384
 STACK_MARGIN_BYTES = 2048  # for main and the session above the network, whose block of audio takes 1 KB, and interrupts
 MEASURE_LIMIT_S = 120.0
@@ -173,7 +174,8 @@ def measure_tflm(recognizer: Recognizer, target: Target, checkouts: Checkouts, p
         raise CheckFailed("the measurement of TFLite Micro's memory gave no answer")
     arena, used, engine, stack = struct.unpack("<4I", answer)
     if arena == 0:
-        raise CheckFailed("TFLite Micro refuses the model: it can't be set up in any arena up to 512 KB")
+        most = measured_arena_bytes(machine)
+        raise CheckFailed(f"TFLite Micro refuses the model: it can't be set up in any arena up to {most:,} bytes")
     # Between inferences the front end works at the arena's beginning, where TFLite Micro keeps tensors only.
     config = recognizer.config
     tensors = recognizer.network.tensors
@@ -191,6 +193,23 @@ def with_stack(target: Target, measured: Measured) -> Target:
         return target
     need = -(-(measured.stack + STACK_MARGIN_BYTES) // 8) * 8
     return replace(target, memory=replace(target.memory, stack_bytes=max(target.memory.stack_bytes, need)))
+
+
+def check_tflm_fit(recognizer: Recognizer, target: Target, measured: Measured) -> None:
+    """Raise InputError where a model on TFLite Micro can't fit the target's RAM, naming what takes how much."""
+    if target.memory is None:
+        return
+    needs = memory_needs(recognizer, plan_memory(recognizer.program, target.kernels))
+    rest, stack = needs.instance - needs.arena + MODEL_STRUCT_BYTES, target.memory.stack_bytes
+    sizes = measured.sizes
+    ram = sizes.arena + sizes.engine + rest + stack
+    if ram > target.memory.ram_bytes:
+        raise InputError(
+            f"the model on TFLite Micro does not fit the RAM of {target.name}: need {ram:,} bytes (arena "
+            f"{sizes.arena:,} + interpreter {sizes.engine:,} + features and audio {rest:,} + stack {stack:,}), "
+            f"have {target.memory.ram_bytes:,}",
+            "build without --runtime tflm, or use fewer filters or a larger target",
+        )
 
 
 def tflm_report(

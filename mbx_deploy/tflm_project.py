@@ -10,6 +10,7 @@ from mbx_deploy.bare_network import bare_network
 from mbx_deploy.errors import InputError
 from mbx_deploy.passes import call_name
 from mbx_deploy.recognizer import Recognizer
+from mbx_deploy.target import Target
 
 RUNTIMES = ("c", "tflm")
 TFLM_RUNTIME = ("mbx_tflm.h", "mbx_tflm_engine.h", "mbx_tflm.cc", "mbx_tflm_measure.h", "mbx_tflm_measure.c")
@@ -22,6 +23,10 @@ PINS = (
     ("RUY_DIR", "google/ruy", "2af88863614a8298689cc52b1a47b3fcad7be835"),
     ("CMSIS_NN_DIR", "ARM-software/CMSIS-NN", "4ab83cc3cc98fb85ed6dafb55e8ca02f1628dcae"),
 )
+
+MOST_ARENA_BYTES = 1 << 19  # that is tried
+MEASURE_ENGINE_BYTES = 4096  # ample, while it is measured
+MEASURE_REST_BYTES = 8192  # for the session and libc's data beside them
 
 # TFLite's name of an op: (MicroMutableOpResolver's function, TFLite Micro's kernel file).
 _OPS = {
@@ -65,8 +70,16 @@ def used_ops(recognizer: Recognizer) -> list[str]:
     return names
 
 
-def tflm_context(recognizer: Recognizer, sizes: TflmSizes | None) -> dict[str, Any]:
-    """Return what the templates take; without sizes, that there is no TFLite Micro."""
+def measured_arena_bytes(machine: Target) -> int:
+    """Return the largest arena that is tried on a machine: what its RAM has room for, up to MOST_ARENA_BYTES."""
+    if machine.memory is None:
+        return MOST_ARENA_BYTES
+    room = machine.memory.ram_bytes - machine.memory.stack_bytes - MEASURE_ENGINE_BYTES - MEASURE_REST_BYTES
+    return max(16, min(MOST_ARENA_BYTES, room // 16 * 16))
+
+
+def tflm_context(recognizer: Recognizer, sizes: TflmSizes | None, machine: Target) -> dict[str, Any]:
+    """Return what the templates take; without sizes, that there is no TFLite Micro. machine: where it is measured."""
     if sizes is None:
         return {"tflm": None}
     names = used_ops(recognizer)
@@ -77,6 +90,7 @@ def tflm_context(recognizer: Recognizer, sizes: TflmSizes | None) -> dict[str, A
     )
     return {
         "arena_bytes": sizes.arena,
+        "measured_arena_bytes": measured_arena_bytes(machine),
         "tflm": {
             "resolver": [_OPS[name][0] for name in names],
             "kernels": sorted({_OPS[name][1] for name in names}),

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mbx_deploy.errors import MbxError, ToolMissing
@@ -36,11 +36,17 @@ def need_tool(name: str, purpose: str) -> str:
 
 
 def run_tool(
-    command: Sequence[str], *, cwd: Path | None = None, timeout_s: float = 600.0, what: str = "the command"
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    timeout_s: float = 600.0,
+    what: str = "the command",
+    explain: Callable[[str], MbxError | None] = lambda output: None,
 ) -> subprocess.CompletedProcess[str]:
     """Return the finished process of a command that succeeded.
 
-    Raises MbxError with the last lines of its output where it failed or took longer than timeout_s.
+    Raises what explain makes of its output where it failed, else MbxError with the first line of it that tells of an
+    error; MbxError, too, where it took longer than timeout_s.
     """
     try:
         done = subprocess.run(
@@ -49,6 +55,9 @@ def run_tool(
     except subprocess.TimeoutExpired:
         raise MbxError(f"{what} took longer than {timeout_s:.0f} s ({Path(command[0]).name})") from None
     if done.returncode != 0:
+        known = explain(done.stdout + done.stderr)
+        if known is not None:
+            raise known
         output = (done.stdout + done.stderr).strip().splitlines()
         summaries = ("being treated as errors", "returned 1 exit status")
         errors = [line for line in output if "error" in line.lower() and not any(s in line for s in summaries)]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mbx_deploy.audio import fit_clip, read_recording
-from mbx_deploy.build import Build, build, load_build
+from mbx_deploy.build import Build, build, load_build, too_large
 from mbx_deploy.engines import FirmwareEngine, HostEngine, SimEngine
+from mbx_deploy.errors import InputError
 from mbx_deploy.flash_image import boot2_checksum, read_flash_image
 from mbx_deploy.pretrained import shipped_model_path
 from mbx_deploy.resources import firmware_templates_folder
@@ -184,6 +185,27 @@ def test_no_heap_no_floats_no_printf(board: Build) -> None:
     assert not [name for name in names if re.match(r"__aeabi_[fd](add|mul|sub|div|2)", name)]
 
 
+@pytest.mark.parametrize(
+    ("ram_bytes", "what"), [(61_440, "does not fit the RAM of small: need "), (90_000, "and its stack do not fit the")]
+)
+def test_a_firmware_that_does_not_fit_says_so(ram_bytes: int, what: str, tmp_path: Path) -> None:
+    """The recogniser does, the board's queue and buffers beside it do not: only the linker knows."""
+    text = find_target("stm32f4-discovery").text.replace("ram_bytes = 131_072", f"ram_bytes = {ram_bytes}")
+    (tmp_path / "small.toml").write_text(text.replace('name = "stm32f4-discovery"', 'name = "small"'))
+    with pytest.raises(InputError) as caught:
+        build(shipped_model_path(), find_target(str(tmp_path / "small.toml")), tmp_path / "b")
+    assert what in caught.value.what and f"have {ram_bytes:,}" in caught.value.what and caught.value.hint
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_a_linker_says_of_the_flash() -> None:
+    output = "arm-none-eabi/bin/ld: region `FLASH' overflowed by 1234 bytes\ncollect2: error: ld returned 1 exit status"
+    error = too_large(output, find_target("nrf52840-dk"))
+    assert error is not None
+    assert error.what == "the firmware does not fit the flash of nrf52840-dk: need 1,049,810 bytes, have 1,048,576"
+    assert too_large("main.c:1: error: region", find_target("nrf52840-dk")) is None
+
+
 @pytest.mark.parametrize("target", BOARDS, ids=[target.name for target in BOARDS])
 def test_the_file_of_a_board_says_what_its_code_does(target: Target) -> None:
     folders = [firmware_templates_folder() / "boards" / part for part in (*target.parts, target.board)]
@@ -199,7 +221,6 @@ def test_the_file_of_a_board_says_what_its_code_does(target: Target) -> None:
 
 
 def test_a_board_needs_its_parts(tmp_path: Path) -> None:
-    from mbx_deploy.errors import InputError
     from mbx_deploy.target import read_target
 
     good = find_target("nrf52840-dk").text.replace('name = "nrf52840-dk"', 'name = "some"')

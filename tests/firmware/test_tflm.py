@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,15 @@ from click.testing import CliRunner, Result
 from mbx_deploy.bare_network import bare_network
 from mbx_deploy.build import Build, load_build
 from mbx_deploy.cli import cli
+from mbx_deploy.codegen import generate_project
 from mbx_deploy.engines import FirmwareEngine
+from mbx_deploy.errors import InputError
+from mbx_deploy.memory_report import check_fit
+from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.session import TRACE_LAYERS
-from mbx_deploy.tflm_build import ARENA_MARGIN_BYTES
+from mbx_deploy.target import Target, find_target, list_targets
+from mbx_deploy.tflm_build import ARENA_MARGIN_BYTES, UNMEASURED, Measured, check_tflm_fit
+from mbx_deploy.tflm_project import MEASURE_ENGINE_BYTES, PINS, measured_arena_bytes
 from mbx_deploy.verify import hostile_clips, random_features
 
 VARIABLES = tuple(f"MBX_{name}_DIR" for name in ("TFLM", "FLATBUFFERS", "GEMMLOWP", "RUY"))
@@ -95,3 +103,35 @@ def test_other_layouts_and_a_checkout_without_the_runtime_are_refused(tmp_path: 
     assert result.exit_code == 2 and "layout zephyr" in result.stderr
     result = call("build", "--target", "cortex-m4", "--tflm-dir", tmp_path, "-o", tmp_path / "b")
     assert result.exit_code == 2 and "--runtime tflm" in result.stderr
+
+
+@pytest.mark.parametrize("target", [t for t in list_targets() if not t.emulated_as], ids=lambda t: t.name)
+def test_the_arena_that_is_tried_has_room_in_the_machine(target: Target) -> None:
+    arena = measured_arena_bytes(target)
+    assert arena % 16 == 0 and arena >= 1 << 18
+    if target.memory is not None:
+        assert arena + target.memory.stack_bytes + MEASURE_ENGINE_BYTES < target.memory.ram_bytes
+
+
+def test_a_model_that_does_not_fit_with_the_interpreter_is_refused(shipped: Recognizer) -> None:
+    """C's 28 KB and a stack fit 48 KB, TFLite Micro's 53 KB do not."""
+    board = find_target("cortex-m4")
+    assert board.memory is not None
+    small = replace(board, name="small", memory=replace(board.memory, ram_bytes=49_152))
+    measured = Measured(arena=44_016, used=44_000, engine=608, stack=2_000)
+    check_fit(shipped, small)
+    check_tflm_fit(shipped, board, measured)
+    with pytest.raises(InputError) as caught:
+        check_tflm_fit(shipped, small, measured)
+    said = caught.value.what
+    assert "RAM of small" in said and "arena 44,272" in said and "interpreter 608" in said and "have 49,152" in said
+    numbers = [int(n.replace(",", "")) for n in re.findall(r" (\d[\d,]*\d)", said)]
+    assert numbers[0] == sum(numbers[1:5])
+    assert "--runtime tflm" in str(caught.value.hint)
+
+
+def test_the_pins_are_whole_commits_and_stand_in_the_project(shipped: Recognizer) -> None:
+    for target in ("cortex-m55", "host", "raspberry-pi-pico"):
+        text = str(generate_project(shipped, find_target(target), tflm=UNMEASURED)["tflm/CMakeLists.txt"])
+        for variable, repository, commit in PINS:
+            assert re.fullmatch(r"[0-9a-f]{40}", commit) and f"tflm_sources({variable} {repository} {commit})" in text
