@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tflite
 
 from mbx_deploy import ir
 from mbx_deploy.bare_network import bare_network
@@ -58,7 +59,18 @@ class TflmSizes:
 
 
 def used_ops(recognizer: Recognizer) -> list[str]:
-    """Return the names of the ops that a model has, sorted. Raises InputError for one that is not mapped here."""
+    """Return the names of the ops that a model has, sorted.
+
+    Raises InputError for one that is not mapped here, and where the file has more ops than the network that was read:
+    those that compute shapes, which the reader resolves and an interpreter would have to run.
+    """
+    in_file = tflite.Model.GetRootAs(recognizer.data, 0).Subgraphs(0).OperatorsLength()
+    if in_file != len(recognizer.network.ops):
+        raise InputError(
+            f"the model computes shapes while it runs, which the runtime tflm has no ops for ({recognizer.name}): got "
+            f"{in_file} ops, need the network's {len(recognizer.network.ops)}",
+            "build without --runtime tflm, or export the model with fixed shapes",
+        )
     names = sorted({ir.op_name(op) for op in recognizer.network.ops})
     for name in names:
         if name not in _OPS:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner, Result
 
+from mbx_deploy.artifact import pack_model, unpack_model
 from mbx_deploy.bare_network import bare_network
 from mbx_deploy.build import Build, load_build
 from mbx_deploy.cli import cli
@@ -17,11 +19,11 @@ from mbx_deploy.codegen import generate_project
 from mbx_deploy.engines import FirmwareEngine
 from mbx_deploy.errors import InputError
 from mbx_deploy.memory_report import check_fit
-from mbx_deploy.recognizer import Recognizer
+from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.session import TRACE_LAYERS
 from mbx_deploy.target import Target, find_target, list_targets
 from mbx_deploy.tflm_build import ARENA_MARGIN_BYTES, UNMEASURED, Measured, check_tflm_fit
-from mbx_deploy.tflm_project import MEASURE_ENGINE_BYTES, PINS, measured_arena_bytes
+from mbx_deploy.tflm_project import MEASURE_ENGINE_BYTES, PINS, measured_arena_bytes, used_ops
 from mbx_deploy.verify import hostile_clips, random_features
 
 VARIABLES = tuple(f"MBX_{name}_DIR" for name in ("TFLM", "FLATBUFFERS", "GEMMLOWP", "RUY"))
@@ -135,3 +137,20 @@ def test_the_pins_are_whole_commits_and_stand_in_the_project(shipped: Recognizer
         text = str(generate_project(shipped, find_target(target), tflm=UNMEASURED)["tflm/CMakeLists.txt"])
         for variable, repository, commit in PINS:
             assert re.fullmatch(r"[0-9a-f]{40}", commit) and f"tflm_sources({variable} {repository} {commit})" in text
+
+
+def test_a_model_that_computes_shapes_is_refused(shipped: Recognizer) -> None:
+    """As Keras' Flatten leaves it: an op SHAPE, which the reader resolves; the layers' numbers would be others."""
+    model = unpack_model(shipped.data)
+    graph = model.subgraphs[0]
+    graph.tensors.append(schema.TensorT(shape=[4], type=schema.TensorType.INT32, buffer=0, name=b"computed"))
+    code = schema.OperatorCodeT(deprecatedBuiltinCode=77, builtinCode=schema.BuiltinOperator.SHAPE, version=1)
+    model.operatorCodes.append(code)
+    inputs, outputs = [int(graph.inputs[0])], [len(graph.tensors) - 1]
+    operator = schema.OperatorT(opcodeIndex=len(model.operatorCodes) - 1, inputs=inputs, outputs=outputs)
+    graph.operators = [operator, *graph.operators]
+    recognizer = parse_recognizer(pack_model(model), "shapes.tflite")
+    assert len(recognizer.network.ops) == len(shipped.network.ops)
+    with pytest.raises(InputError, match=r"computes shapes.*shapes\.tflite.*got 20 ops, need the network's 19"):
+        used_ops(recognizer)
+    assert "CONV_2D" in used_ops(shipped)
