@@ -195,7 +195,7 @@ def _make_engine(name: str, recognizer: Recognizer, built: Build | None) -> Engi
     if name == "tflm":
         return TflmEngine(recognizer)
     if name == "c":
-        return HostEngine(recognizer, built.files if built else None)
+        return HostEngine(recognizer, built.sources if built else None)
     if built is None:
         raise ValueError("the engine firmware needs a build")
     if built.target.toolchain == "host":

@@ -184,7 +184,7 @@ def _measure(
         margins = Margins(request.accuracy_margin, margins.floating)
     if request.float_margin is not None:
         margins = Margins(margins.accuracy, request.float_margin)
-    host = HostEngine(recognizer, built.files if built else None)
+    host = HostEngine(recognizer, built.sources if built else None)
     synthetic = synthetic_items(recognizer)
     stages = {"synthetic": fingerprint(host, synthetic)}
     measured: dict[str, float | None] = {}

@@ -154,3 +154,16 @@ def test_a_model_that_computes_shapes_is_refused(shipped: Recognizer) -> None:
     with pytest.raises(InputError, match=r"computes shapes.*shapes\.tflite.*got 20 ops, need the network's 19"):
         used_ops(recognizer)
     assert "CONV_2D" in used_ops(shipped)
+
+
+def test_the_c_beside_a_build_on_tflite_micro_is_measured(tmp_path: Path, small_data: Path) -> None:
+    """Its own C calls the interpreter; `--engine c` takes that which the same model is without it."""
+    assert call("build", "--target", "cortex-m4", "--runtime", "tflm", "-o", tmp_path / "b").exit_code == 0
+    arguments = ("--data", small_data, "--engine", "c", "--split", "all", "--json", tmp_path / "r.json")
+    result = call("evaluate", tmp_path / "b", *arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    model = call("evaluate", "kws10", *arguments[:-1], tmp_path / "m.json")
+    assert model.exit_code == 0, model.output
+    expected = json.loads((tmp_path / "m.json").read_text())
+    assert report["engine"] == "c" and report["confusion"] == expected["confusion"]
