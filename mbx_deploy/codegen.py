@@ -30,7 +30,7 @@ from mbx_deploy.program import Addition, Call, Convolution, Pointwise, Program, 
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim.model import exponential_table
-from mbx_deploy.target import Target, find_target
+from mbx_deploy.target import APPLICATION_PART, Target, find_target
 from mbx_deploy.tflm_project import TFLM_RUNTIME, TflmSizes, tflm_context
 
 RUNTIME_VERSION = 1
@@ -72,6 +72,7 @@ TAKEN_PREFIXES = frozenset(
 )
 # Labels that a board does not report as words.
 NO_WORDS = frozenset(("silence", "unknown", "_silence_", "_unknown_", "background", "_background_noise_", "noise"))
+SMALL_PARTS = ("application", "serial")
 RUNTIME_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_recognizer.c")
 FRONTEND_ASSEMBLY = ("mbx_dot_row.S", "mbx_fft_two_stages.S")
 RUNTIME_HEADERS = (
@@ -115,7 +116,7 @@ def generate_project(
         f"generated/{prefix}_data.c": "model_data.c.j2",
         f"generated/{prefix}_frontend.c": "frontend_tables.c.j2",
         f"generated/{prefix}.c": "model.c.j2",
-        "board/main.c": "application.c.j2" if target.is_board else "main.c.j2",
+        "board/main.c": _main_template(target),
         "README.md": "README.md.j2",
         "CMakeLists.txt": "CMakeLists.txt.j2",
     }
@@ -139,11 +140,13 @@ def generate_project(
         ]
         context["measure_folder"] = "emulator" if target.emulated_as else "board"
     context["board_sources"] = sources_below("board/", files)
+    context["small_sources"] = small_sources(target)
     environment = _environment()
     if target.emulated_as:
         files |= board_files(machine, "emulator")
         context["emulator_sources"] = sources_below("emulator/", files)
-        files["emulator/main.c"] = environment.get_template("main.c.j2").render(context)
+        main = environment.get_template(_main_template(machine))
+        files["emulator/main.c"] = main.render(context | {"target": machine})
         files["emulator/linker.ld"] = environment.get_template("linker.ld.j2").render(context | {"target": machine})
     measured = context["emulator_sources"] or context["board_sources"]
     context["measure_sources"] = [
@@ -154,6 +157,10 @@ def generate_project(
     files["model.tflite"] = recognizer.data
     files[f"{target.name}.toml"] = target.text
     return files if layout == CMAKE else arrange(layout, files, context | {"plain": plain_text})
+
+
+def _main_template(target: Target) -> str:
+    return "application.c.j2" if APPLICATION_PART in target.parts else "main.c.j2"
 
 
 def check_prefix(prefix: str) -> None:
@@ -197,6 +204,13 @@ def board_files(target: Target, folder: str) -> dict[str, str | bytes]:
         for source in sorted((firmware_templates_folder() / "boards" / part).iterdir()):
             found[f"{folder}/{source.name}"] = source.read_text()
     return found
+
+
+def small_sources(target: Target) -> list[str]:
+    """Return what of a board's folder is compiled for size: it waits more than it computes."""
+    boards = firmware_templates_folder() / "boards"
+    parts = [part for part in SMALL_PARTS if part in target.parts]
+    return sorted(f"board/{source.name}" for part in parts for source in (boards / part).glob("*.c"))
 
 
 def sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:
@@ -273,6 +287,7 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
     multiplier, shift = feature_multiplier(program.input_scale)
     return kernel_context(recognizer, target, prefix) | {
         "digest": "0x" + hashlib.sha256(identity.encode()).hexdigest()[:8],
+        "model_sha256": _byte_rows(bytes.fromhex(recognizer.digest)),
         "labels": recognizer.labels,
         "label_macros": label_macros(recognizer.labels),
         "word_flags": [int(label not in NO_WORDS) for label in recognizer.labels],
@@ -290,6 +305,10 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "feature_shift": shift,
         "feature_zero_point": program.input_zero_point,
     }
+
+
+def _byte_rows(data: bytes) -> list[str]:
+    return [", ".join(f"0x{byte:02x}" for byte in data[start : start + 16]) for start in range(0, len(data), 16)]
 
 
 def kernel_context(model: Compiled, target: Target, prefix: str) -> dict[str, Any]:

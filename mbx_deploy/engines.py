@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mbx_deploy.codegen import generate_project
+from mbx_deploy.codegen import generate_project, session_main
 from mbx_deploy.errors import CheckFailed, ToolMissing
+from mbx_deploy.layouts import SOURCE_FOLDERS
 from mbx_deploy.passes import call_name
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.session import (
@@ -112,11 +113,11 @@ class HostEngine:
         stride = min(DEFAULT_STRIDE_FRAMES, recognizer.config.audio_frames)
         host = generate_project(recognizer, find_target("host"), stride_frames=stride)
         if files is not None:
-            host = {name: text for name, text in host.items() if name.startswith("board/") and name != "board/main.c"}
-            if "emulator/main.c" in files:  # a board's own main() listens to its microphone
-                files = {name: text for name, text in files.items() if not name.startswith("board/")}
-                files["board/main.c"] = files["emulator/main.c"]
-            host |= {name: text for name, text in files.items() if _is_portable(name)}
+            # Its own main() may serve a port or a microphone, which this machine has not.
+            prefixes = [Path(name).stem for name in files if name.startswith("include/")]
+            host = {name: text for name, text in host.items() if name.startswith("board/")}
+            host["board/main.c"] = session_main(prefixes[0]) if prefixes else files["board/main.c"]
+            host |= {name: text for name, text in files.items() if name.startswith(SOURCE_FOLDERS)}
         sources = {name: text for name, text in host.items() if isinstance(text, str) and name.endswith((".c", ".h"))}
         self.program = compile_program(sources, flags)
 
@@ -136,11 +137,6 @@ def host_answer(program: Path, request: bytes, items: int) -> bytes:
     if done.returncode != 0:
         raise CheckFailed(_failure("the program for this machine", done.returncode, done.stderr))
     return done.stdout
-
-
-def _is_portable(name: str) -> bool:
-    session = name in ("board/main.c", "board/mbx_session.c", "board/mbx_session.h")
-    return session or name.startswith(("src/", "generated/", "include/"))
 
 
 def _failure(what: str, code: int, output: bytes) -> str:

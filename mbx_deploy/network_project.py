@@ -40,7 +40,7 @@ def generate_network_project(network: Network, target: Target, prefix: str = "kw
             f"a network without a front end can't listen: {target.name} is a board with a microphone",
             f"build it for {cpu}, and link the library into a firmware of your own",
         )
-    parts = tuple(NETWORK_SESSION_PART if part == SESSION_PART else part for part in target.parts)
+    parts = tuple(NETWORK_SESSION_PART for part in target.parts if part == SESSION_PART)
     files, library = runtime_files(network.program, target, SOURCES, HEADERS)
     files |= board_files(replace(target, parts=parts), "board")
     identity = json.dumps([__version__, RUNTIME_VERSION, network.digest, prefix, "network", target.name])
@@ -51,6 +51,7 @@ def generate_network_project(network: Network, target: Target, prefix: str = "kw
         "output": _describe(network.output),
         "emulator_sources": [],
         "tflm": None,
+        "small_sources": [],
         "library_sources": [*library, f"generated/{prefix}.c", f"generated/{prefix}_data.c"],
         "board_sources": sources_below("board/", files),
     }

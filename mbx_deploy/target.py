@@ -15,7 +15,7 @@ from mbx_deploy.resources import firmware_templates_folder, targets_folder
 
 TOOLCHAINS = ("arm-none-eabi", "host")
 # What a firmware is put together with: with "application" it listens to a microphone, with "session" it is fed with
-# recordings.
+# recordings; with both it serves recordings, and where none wait, listens to what comes over its serial port.
 SESSION_PART, APPLICATION_PART = "session", "application"
 # Of a board: the library that its firmware links, linked with the session for the CPU target that emulated_as names.
 EMULATOR_ELF_NAME = "emulator.elf"
@@ -86,7 +86,7 @@ class Target:
     @property
     def is_board(self) -> bool:
         """Whether its firmware listens to a microphone."""
-        return APPLICATION_PART in self.parts
+        return APPLICATION_PART in self.parts and SESSION_PART not in self.parts
 
 
 def list_targets() -> list[Target]:

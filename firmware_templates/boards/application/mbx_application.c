@@ -2,8 +2,10 @@
 
 #include "mbx_board.h"
 #include "mbx_detector.h"
+#include "mbx_link.h"
 #include "mbx_report.h"
 
+#define TENTH_SAMPLES (MBX_BOARD_SAMPLE_RATE_HZ / 10u)
 #define LIGHT_SAMPLES (MBX_BOARD_SAMPLE_RATE_HZ / 2u)
 
 /* With more than this waiting, a window is passed over: the core is slower than the stride, and audio comes first. */
@@ -12,33 +14,49 @@
 typedef struct {
     const mbx_application *application;
     mbx_detector detector;
-    uint64_t heard;       /* samples */
+    uint32_t tenths;      /* of a second since the start */
+    uint32_t rest;        /* samples since the last tenth */
     uint32_t undecided;   /* samples since the last decision */
     uint32_t light;       /* samples until the light goes out */
-    uint32_t passed_over; /* windows */
+    uint32_t windows;     /* since the start */
     uint32_t overruns;    /* blocks, as far as they were told */
 } mbx_listener;
 
 static mbx_audio_queue queue;
+static mbx_link link;
+
+/* For a terminal; a host that speaks in frames is told with the level. */
+static void report_count(const char *what, uint32_t count)
+{
+    if (!link.framed) {
+        mbx_report_count(what, count);
+    }
+}
 
 static int decide(mbx_listener *self)
 {
     mbx_result result;
-    if (mbx_audio_queue_waiting(&queue) > BACKLOG_SAMPLES) {
+    self->windows++;
+    if (!self->application->host_microphone && mbx_audio_queue_waiting(&queue) > BACKLOG_SAMPLES) {
         if (mbx_skip_window(self->application->recognizer) != MBX_OK) {
             return 0;
         }
-        self->passed_over++;
-        mbx_report_count("windows passed over", self->passed_over);
+        link.passed_over++;
+        report_count("windows passed over", link.passed_over);
         return 1;
     }
     if (mbx_run(self->application->recognizer, &result) != MBX_OK) {
         return 0;
     }
+    mbx_link_tell_scores(&link, &result, self->windows - 1u);
     if (mbx_detector_decide(&self->detector, &result, self->undecided)) {
         mbx_board_light(1);
         self->light = LIGHT_SAMPLES;
-        mbx_report_word(self->application->label(result.label), result.score_q15, self->heard);
+        if (link.framed) {
+            mbx_link_tell_detection(&link, &result, self->windows - 1u);
+        } else {
+            mbx_report_word(self->application->label(result.label), result.score_q15, self->tenths);
+        }
     }
     self->undecided = 0;
     return 1;
@@ -46,7 +64,9 @@ static int decide(mbx_listener *self)
 
 static void pass_time(mbx_listener *self, uint32_t samples)
 {
-    self->heard += samples;
+    for (self->rest += samples; self->rest >= TENTH_SAMPLES; self->rest -= TENTH_SAMPLES) {
+        self->tenths++;
+    }
     self->undecided += samples;
     if (self->light != 0u) {
         self->light -= samples < self->light ? samples : self->light;
@@ -56,7 +76,7 @@ static void pass_time(mbx_listener *self, uint32_t samples)
     }
     if (queue.overrun_blocks != self->overruns) {
         self->overruns = queue.overrun_blocks;
-        mbx_report_count("overruns", self->overruns);
+        report_count("overruns", self->overruns);
     }
 }
 
@@ -65,16 +85,31 @@ int mbx_application_run(const mbx_application *self)
     mbx_listener listener = {.application = self};
     mbx_detector_init(&listener.detector, self->is_word);
     mbx_audio_queue_init(&queue);
+    mbx_link_init(&link, self, &queue);
     mbx_board_audio_start(&queue);
     for (;;) {
-        uint32_t count = 0;
+        uint32_t waiting = 0;
         size_t consumed = 0;
-        const int16_t *samples = mbx_audio_queue_peek(&queue, &count);
+        const int arrived = mbx_link_poll(&link);
+        const int busy = mbx_link_is_busy(&link); /* the recogniser runs what the host sent, and audio passes by */
+        if (busy) {
+            mbx_detector_init(&listener.detector, self->is_word);
+        }
+        const int16_t *samples = mbx_audio_queue_peek(&queue, &waiting);
+        const uint32_t count = mbx_link_limit(&link, waiting);
         if (count == 0u) {
-            mbx_board_wait();
+            if (!arrived) {
+                mbx_board_wait();
+            }
             continue;
         }
-        const mbx_status status = mbx_feed(self->recognizer, samples, count, &consumed);
+        mbx_status status = MBX_OK;
+        if (busy) {
+            consumed = count;
+        } else {
+            status = mbx_feed(self->recognizer, samples, count, &consumed);
+        }
+        mbx_link_hear(&link, samples, (uint32_t)consumed);
         mbx_audio_queue_release(&queue, (uint32_t)consumed);
         pass_time(&listener, (uint32_t)consumed);
         if (status == MBX_WINDOW_READY ? !decide(&listener) : status != MBX_OK) {

@@ -8,6 +8,11 @@ typedef struct {
     mbx_recognizer *recognizer; /* set up */
     const char *(*label)(uint16_t label);
     int (*is_word)(uint16_t label); /* 0 for silence and unknown words */
+    const char *target;
+    const uint8_t *model_sha256; /* [32], of the model's file */
+    uint32_t build;              /* the digest in the model's header */
+    uint32_t sample_rate_hz;
+    uint8_t host_microphone;     /* there is none on the board: what is heard comes from the host, at its pace */
 } mbx_application;
 
 /* Returns only where the recogniser refuses to work. */

@@ -24,9 +24,8 @@ static void write_number(uint32_t value)
     write_text(digits + place);
 }
 
-void mbx_report_word(const char *word, uint16_t score_q15, uint64_t samples)
+void mbx_report_word(const char *word, uint16_t score_q15, uint32_t tenths)
 {
-    const uint32_t tenths = (uint32_t)(samples / (MBX_BOARD_SAMPLE_RATE_HZ / 10u));
     const uint32_t hundredths = (score_q15 * 100u) >> 15;
     write_number(tenths / 10u);
     write_text(".");

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-/* A word was said: "12.3 s yes 0.99". samples: since the start. */
-void mbx_report_word(const char *word, uint16_t score_q15, uint64_t samples);
+/* A word was said: "12.3 s yes 0.99". tenths: of a second since the start. */
+void mbx_report_word(const char *word, uint16_t score_q15, uint32_t tenths);
 
 /* A line with a number: "overruns 3". */
 void mbx_report_count(const char *what, uint32_t count);

@@ -3,6 +3,11 @@
 
 #include "mbx_session.h"
 
+int mbx_session_waits(void)
+{
+    return 1;
+}
+
 int mbx_session_read(void *data, uint32_t bytes)
 {
     return fread(data, 1, bytes, stdin) == bytes;

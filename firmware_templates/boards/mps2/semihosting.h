@@ -5,6 +5,9 @@
 
 #include <stdint.h>
 
+/* Set by the fault handler when a call found neither an emulator nor a debugger that serves it. Every call fails then. */
+extern int semihosting_is_missing;
+
 void semihosting_write_text(const char *text);
 void semihosting_exit(uint32_t code);
 

@@ -25,6 +25,9 @@ enum { /* trace levels */
 int mbx_session_read(void *data, uint32_t bytes);
 int mbx_session_write(const void *data, uint32_t bytes);
 
+/* Whether a request is there to be served. */
+int mbx_session_waits(void);
+
 /* Serves one request. Returns 0, or 1 where a stream broke or the request makes no sense. */
 int mbx_session_serve(const mbx_network *network, uint64_t *arena);
 
