@@ -5,7 +5,7 @@ Twin: firmware_templates/boards/session/mbx_session.h, which describes the bytes
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,12 +37,14 @@ class Result:
 
     logits: int8 (classes,). posteriors_q15: int32 (classes,). stages: name -> values, in the order of the road; the
     front end's
-    stages have a row a frame. Empty where no trace was asked for.
+    stages have a row a frame. Empty where no trace was asked for. checksums: of layers whose values are not told, the
+    CRC-32 of their bytes.
     """
 
     logits: np.ndarray
     posteriors_q15: np.ndarray
     stages: dict[str, np.ndarray]
+    checksums: dict[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> int:

@@ -1,5 +1,6 @@
 """A serial port of this machine: found, opened for us alone, read and written in raw bytes. Nothing but the standard library."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -152,12 +153,10 @@ class Port:
                 raise
 
     def close(self) -> None:
-        """Give the port back. What was not sent yet is dropped."""
+        """Give the port back."""
         if self.file >= 0:
-            try:
-                termios.tcflush(self.file, termios.TCOFLUSH)
-            except termios.error:
-                pass
+            with contextlib.suppress(OSError):  # it may be gone
+                fcntl.ioctl(self.file, termios.TIOCNXCL)
             os.close(self.file)
             self.file = -1
 

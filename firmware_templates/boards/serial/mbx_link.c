@@ -381,8 +381,7 @@ static void serve(mbx_link *self, uint32_t type, const uint8_t *body, uint32_t s
 int mbx_link_poll(mbx_link *self)
 {
     uint8_t byte;
-    int arrived = 0;
-    (void)flush(self);
+    int arrived = !flush(self);
     while (mbx_board_uart_read(&byte, 1) == 1u) {
         arrived = 1;
         const uint32_t plain = mbx_frame_take(&self->reader, byte);

@@ -68,7 +68,7 @@ typedef struct {
 
 void mbx_link_init(mbx_link *self, const mbx_application *application, mbx_audio_queue *queue);
 
-/* Sends what waits, and serves at most one message of the host. Returns 0 where nothing had arrived. */
+/* Sends what waits, and serves at most one message of the host. Returns 0 where there was nothing to do. */
 int mbx_link_poll(mbx_link *self);
 
 /* Whether a host's item is being run: then the recogniser is not for listening. */
