@@ -1,4 +1,4 @@
-"""Frames on a serial line on which bytes may be lost, changed, repeated or swapped: each is whole and right, or not there.
+"""Frames on a serial line on which bytes may be lost, changed, repeated or swapped: whole and right, or not there.
 
     0x00 | COBS( version u8, type u8, sequence u16, body, CRC-32 of all of these u32 ) | 0x00
 

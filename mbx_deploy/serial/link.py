@@ -1,4 +1,4 @@
-"""A conversation with a device: requests are sent again until they are answered, and what comes twice or late is left out."""
+"""A conversation with a device: requests are sent until they are answered, what comes twice or late is left out."""
 
 import os
 import time

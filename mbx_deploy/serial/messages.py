@@ -68,9 +68,9 @@ class Hello:
     @classmethod
     def parse(cls, body: bytes) -> "Hello":
         """Return what a body says. Raises struct.error for one that is too short."""
-        nonce, flags, build, model, *numbers = cls.layout.unpack_from(body)
+        nonce, flags, build, model, rate_hz, clip, features, classes, stride = cls.layout.unpack_from(body)
         target = body[cls.layout.size :].decode("ascii", "replace")
-        return cls(nonce, flags, build, model.hex(), *numbers, target)
+        return cls(nonce, flags, build, model.hex(), rate_hz, clip, features, classes, stride, target)
 
     @property
     def takes_audio(self) -> bool:
@@ -118,7 +118,8 @@ class Scores:
     def parse(cls, body: bytes) -> "Scores":
         """Return what a body says. Raises struct.error for one that is too short."""
         values = np.frombuffer(body, "<u2", (len(body) - cls.layout.size) // 2, cls.layout.size)
-        return cls(*cls.layout.unpack_from(body), tuple(values.tolist()))
+        window, position, label, first = cls.layout.unpack_from(body)
+        return cls(window, position, label, first, tuple(values.tolist()))
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Audio:
     @classmethod
     def parse(cls, body: bytes) -> "Audio":
         """Return what a body says. Raises struct.error for one that is too short."""
-        return cls(*cls.layout.unpack_from(body), np.frombuffer(body[4 : len(body) // 2 * 2], "<i2").astype(np.int16))
+        (position,) = cls.layout.unpack_from(body)
+        return cls(position, np.frombuffer(body[4 : len(body) // 2 * 2], "<i2").astype(np.int16))
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ class Answer:
     @classmethod
     def parse(cls, body: bytes) -> "Answer":
         """Return what a body says. Raises struct.error for one that is too short."""
-        return cls(*cls.layout.unpack_from(body), body[cls.layout.size :])
+        token, windows, what, offset, total = cls.layout.unpack_from(body)
+        return cls(token, windows, what, offset, total, body[cls.layout.size :])
 
 
 @dataclass(frozen=True)

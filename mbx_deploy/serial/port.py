@@ -1,4 +1,4 @@
-"""A serial port of this machine: found, opened for us alone, read and written in raw bytes. Nothing but the standard library."""
+"""A serial port of this machine: found, opened for us alone, read and written in raw bytes."""
 
 import contextlib
 import errno
@@ -90,7 +90,8 @@ class Port:
 
     def _busy(self) -> InputError:
         return InputError(
-            f"the port {self.path} is busy: another program has it open", "close its terminal or monitor, then try again"
+            f"the port {self.path} is busy: another program has it open",
+            "close its terminal or monitor, then try again",
         )
 
     def _lock(self) -> None:
