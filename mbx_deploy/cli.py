@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from mbx_deploy import __version__
-from mbx_deploy.commands import accuracy, catalogue, data, firmware, training
+from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, training
 from mbx_deploy.errors import MbxError
 
 
@@ -59,6 +59,7 @@ for _command in (
     firmware.verify,
     firmware.profile,
     firmware.report,
+    device.monitor,
     training.train,
     training.finetune,
     training.export,

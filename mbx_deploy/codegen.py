@@ -283,10 +283,9 @@ def file_digests(files: dict[str, str | bytes]) -> dict[str, str]:
 def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames: int) -> dict[str, Any]:
     program, tables = recognizer.program, recognizer.tables
     plan = plan_memory(program, target.kernels)
-    identity = json.dumps([__version__, RUNTIME_VERSION, recognizer.digest, prefix, stride_frames, target.name])
     multiplier, shift = feature_multiplier(program.input_scale)
     return kernel_context(recognizer, target, prefix) | {
-        "digest": "0x" + hashlib.sha256(identity.encode()).hexdigest()[:8],
+        "digest": f"0x{build_digest(recognizer, target, prefix, stride_frames):08x}",
         "model_sha256": _byte_rows(bytes.fromhex(recognizer.digest)),
         "labels": recognizer.labels,
         "label_macros": label_macros(recognizer.labels),
@@ -305,6 +304,12 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "feature_shift": shift,
         "feature_zero_point": program.input_zero_point,
     }
+
+
+def build_digest(recognizer: Recognizer, target: Target, prefix: str, stride_frames: int) -> int:
+    """Return the 32 bits by which a firmware tells which build it is of, as its header has them."""
+    identity = json.dumps([__version__, RUNTIME_VERSION, recognizer.digest, prefix, stride_frames, target.name])
+    return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16)
 
 
 def _byte_rows(data: bytes) -> list[str]:

@@ -13,9 +13,12 @@ import numpy as np
 
 from mbx_deploy.audio import fit_clip, read_recording
 from mbx_deploy.build import Build
+from mbx_deploy.codegen import build_digest
 from mbx_deploy.engines import Engine, FirmwareEngine, HostEngine, ProgramEngine, SimEngine, TflmEngine
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.recognizer import Recognizer
+from mbx_deploy.serial.engine import DeviceEngine
+from mbx_deploy.serial.link import Link
 from mbx_deploy.session import (
     FRONTEND_STAGES,
     ITEM_CLIP,
@@ -183,19 +186,30 @@ def open_engines(simulator: Engine, makers: Mapping[str, Callable[[], Engine]]) 
     return engines, skipped
 
 
-def verify_build(build: Build, clips: Sequence[Path], progress: Progress = lambda done, of: None) -> Comparison:
+def verify_build(
+    build: Build, clips: Sequence[Path], progress: Progress = lambda done, of: None, link: Link | None = None
+) -> Comparison:
     """Return how the engines compare over clips, streams made of them, the hostile set and random features.
 
     A recording is brought to the model's rate and length first. Every byte of the features, of each layer and of the
-    results counts; a difference is traced to its first stage.
+    results counts; a difference is traced to its first stage. link: of a device that runs the build; it is compared
+    with the simulator then, its layers by CRC-32. Raises InputError for a device that runs something else, or is lost.
     """
-    engines, skipped = build_engines(build)
+    if link is not None:
+        digest = build_digest(build.recognizer, build.target, build.prefix, build.stride_frames)
+        device = DeviceEngine(build.recognizer, link, digest)
+        engines: list[Engine] = [SimEngine(build.recognizer, build.stride_frames), device]
+        skipped: dict[str, str] = {}
+    else:
+        engines, skipped = build_engines(build)
     recordings = [NamedItem(str(path), Item(ITEM_CLIP, _read_clip(path, build.recognizer))) for path in clips]
     streams = list(_streams([named.item.values for named in recordings], build.recognizer))
     items = [*hostile_clips(build.recognizer), *random_features(build.recognizer, 6), *streams, *recordings]
     comparison = Comparison(len(recordings), len(items), len(streams), [engine.name for engine in engines], skipped)
-    comparison.emulation = emulation_note(build.target) if build.target.emulated_as else None
+    comparison.emulation = emulation_note(build.target) if build.target.emulated_as and link is None else None
     compare_engines(engines, items, comparison, progress)
+    if link is not None:
+        link.leave()
     return comparison
 
 

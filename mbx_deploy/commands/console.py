@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,10 @@ FORWARD_OPTION = click.option(
     help="Of a .nemo: NeMo's forward pass up to 2.2, or from 2.3 on. Default: what the file says.",
 )
 DEFAULT_CLIPS = 200
+PORT_OPTION = click.option(
+    "--port", type=click.Path(path_type=Path), help="The serial port of a device, say /dev/ttyACM0."
+)
+BAUD_OPTION = click.option("--baud", type=click.IntRange(1), help="Of the port, if not what the target has.")
 
 
 class BudgetType(click.ParamType):

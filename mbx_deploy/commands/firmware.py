@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mbx_deploy.commands.console import (
+    BAUD_OPTION,
     DEFAULT_CLIPS,
     ENGINE_CHOICES,
     FORWARD_OPTION,
@@ -15,6 +16,7 @@ from mbx_deploy.commands.console import (
     MAX_FLASH_OPTION,
     MAX_INSTRUCTIONS_OPTION,
     MAX_RAM_OPTION,
+    PORT_OPTION,
     Progress,
     note,
     print_answers,
@@ -182,16 +184,29 @@ def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | N
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of recordings; not for --network-only builds.")
 @click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
 @click.option("--inputs", type=click.Path(path_type=Path), help="An .npy, int8 (N, ...), for a --network-only build.")
+@PORT_OPTION
+@BAUD_OPTION
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
-def verify(folder: Path, data: Path | None, clips: int, inputs: Path | None, json_path: Path | None) -> None:
+def verify(
+    folder: Path,
+    data: Path | None,
+    clips: int,
+    inputs: Path | None,
+    port: Path | None,
+    baud: int | None,
+    json_path: Path | None,
+) -> None:
     """Run all engines on the same recordings and hostile inputs; exit 1 unless all bytes are equal.
 
-    A build of a network alone is run on random inputs, and on those of --inputs.
+    With --port the device there, which runs the build, is compared with the simulator. A build of a network alone is
+    run on random inputs, and on those of --inputs.
     """
     from mbx_deploy import verify as verifier
     from mbx_deploy.build import load_build
     from mbx_deploy.network_build import load_network_build
     from mbx_deploy.output import write_file
+    from mbx_deploy.serial.link import Link
+    from mbx_deploy.serial.port import DEFAULT_BAUD, Port
     from mbx_deploy.verify_network import read_inputs, verify_network_build
 
     if data is None and not (folder / "manifest.json").is_file():
@@ -200,13 +215,20 @@ def verify(folder: Path, data: Path | None, clips: int, inputs: Path | None, jso
     if alone is not None:
         if data is not None:
             raise click.UsageError("a build of a network alone takes no recordings: --inputs instead of --data.")
+        if port is not None:
+            raise click.UsageError("a build of a network alone listens to no port.")
         values = read_inputs(inputs, alone.network) if inputs is not None else None
         comparison = verify_network_build(alone, values, Progress("verify"))
     else:
         if data is None or inputs is not None:
             raise click.UsageError("Missing option '--data'." if data is None else "--inputs is for a network alone.")
         loaded = load_build(folder)
-        comparison = verifier.verify_build(loaded, verifier.find_clips(data, clips), Progress("verify"))
+        recordings = verifier.find_clips(data, clips)
+        if port is None:
+            comparison = verifier.verify_build(loaded, recordings, Progress("verify"))
+        else:
+            with Port(port, baud or loaded.target.uart_baud or DEFAULT_BAUD) as line:
+                comparison = verifier.verify_build(loaded, recordings, Progress("verify"), Link(line))
     click.echo(verifier.render_comparison(comparison))
     if json_path:
         write_file(json_path, json.dumps(comparison.to_dict(), indent=2, sort_keys=True) + "\n")

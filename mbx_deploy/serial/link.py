@@ -30,6 +30,10 @@ LIVE = (Level, Scores, Detection, Audio)
 Found = TypeVar("Found")
 
 
+class NoAnswer(InputError):
+    """Nobody answers at the other end: exit code 2."""
+
+
 class Line(Protocol):
     """What carries the bytes: a port."""
 
@@ -107,9 +111,9 @@ class Link:
                         return found
         raise self.silent()
 
-    def silent(self) -> InputError:
+    def silent(self) -> NoAnswer:
         """Return the error of a device that does not answer."""
-        return InputError(
+        return NoAnswer(
             f"no answer from the device at {self.line.path}",
             "is it a board with mbx-deploy's firmware, and is --baud its speed? reset it, and try again",
         )

@@ -46,6 +46,7 @@ FAILURES = {
     4: "its recogniser refused to work",
 }
 LIVE_SAMPLES = 120
+MOST_GAP_SAMPLES = 160_000  # of audio that did not arrive
 VALUE_BYTES = 240
 
 

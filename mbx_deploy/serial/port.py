@@ -13,6 +13,7 @@ from types import TracebackType
 from mbx_deploy.errors import InputError
 
 DEFAULT_BAUD = 921_600
+BAUDS = (DEFAULT_BAUD, 460_800)  # of the boards
 READ_BYTES = 4096
 WRITE_S = 5.0
 PORT_PATTERNS = ("ttyACM*", "ttyUSB*", "cu.usbmodem*", "cu.usbserial*")

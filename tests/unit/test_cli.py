@@ -33,6 +33,7 @@ COMMANDS = [
         "finetune",
         "import",
         "models",
+        "monitor",
         "profile",
         "regress",
         "report",

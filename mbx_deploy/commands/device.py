@@ -1,0 +1,76 @@
+"""Commands for a device on a serial port."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mbx_deploy.commands.console import BAUD_OPTION, PORT_OPTION, note
+
+
+@click.command()
+@PORT_OPTION
+@BAUD_OPTION
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Listen for so long; default: until Ctrl-C.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Write what the device's microphone hears to this .wav."
+)
+@click.option("--play", type=click.Path(path_type=Path), help="Send this recording to a device without a microphone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line an event.")
+def monitor(
+    port: Path | None, baud: int | None, seconds: float | None, record: Path | None, play: Path | None, as_json: bool
+) -> None:
+    """Show what a device hears, live: words, scores, level, overruns.
+
+    The device runs a firmware of mbx-deploy build. Without --port it is the one serial port on USB that there is.
+    """
+    from mbx_deploy.audio import read_recording
+    from mbx_deploy.output import check_file
+    from mbx_deploy.serial.link import Link, NoAnswer
+    from mbx_deploy.serial.monitor import MonitorOptions
+    from mbx_deploy.serial.monitor import monitor as listen
+    from mbx_deploy.serial.port import BAUDS, Port, find_port
+
+    if record is not None:
+        check_file(record)
+    samples = read_recording(play).samples if play is not None else None
+    path = port or find_port()
+    if port is None:
+        note(f"listening to {path}")
+    bauds = (baud,) if baud else BAUDS
+    for number, speed in enumerate(bauds, start=1):
+        with Port(path, speed) as line:
+            link = Link(line)
+            try:
+                link.hello()
+            except NoAnswer:
+                if number < len(bauds):
+                    continue
+                raise
+            listen(link, MonitorOptions(seconds, record, samples), _Screen(as_json))
+            return
+
+
+class _Screen:
+    """Prints events: lines of JSON, or lines for people with a level meter below them on a terminal."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.meter = sys.stdout.isatty() and not as_json
+        self.scores: dict[str, Any] | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        from mbx_deploy.serial.monitor import render_event, render_meter
+
+        if self.as_json:
+            click.echo(json.dumps(event))
+            return
+        if event["event"] == "scores":
+            self.scores = event
+        if event["event"] == "level" and self.meter:
+            click.echo(f"\r{render_meter(event, self.scores)}", nl=False)
+        line = render_event(event)
+        if line is not None:
+            click.echo(f"\r\x1b[K{line}" if self.meter else line)
