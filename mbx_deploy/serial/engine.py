@@ -14,7 +14,7 @@ import numpy as np
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.serial import messages
-from mbx_deploy.serial.link import AGAIN_S, SILENCE_S, Link
+from mbx_deploy.serial.link import AGAIN_S, LONGEST_AGAIN_S, SILENCE_S, Link
 from mbx_deploy.serial.messages import Answer, Hello, Message, State
 from mbx_deploy.session import ITEM_CLIP, ITEM_FEATURES, TRACE_RESULTS, Item, Result
 
@@ -123,10 +123,11 @@ class DeviceEngine:
         """Send what comes next until a window was run or the item is done; returns the state then."""
         give_up = time.monotonic() + PROGRESS_S
         silent = time.monotonic() + SILENCE_S
-        again = 0.0
+        again, wait_s, most = 0.0, AGAIN_S, IN_FLIGHT
         while True:
             if state.received > course.received:
                 course.received, course.going_back = state.received, False
+                wait_s, most = AGAIN_S, IN_FLIGHT
                 course.sent = max(course.sent, course.received)
                 give_up = time.monotonic() + PROGRESS_S
             if state.windows > course.windows or state.state == messages.DONE:
@@ -135,8 +136,9 @@ class DeviceEngine:
             now = time.monotonic()
             if now >= again:  # nothing was heard for a while
                 course.sent = course.received
-                again = now + AGAIN_S
-            self._send_values(course)
+                again, most = now + wait_s, 1 if again else IN_FLIGHT
+                wait_s = min(2.0 * wait_s, LONGEST_AGAIN_S)
+            self._send_values(course, most)
             if now > min(give_up, silent):
                 raise self.link.silent()
             for message in self.link.receive(max(0.0, again - time.monotonic())):
@@ -144,7 +146,7 @@ class DeviceEngine:
                 found = self._state(message, course)
                 if found is None:
                     continue
-                again = time.monotonic() + AGAIN_S
+                again = time.monotonic() + wait_s
                 nothing_gained = found.received == course.received == state.received
                 if nothing_gained and course.sent > course.received and not course.going_back:
                     # A piece was lost, and those behind it did not count. Once, until something is gained.
@@ -153,10 +155,10 @@ class DeviceEngine:
                 if state.windows > course.windows or state.state == messages.DONE:
                     break
 
-    def _send_values(self, course: _Course) -> None:
-        """Send pieces until enough are on their way; behind the last one the request to finish."""
+    def _send_values(self, course: _Course, most: int) -> None:
+        """Send pieces until so many are on their way; behind the last one the request to finish."""
         total = len(course.data)
-        limit = course.received + IN_FLIGHT * messages.VALUE_BYTES
+        limit = course.received + most * messages.VALUE_BYTES
         while course.sent < min(total, limit):
             piece = course.data[course.sent : course.sent + messages.VALUE_BYTES]
             self.link.send(messages.VALUES, messages.values(course.token, course.windows, course.sent, piece))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -21,7 +22,8 @@ from mbx_deploy.serial.messages import (
     parse_message,
 )
 
-AGAIN_S = 0.3  # without an answer, before a request is sent again
+# Without an answer, before a request is sent again: a frame takes 3 ms, a network on a slow core a second.
+AGAIN_S, LONGEST_AGAIN_S = 0.04, 0.2
 SILENCE_S = 10.0  # without one, before we give up
 HELLO_S = 4.0
 LATE_FRAMES = 64  # a number that lies further back is of a device that began anew
@@ -53,6 +55,7 @@ class Link:
         self.line = line
         self.lost = 0
         self._reader = FrameReader()
+        self._arrived: deque[Message] = deque()
         self._sent = 0
         self._newest: int | None = None
 
@@ -67,11 +70,17 @@ class Link:
         self._sent += 1
 
     def receive(self, timeout_s: float) -> Iterator[Message]:
-        """Yield the messages that arrive in one go, waiting at most timeout_s for it.
+        """Yield the messages that arrive in one go, waiting at most timeout_s for it; what is not taken comes next time.
 
         Levels, scores, detections and audio come once and in order. Raises InputError for another version of the
         protocol.
         """
+        if not self._arrived:
+            self._arrived.extend(self._read(timeout_s))
+        while self._arrived:
+            yield self._arrived.popleft()
+
+    def _read(self, timeout_s: float) -> Iterator[Message]:
         for frame in self._reader.take(self.line.read(timeout_s)):
             if frame.version != VERSION:
                 raise InputError(
@@ -101,9 +110,11 @@ class Link:
         Raises InputError where there is none within give_up_s.
         """
         end = time.monotonic() + give_up_s
+        wait_s = AGAIN_S
         while (now := time.monotonic()) < end:
             self.send(kind, body)
-            again = min(end, now + AGAIN_S)
+            again = min(end, now + wait_s)
+            wait_s = min(2.0 * wait_s, LONGEST_AGAIN_S)
             while (left := again - time.monotonic()) > 0:
                 for message in self.receive(left):
                     found = choose(message)
