@@ -140,11 +140,12 @@ def generate_project(
         ]
         context["measure_folder"] = "emulator" if target.emulated_as else "board"
     context["board_sources"] = sources_below("board/", files)
-    context["small_sources"] = small_sources(target)
+    context["small_sources"] = small_sources(target, "board")
     environment = _environment()
     if target.emulated_as:
         files |= board_files(machine, "emulator")
         context["emulator_sources"] = sources_below("emulator/", files)
+        context["small_sources"] += small_sources(machine, "emulator")
         main = environment.get_template(_main_template(machine))
         files["emulator/main.c"] = main.render(context | {"target": machine})
         files["emulator/linker.ld"] = environment.get_template("linker.ld.j2").render(context | {"target": machine})
@@ -206,11 +207,11 @@ def board_files(target: Target, folder: str) -> dict[str, str | bytes]:
     return found
 
 
-def small_sources(target: Target) -> list[str]:
-    """Return what of a board's folder is compiled for size: it waits more than it computes."""
+def small_sources(target: Target, folder: str) -> list[str]:
+    """Return what of a board's files, in a folder of the project, is compiled for size: it waits more than it works."""
     boards = firmware_templates_folder() / "boards"
     parts = [part for part in SMALL_PARTS if part in target.parts]
-    return sorted(f"board/{source.name}" for part in parts for source in (boards / part).glob("*.c"))
+    return sorted(f"{folder}/{source.name}" for part in parts for source in (boards / part).glob("*.c"))
 
 
 def sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:

@@ -116,7 +116,8 @@ class HostEngine:
             # Its own main() may serve a port or a microphone, which this machine has not.
             prefixes = [Path(name).stem for name in files if name.startswith("include/")]
             host = {name: text for name, text in host.items() if name.startswith("board/")}
-            host["board/main.c"] = session_main(prefixes[0]) if prefixes else files["board/main.c"]
+            if prefixes:
+                host["board/main.c"] = session_main(prefixes[0])
             host |= {name: text for name, text in files.items() if name.startswith(SOURCE_FOLDERS)}
         sources = {name: text for name, text in host.items() if isinstance(text, str) and name.endswith((".c", ".h"))}
         self.program = compile_program(sources, flags)

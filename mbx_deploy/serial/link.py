@@ -70,7 +70,7 @@ class Link:
         self._sent += 1
 
     def receive(self, timeout_s: float) -> Iterator[Message]:
-        """Yield the messages that arrive in one go, waiting at most timeout_s for it; what is not taken comes next time.
+        """Yield the messages that arrive in one go, waiting at most timeout_s for it; what is not taken comes later.
 
         Levels, scores, detections and audio come once and in order. Raises InputError for another version of the
         protocol.

@@ -23,12 +23,35 @@ from mbx_deploy.output import OWNER_FILE
 from mbx_deploy.resources import targets_folder
 
 ROOT = Path(__file__).resolve().parents[2]
+BOARD_FILES = (
+    "application.c",
+    "application.h",
+    "audio_queue.c",
+    "audio_queue.h",
+    "board.h",
+    "board_mps2.c",
+    "detector.c",
+    "detector.h",
+    "frame.c",
+    "frame.h",
+    "link.c",
+    "link.h",
+    "microphone.c",
+    "microphone.h",
+    "pdm.c",
+    "pdm.h",
+    "remote.c",
+    "remote.h",
+    "report.c",
+    "report.h",
+)
 EXPECTED_FILES = {
     OWNER_FILE,
     "CMakeLists.txt",
     "README.md",
     "board/board.c",
     "board/main.c",
+    *(f"board/mbx_{name}" for name in BOARD_FILES),
     "board/mbx_session.c",
     "board/mbx_session.h",
     "board/semihosting.c",

@@ -69,6 +69,7 @@ REGISTERS = {
         0xD0000014: 1 << 25,  # the light
     },
 }
+NO_DRIVERS = ("application", "detector", "report", "link", "frame", "remote")
 INTERRUPTS = {"nrf52840-dk": (2, 29), "stm32f4-discovery": (38, 14), "raspberry-pi-pico": (20, 11)}
 CHIPS = {"nrf52840-dk": "NRF52840", "stm32f4-discovery": "STM32F407", "raspberry-pi-pico": "RP2040"}
 
@@ -85,9 +86,7 @@ def model(
     machine = find_target(str(target.emulated_as))
     board = board_files(target, "board")
     kept = {p: t for p, t in board.items() if not p.endswith(("mbx_vectors.c", "mbx_startup.c", ".S", ".md"))}
-    kept = {
-        p: t for p, t in kept.items() if p.split("/")[1][4:].split(".")[0] not in ("application", "detector", "report")
-    }
+    kept = {p: t for p, t in kept.items() if p.split("/")[1][4:].split(".")[0] not in NO_DRIVERS}
     kept |= {p: t for p, t in board_files(machine, "machine").items() if "startup" in p or "semihosting" in p}
     kept["linker.ld"] = generate_project(shipped, target)["emulator/linker.ld"]
     kept |= {f"board/{file}": (HERE / file).read_text() for file in ("driver_model.c", "driver_model.h")}

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(find_tool("qemu-system-arm") is None, reason="qemu-system-arm is not installed"),
 ]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SHARED = ("application", "detector", "report", "audio_queue", "microphone", "pdm", "board")
+SHARED = ("application", "detector", "report", "link", "frame", "remote", "audio_queue", "microphone", "pdm", "board")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 BLOCK = 160
 STRIDE_FRAMES = 25
