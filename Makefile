@@ -2,6 +2,7 @@
 #   make demo     build firmware from the shipped model, boot it in QEMU on a recording, print the word
 #   make check    linters, types and the quick tests (under two minutes)
 #   make test     all tests
+#   make bench     measure against other compilers of networks (needs PyPI)
 #   make clean    remove what was built (not .venv)
 
 BIN := .venv/bin
@@ -10,7 +11,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test setup-core setup-test clean
+.PHONY: help demo check test bench setup-core setup-test clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -32,6 +33,9 @@ test: setup-test
 	@test -d ../shared/speech_commands || \
 		echo "NOTE: ../shared/speech_commands is not here: the tests that need it are skipped, named at the end" >&2
 	$(PYTEST) --dist worksteal --durations 15
+
+bench: setup-test
+	$(BIN)/python benchmarks/run.py --json benchmarks/peers.json --markdown benchmarks/peers.md
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
