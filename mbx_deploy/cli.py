@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from mbx_deploy import __version__
-from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, training
+from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, training
 from mbx_deploy.errors import MbxError
 
 
@@ -60,6 +60,7 @@ for _command in (
     firmware.profile,
     firmware.report,
     device.monitor,
+    flashing.flash,
     training.train,
     training.finetune,
     training.export,

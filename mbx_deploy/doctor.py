@@ -16,11 +16,16 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from mbx_deploy import resources
 
-Source = Literal["apt", "pip"]
+Source = Literal["apt", "pip", "other"]  # other: neither brings one that does, the finding says where it is
+
+# Arduino's build of bossac knows the nRF52840, others don't.
+BOSSAC_INSTALL = "arduino-cli core install arduino:mbed_nano"
+ARDUINO_BOSSAC = ".arduino15/packages/arduino/tools/bossac/*/bossac"
 
 ANSWER_SECONDS = 20  # a tool that does not give its version by then is taken as broken
 
@@ -53,7 +58,7 @@ NEEDED_FOR = {
     "train": "train, the float engine",
     "export": "export",
     "verify": "the tflm engine",
-    "flash": "writing to a board",
+    "flash": "flash, most boards",
     "report": "report",
     "notebook": "the notebook in examples/",
 }
@@ -74,7 +79,7 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Return one Finding for each thing, the required and the small first."""
-    return [_python(), *_packages(), *_tools()]
+    return [_python(), *_packages(), *_tools(), *_board_tools()]
 
 
 def render(findings: list[Finding]) -> str:
@@ -101,7 +106,7 @@ def to_json(findings: list[Finding]) -> str:
 
 def install_lines(findings: Iterable[Finding]) -> list[str]:
     """Return the fewest commands that install these findings: one for apt, one for pip, or none."""
-    wanted: dict[Source, set[str]] = {"apt": set(), "pip": set()}
+    wanted: dict[Source, set[str]] = {"apt": set(), "pip": set(), "other": set()}
     for finding in findings:
         wanted[finding.source].add(finding.package)
     lines = []
@@ -179,6 +184,28 @@ def _tools() -> list[Finding]:
         Finding(name, needed_for, found, apt_line([package]), required, "apt", package)
         for name, needed_for, required, package, found in tools
     ]
+
+
+def _board_tools() -> list[Finding]:
+    """Return what writes to boards beside pyOCD; nothing else needs them, so set-up does not install them."""
+    return [
+        Finding("openocd", "flash", _tool_version("openocd"), apt_line(["openocd"]), False, "apt", "openocd"),
+        Finding("bossac", "flash, Arduino's boards", _bossac(), BOSSAC_INSTALL, False, "other", ""),
+        Finding("picotool", "flash, RP2040", _picotool(), "github.com/raspberrypi/picotool", False, "other", ""),
+    ]
+
+
+def _bossac() -> str | None:
+    """Return the version of bossac, Arduino's own first; it tells it in its help, with an exit code of failure."""
+    own = sorted(Path.home().glob(ARDUINO_BOSSAC))
+    if own:
+        return own[-1].parent.name
+    return "present" if shutil.which("bossac") else None
+
+
+def _picotool() -> str | None:
+    number = re.search(r"\d+(\.\d+)+", _answer(["picotool", "version"]) or "")
+    return number.group() if number else None
 
 
 def _answer(command: list[str], text: str = "") -> str | None:

@@ -3,6 +3,7 @@
 Unknown keys are refused, every number has a source, and a test loads every shipped file.
 """
 
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -47,11 +48,23 @@ class Microphone:
 
 @dataclass(frozen=True)
 class Probe:
-    """How a board is written to. name: what is on it. method: a PROBE_METHODS. chip: the name that pyOCD knows."""
+    """How a board is written to.
+
+    name: what is on it. method: a PROBE_METHODS. chip: the name that pyOCD knows. What follows a board may lack:
+    usb: how the probe, or the board's bootloader, shows itself on USB, "2341:005a" or "1366:*". openocd: the lines that
+    set OpenOCD up. drive: the Board-ID of a bootloader that is a drive. The word at id_address, masked by id_mask, is
+    id_value in this chip and in no other; a mask of 0 for none.
+    """
 
     name: str
     method: str
     chip: str
+    usb: tuple[str, ...] = ()
+    openocd: tuple[str, ...] = ()
+    drive: str = ""
+    id_address: int = 0
+    id_mask: int = 0
+    id_value: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,7 @@ def read_target(path: Path) -> Target:
         images=tuple(table.take("images", list, default=[])),
         uart_baud=table.take("uart_baud", int, default=None),
         microphone=microphone and _fields(Microphone, microphone, f"{path.name}, [microphone]"),
-        probe=probe and _fields(Probe, probe, f"{path.name}, [probe]"),
+        probe=probe and _probe(probe, f"{path.name}, [probe]"),
         emulated_as=emulated_as,
     )
     table.refuse_rest()
@@ -173,6 +186,16 @@ def _fields(kind: type, values: dict[str, Any], where: str) -> Any:
     )
     table.refuse_rest()
     return made
+
+
+def _probe(values: dict[str, Any], where: str) -> Probe:
+    table = _Table(values, where)
+    needed = {key: table.take(key, str) for key in ("name", "method", "chip")}
+    usb, openocd = (tuple(map(str, table.take(key, list, default=[]))) for key in ("usb", "openocd"))
+    drive = table.take("drive", str, default="")
+    address, mask, value = (table.take(key, int, default=0) for key in ("id_address", "id_mask", "id_value"))
+    table.refuse_rest()
+    return Probe(**needed, usb=usb, openocd=openocd, drive=drive, id_address=address, id_mask=mask, id_value=value)
 
 
 def _emulator(values: dict[str, Any] | None, name: str) -> tuple[str | None, str | None]:
@@ -234,6 +257,9 @@ def _validate_board(target: Target, need: Callable[[bool, str, object, str], Non
     need(8000 <= microphone.sample_rate_hz <= 48000, "sample_rate_hz", microphone.sample_rate_hz, "8000 to 48000")
     need(0 <= microphone.gain_db <= 36, "gain_db", microphone.gain_db, "0 to 36 dB")
     need(probe.method in PROBE_METHODS, "probe.method", probe.method, " or ".join(PROBE_METHODS))
+    for pattern in probe.usb:
+        need(re.fullmatch(r"[0-9a-f]{4}:([0-9a-f]{4}|\*)", pattern) is not None, "probe.usb", pattern, '"2341:005a"')
+    need(probe.id_value & ~probe.id_mask == 0, "probe.id_value", probe.id_value, "bits of id_mask")
     proof = targets_folder() / f"{target.emulated_as}.toml"
     need(
         Path(target.emulated_as).name == target.emulated_as and proof.is_file(),

@@ -81,7 +81,7 @@ fi
 # Programs that only tests compare with: without them these are skipped.
 if [ "${1:-}" = test ]; then
     peers=()
-    for peer in flac sox espeak-ng; do
+    for peer in flac sox espeak-ng openocd; do
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
     if [ "${#peers[@]}" -gt 0 ]; then

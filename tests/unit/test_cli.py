@@ -31,6 +31,7 @@ COMMANDS = [
         "export",
         "features",
         "finetune",
+        "flash",
         "import",
         "models",
         "monitor",

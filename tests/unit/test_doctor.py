@@ -219,3 +219,12 @@ def test_set_up_reads_the_missing_debian_packages(tmp_path: Path) -> None:
         "make",
         "qemu-system-arm",
     ]
+
+
+def test_what_no_package_manager_brings_is_named_and_not_installed() -> None:
+    rows = by_name(doctor.diagnose())
+    assert {rows[name].source for name in ("bossac", "picotool")} == {"other"}
+    assert not {rows[name].required for name in ("openocd", "bossac", "picotool")} - {False}
+    missing = [finding("bossac", None, "other"), finding("cmake", None, package="cmake")]
+    (line,) = doctor.install_lines(missing)
+    assert line.endswith(" cmake")

@@ -1,0 +1,1 @@
+"""A build -> a board: its firmware is written to the flash, and read back."""
