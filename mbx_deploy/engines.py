@@ -118,6 +118,8 @@ class HostEngine:
             host = {name: text for name, text in host.items() if name.startswith("board/")}
             if prefixes:
                 host["board/main.c"] = session_main(prefixes[0])
+            elif "board/main.c" in files:
+                host["board/main.c"] = files["board/main.c"]
             host |= {name: text for name, text in files.items() if name.startswith(SOURCE_FOLDERS)}
         sources = {name: text for name, text in host.items() if isinstance(text, str) and name.endswith((".c", ".h"))}
         self.program = compile_program(sources, flags)
