@@ -43,7 +43,7 @@ from mbx_deploy.toolchain import find_tool, run_tool
 DEFAULT_STRIDE_MS = 250
 DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
-INDIRECT_FUNCTIONS = ("invoke", "observe")
+INDIRECT_FUNCTIONS = ("invoke", "observe", "keep_checksum")
 INTERRUPT_PREFIX = "mbx_interrupt_"
 STACK_ASSERTION = "the RAM is too small for the data and the stack"  # what linker.ld.j2 asserts
 

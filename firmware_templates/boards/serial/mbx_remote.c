@@ -12,7 +12,7 @@ void mbx_remote_init(mbx_remote *self, mbx_recognizer *recognizer)
     self->recognizer = recognizer;
 }
 
-static void observe(void *context, int stage, const void *data, uint32_t bytes)
+static void keep_checksum(void *context, int stage, const void *data, uint32_t bytes)
 {
     mbx_remote *self = context;
     if (stage >= MBX_STAGE_FEATURES && self->checksum_count < MBX_REMOTE_MAX_CHECKSUMS) {
@@ -58,7 +58,7 @@ void mbx_remote_begin(mbx_remote *self, uint32_t token, uint8_t kind, uint16_t b
     } else if (reset_recognizer(self) != MBX_OK) {
         fail(self, MBX_REMOTE_BAD_STATUS);
     } else {
-        mbx_observe(self->recognizer, observe, self);
+        mbx_observe(self->recognizer, keep_checksum, self);
     }
 }
 
