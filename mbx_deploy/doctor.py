@@ -195,12 +195,19 @@ def _board_tools() -> list[Finding]:
     ]
 
 
-def _bossac() -> str | None:
-    """Return the version of bossac, Arduino's own first; it tells it in its help, with an exit code of failure."""
+def find_bossac() -> Path | None:
+    """Return the program bossac, Arduino's own before any other; None without one."""
     own = sorted(Path.home().glob(ARDUINO_BOSSAC))
-    if own:
-        return own[-1].parent.name
-    return "present" if shutil.which("bossac") else None
+    found = shutil.which("bossac")
+    return own[-1] if own else Path(found) if found else None
+
+
+def _bossac() -> str | None:
+    """Return the version of Arduino's bossac; others tell it only in their help, with an exit code of failure."""
+    found = find_bossac()
+    if found is None:
+        return None
+    return found.parent.name if found.is_relative_to(Path.home() / ".arduino15") else "present"
 
 
 def _picotool() -> str | None:

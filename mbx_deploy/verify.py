@@ -146,9 +146,16 @@ def random_features(recognizer: Recognizer, count: int) -> list[NamedItem]:
     return [NamedItem(f"random features {i}", Item(ITEM_FEATURES, value.ravel())) for i, value in enumerate(values)]
 
 
-def build_engines(build: Build) -> tuple[list[Engine], dict[str, str]]:
-    """Return the engines that this machine can run on a build, the simulator first, and why others are left out."""
+def build_engines(build: Build, link: Link | None = None) -> tuple[list[Engine], dict[str, str]]:
+    """Return the engines that this machine can run on a build, the simulator first, and why others are left out.
+
+    With a link: the simulator and the device at its other end.
+    """
     recognizer = build.recognizer
+    simulator = SimEngine(recognizer, build.stride_frames)
+    if link is not None:
+        digest = build_digest(recognizer, build.target, build.prefix, build.stride_frames)
+        return [simulator, DeviceEngine(recognizer, link, digest)], {}
 
     def firmware() -> Engine:
         if build.target.toolchain == "host":
@@ -161,7 +168,7 @@ def build_engines(build: Build) -> tuple[list[Engine], dict[str, str]]:
         return engine
 
     makers = {"c": lambda: HostEngine(recognizer, build.sources), "firmware": firmware, "tflm": tflm}
-    return open_engines(SimEngine(recognizer, build.stride_frames), makers)
+    return open_engines(simulator, makers)
 
 
 def open_engines(simulator: Engine, makers: Mapping[str, Callable[[], Engine]]) -> tuple[list[Engine], dict[str, str]]:
@@ -195,13 +202,7 @@ def verify_build(
     results counts; a difference is traced to its first stage. link: of a device that runs the build; it is compared
     with the simulator then, its layers by CRC-32. Raises InputError for a device that runs something else, or is lost.
     """
-    if link is not None:
-        digest = build_digest(build.recognizer, build.target, build.prefix, build.stride_frames)
-        device = DeviceEngine(build.recognizer, link, digest)
-        engines: list[Engine] = [SimEngine(build.recognizer, build.stride_frames), device]
-        skipped: dict[str, str] = {}
-    else:
-        engines, skipped = build_engines(build)
+    engines, skipped = build_engines(build, link)
     recordings = [NamedItem(str(path), Item(ITEM_CLIP, _read_clip(path, build.recognizer))) for path in clips]
     streams = list(_streams([named.item.values for named in recordings], build.recognizer))
     items = [*hostile_clips(build.recognizer), *random_features(build.recognizer, 6), *streams, *recordings]

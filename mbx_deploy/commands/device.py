@@ -35,7 +35,6 @@ def monitor(
 
     if record is not None:
         check_file(record)
-    samples = read_recording(play).samples if play is not None else None
     path = port or find_port()
     if port is None:
         note(f"listening to {path}")
@@ -44,11 +43,12 @@ def monitor(
         with Port(path, speed) as line:
             link = Link(line)
             try:
-                link.hello()
+                hello = link.hello()
             except NoAnswer:
                 if number < len(bauds):
                     continue
                 raise
+            samples = read_recording(play, hello.sample_rate_hz).samples if play is not None else None
             listen(link, MonitorOptions(seconds, record, samples), _Screen(as_json))
             return
 

@@ -1,18 +1,15 @@
 """Boards whose bootloader speaks SAM-BA over USB: through bossac, in the build that Arduino made of it."""
 
-import errno
-import fcntl
-import os
 import tempfile
 from pathlib import Path
 
-from mbx_deploy.doctor import ARDUINO_BOSSAC, BOSSAC_INSTALL
+from mbx_deploy.doctor import BOSSAC_INSTALL, find_bossac
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.flashing.device import READ_BACK, Device, Say, lost, wrong_chip
 from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import run_program
 from mbx_deploy.flashing.usb import UsbDevice, list_usb
-from mbx_deploy.toolchain import find_tool
+from mbx_deploy.serial.port import close_port, open_alone
 
 
 class Bossac:
@@ -24,13 +21,12 @@ class Bossac:
 
     def __init__(self) -> None:
         """Raises ToolMissing where there is no bossac. Arduino's own is taken before any other."""
-        own = sorted(Path.home().glob(ARDUINO_BOSSAC))
-        found = str(own[-1]) if own else find_tool("bossac")
+        found = find_bossac()
         if found is None:
             raise ToolMissing(
                 "bossac is not installed (needed to write to a board)", f"Arduino's brings it: {BOSSAC_INSTALL}"
             )
-        self.command = found
+        self.command = str(found)
 
     def find(self, firmware: Firmware) -> list[Device]:
         """Return the serial ports of the board's bootloader."""
@@ -43,7 +39,7 @@ class Bossac:
                 return _device(device)
         if not Path(ident).exists():
             return None
-        _open_alone(Path(ident))
+        close_port(open_alone(Path(ident), "--probe"))
         owner = next((device for device in list_usb() if Path(ident) in device.ports), None)
         if owner and owner.ident.partition(":")[0] != firmware.probe.usb[0].partition(":")[0]:
             raise wrong_chip(firmware, f"is {owner.name} (USB {owner.ident})")
@@ -53,7 +49,7 @@ class Bossac:
 
     def write(self, firmware: Firmware, device: Device, say: Say) -> str:
         """Write, let bossac read back and compare, start."""
-        _open_alone(Path(device.ident))
+        close_port(open_alone(Path(device.ident), "--probe"))
         with tempfile.TemporaryDirectory(prefix="mbx-flash-") as temporary:
             (Path(temporary) / "firmware.bin").write_bytes(firmware.content("bin"))
             say(f"writing {len(firmware.image.data):,} bytes")
@@ -73,23 +69,3 @@ class Bossac:
 
 def _device(device: UsbDevice) -> Device:
     return Device(str(device.ports[0]), device.name)
-
-
-def _open_alone(path: Path) -> None:
-    """Raise InputError for a path that is no serial port, may not be opened, or that somebody else has open."""
-    busy = InputError(f"the port {path} is busy: another program has it open", "close its terminal or monitor")
-    try:
-        file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise busy from None
-        hint = "sudo usermod -aG dialout $USER, and log in again" if error.errno == errno.EACCES else "check the cable"
-        raise InputError(f"can't open the port {path}: {(error.strerror or str(error)).lower()}", hint) from None
-    try:
-        if not os.isatty(file):
-            raise InputError(f"not a serial port: {path}", "name the port of the board's bootloader with --probe")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise busy from None
-    finally:
-        os.close(file)

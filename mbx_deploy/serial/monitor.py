@@ -61,7 +61,7 @@ class _Recording:
         if self.start is None:
             self.start = audio.position
         ahead = (audio.position - self.start - self.count) & 0xFFFFFFFF
-        if ahead >= 1 << 31 or ahead > messages.MOST_GAP_SAMPLES:
+        if ahead > messages.MOST_GAP_SAMPLES:  # or behind, which is far ahead in 32 bits
             raise InputError(
                 f"the device began anew: its audio jumped from sample {self.count} to {audio.position}",
                 "check its supply, then record again",

@@ -53,56 +53,73 @@ def find_port(devices: Path = DEVICES) -> Path:
     return ports[0]
 
 
+def open_alone(path: Path, option: str = "--port") -> int:
+    """Return the file of a port that nobody else has open, or may open until it is closed. option: that names ports.
+
+    Raises InputError for a path that is no port, that may not be opened, or that somebody else has open.
+    """
+    file = _open(path, option)
+    try:
+        if not os.isatty(file):
+            raise InputError(f"not a serial port: {path}", f"name the board's port with {option}")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.ioctl(file, termios.TIOCEXCL)
+    except BlockingIOError:
+        os.close(file)
+        raise _busy(path) from None
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def close_port(file: int) -> None:
+    """Give a port back that open_alone() opened."""
+    with contextlib.suppress(OSError):  # it may be gone
+        fcntl.ioctl(file, termios.TIOCNXCL)
+    os.close(file)
+
+
+def _open(path: Path, option: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            ports = ", ".join(map(str, list_ports())) or "none"
+            raise InputError(f"no such port: {path}", f"serial ports on USB: {ports}") from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            hint = "join the group that owns it: sudo usermod -aG dialout $USER, and log in again"
+            raise InputError(f"the port {path} may not be opened: permission denied", hint) from None
+        if error.errno == errno.EBUSY:
+            raise _busy(path) from None
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"can't open the port {path}: {reason}", f"check the cable and {option}") from None
+
+
+def _busy(path: Path) -> InputError:
+    return InputError(
+        f"the port {path} is busy: another program has it open", "close its terminal or monitor, then try again"
+    )
+
+
 class Port:
     """An open port. Every failure of it is an InputError that names it."""
 
     def __init__(self, path: Path, baud: int = DEFAULT_BAUD) -> None:
         """path: of a serial port or a pseudo-terminal. baud: bits a second.
 
-        Raises InputError for a path that is no port, that may not be opened, that somebody else has open, or a speed
-        that this machine does not know.
+        Raises InputError as open_alone(), and for a speed that this machine does not know.
         """
         self.path = path
         speed = getattr(termios, f"B{baud}", None)
         if speed is None:
             raise InputError(f"this machine can't set a port to {baud} baud ({path})", "boards speak at 921600")
-        self.file = self._open()
+        self.file = open_alone(path)
         try:
-            self._lock()
             self._configure(speed)
         except BaseException:
-            os.close(self.file)
+            self.close()
             raise
-
-    def _open(self) -> int:
-        try:
-            return os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                ports = ", ".join(map(str, list_ports())) or "none"
-                raise InputError(f"no such port: {self.path}", f"serial ports on USB: {ports}") from None
-            if error.errno in (errno.EACCES, errno.EPERM):
-                hint = "join the group that owns it: sudo usermod -aG dialout $USER, and log in again"
-                raise InputError(f"the port {self.path} may not be opened: permission denied", hint) from None
-            if error.errno == errno.EBUSY:
-                raise self._busy() from None
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(f"can't open the port {self.path}: {reason}", "check the cable and --port") from None
-
-    def _busy(self) -> InputError:
-        return InputError(
-            f"the port {self.path} is busy: another program has it open",
-            "close its terminal or monitor, then try again",
-        )
-
-    def _lock(self) -> None:
-        try:
-            if not os.isatty(self.file):
-                raise InputError(f"not a serial port: {self.path}", "name the board's port with --port")
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.ioctl(self.file, termios.TIOCEXCL)
-        except BlockingIOError:
-            raise self._busy() from None
 
     def _configure(self, speed: int) -> None:
         """8 data bits, no parity, one stop bit, no flow control, no line editing."""
@@ -157,9 +174,7 @@ class Port:
     def close(self) -> None:
         """Give the port back."""
         if self.file >= 0:
-            with contextlib.suppress(OSError):  # it may be gone
-                fcntl.ioctl(self.file, termios.TIOCNXCL)
-            os.close(self.file)
+            close_port(self.file)
             self.file = -1
 
     def __enter__(self) -> "Port":
