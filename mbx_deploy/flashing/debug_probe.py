@@ -7,7 +7,6 @@ back, and started.
 import importlib.util
 import json
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,21 +18,63 @@ from mbx_deploy.flashing.device import READ_BACK, Device, Say, check_identity, c
 from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import LIST_S, Outcome, run_program
 from mbx_deploy.flashing.usb import list_usb
+from mbx_deploy.toolchain import find_tool
 
 IMAGE_NAME, BACK_NAME = "firmware.hex", "back.bin"
 UNKNOWN_CHIP = "cortex_m"  # what pyOCD says of a probe that does not know its board
 
 
-class PyOcd:
+class _ProbeTool:
+    """What both do. A subclass has the program's own words for looking at the chip and for writing to it."""
+
+    name, what, image = "", "probe", "hex"
+    after = READ_BACK
+    where_none = ""
+
+    def named(self, firmware: Firmware, ident: str) -> Device | None:
+        """Return None: find() lists all."""
+        return None
+
+    def write(self, firmware: Firmware, device: Device, say: Say) -> str:
+        """Write, read back, compare, start."""
+        probe = firmware.probe
+        if device.chip is not None and not _same_chip(device.chip, probe.chip):
+            raise wrong_chip(firmware, f"has a {device.chip}")
+        if probe.id_mask:
+            check_identity(firmware, _word(self._look(firmware, device), self.name, firmware, device))
+        else:
+            say(f"the file of {firmware.target.name} names no identity of its chip: it is not compared")
+        with tempfile.TemporaryDirectory(prefix="mbx-flash-") as temporary:
+            folder = Path(temporary)
+            (folder / IMAGE_NAME).write_bytes(firmware.content("hex"))
+            say(f"writing {len(firmware.image.data):,} bytes")
+            told = self._write_and_read(firmware, device, folder)
+            if told.code or not (folder / BACK_NAME).is_file():
+                raise lost(self, firmware, device, told.complaint)
+            return compare(firmware, (folder / BACK_NAME).read_bytes(), self.name)
+
+    def find(self, firmware: Firmware) -> list[Device]:
+        """Return the probes that are plugged in."""
+        raise NotImplementedError
+
+    def _look(self, firmware: Firmware, device: Device) -> Outcome:
+        """Have the word at id_address printed, without halting the chip."""
+        raise NotImplementedError
+
+    def _write_and_read(self, firmware: Firmware, device: Device, folder: Path) -> Outcome:
+        """Write IMAGE_NAME of the folder, read the same bytes into BACK_NAME, start the firmware."""
+        raise NotImplementedError
+
+
+class PyOcd(_ProbeTool):
     """pyOCD's command line, in an environment of its own or in ours."""
 
-    name, what, image = "pyocd", "probe", "hex"
-    after = READ_BACK
+    name = "pyocd"
     where_none = "plug the board in by its debug probe's socket; pyocd list tells what there is"
 
     def __init__(self) -> None:
         """Raises ToolMissing where there is no pyOCD."""
-        found = shutil.which("pyocd")
+        found = find_tool("pyocd")
         if found is None and importlib.util.find_spec("pyocd") is None:
             raise ToolMissing(
                 "pyocd is not installed (needed to write to a board)", f"install it: {pip_line(['flash'])}"
@@ -54,30 +95,13 @@ class PyOcd:
         except (ValueError, KeyError, TypeError):
             raise InputError(f"pyocd can't list the probes: {told.complaint}", "pyocd list tells more") from None
 
-    def named(self, firmware: Firmware, ident: str) -> Device | None:
-        """Return None: pyOCD lists all."""
-        return None
+    def _look(self, firmware: Firmware, device: Device) -> Outcome:
+        return self._commands(firmware, device, "attach", [f"read32 {firmware.probe.id_address:#x}"])
 
-    def write(self, firmware: Firmware, device: Device, say: Say) -> str:
-        """Write, read back, compare, start."""
-        probe = firmware.probe
-        if device.chip is not None and not _same_chip(device.chip, probe.chip):
-            raise wrong_chip(firmware, f"has a {device.chip}")
-        if probe.id_mask:
-            told = self._commands(firmware, device, "attach", [f"read32 {probe.id_address:#x}"])
-            check_identity(firmware, _word(told, self, firmware, device))
-        else:
-            say(f"the file of {firmware.target.name} names no identity of its chip: it is not compared")
+    def _write_and_read(self, firmware: Firmware, device: Device, folder: Path) -> Outcome:
         image = firmware.image
-        with tempfile.TemporaryDirectory(prefix="mbx-flash-") as temporary:
-            folder = Path(temporary)
-            (folder / IMAGE_NAME).write_bytes(firmware.content("hex"))
-            say(f"writing {len(image.data):,} bytes")
-            steps = [f"load {IMAGE_NAME}", f"savemem {image.origin:#x} {len(image.data)} {BACK_NAME}", "reset"]
-            told = self._commands(firmware, device, "halt", steps, folder)
-            if told.code or not (folder / BACK_NAME).is_file():
-                raise lost(self, firmware, device, told.complaint)
-            return compare(firmware, (folder / BACK_NAME).read_bytes(), self.name)
+        steps = [f"load {IMAGE_NAME}", f"savemem {image.origin:#x} {len(image.data)} {BACK_NAME}", "reset"]
+        return self._commands(firmware, device, "halt", steps, folder)
 
     def _commands(
         self, firmware: Firmware, device: Device, mode: str, steps: Sequence[str], folder: Path | None = None
@@ -93,16 +117,15 @@ class PyOcd:
         return told
 
 
-class OpenOcd:
+class OpenOcd(_ProbeTool):
     """OpenOCD with the lines that the target's file has for it."""
 
-    name, what, image = "openocd", "probe", "hex"
-    after = READ_BACK
+    name = "openocd"
     where_none = "plug the board in by its debug probe's socket; lsusb tells what there is"
 
     def __init__(self) -> None:
         """Raises ToolMissing where there is no OpenOCD."""
-        found = shutil.which("openocd")
+        found = find_tool("openocd")
         if found is None:
             raise ToolMissing(
                 "openocd is not installed (needed to write to a board)", f"install it: {apt_line(['openocd'])}"
@@ -114,26 +137,14 @@ class OpenOcd:
         found = list_usb(firmware.probe.usb)
         return [Device(device.serial or f"{device.bus}:{device.address}", device.name) for device in found]
 
-    def named(self, firmware: Firmware, ident: str) -> Device | None:
-        """Return None: USB lists all."""
-        return None
+    def _look(self, firmware: Firmware, device: Device) -> Outcome:
+        return self._commands(firmware, device, [f"mdw {firmware.probe.id_address:#x}"])
 
-    def write(self, firmware: Firmware, device: Device, say: Say) -> str:
-        """Write, read back, compare, start."""
-        probe, image = firmware.probe, firmware.image
-        if probe.id_mask:
-            told = self._commands(firmware, device, [f"mdw {probe.id_address:#x}"])
-            check_identity(firmware, _word(told, self, firmware, device))
-        with tempfile.TemporaryDirectory(prefix="mbx-flash-") as temporary:
-            folder = Path(temporary)
-            (folder / IMAGE_NAME).write_bytes(firmware.content("hex"))
-            say(f"writing {len(image.data):,} bytes")
-            dump = f"dump_image {BACK_NAME} {image.origin:#x} {len(image.data)}"
-            steps = ["reset halt", f"flash write_image erase {IMAGE_NAME}", dump, "reset run"]
-            told = self._commands(firmware, device, steps, folder)
-            if told.code or not (folder / BACK_NAME).is_file():
-                raise lost(self, firmware, device, told.complaint)
-            return compare(firmware, (folder / BACK_NAME).read_bytes(), self.name)
+    def _write_and_read(self, firmware: Firmware, device: Device, folder: Path) -> Outcome:
+        image = firmware.image
+        dump = f"dump_image {BACK_NAME} {image.origin:#x} {len(image.data)}"
+        steps = ["reset halt", f"flash write_image erase {IMAGE_NAME}", dump, "reset run"]
+        return self._commands(firmware, device, steps, folder)
 
     def _commands(
         self, firmware: Firmware, device: Device, steps: Sequence[str], folder: Path | None = None
@@ -159,10 +170,10 @@ def _same_chip(told: str, wanted: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def _word(told: Outcome, tool: PyOcd | OpenOcd, firmware: Firmware, device: Device) -> int:
+def _word(told: Outcome, tool: str, firmware: Firmware, device: Device) -> int:
     """Return the word that read32 or mdw printed. Raises InputError where there is none: nothing was written then."""
     found = re.search(rf"\b(?:0x)?{firmware.probe.id_address:08x}:\s+([0-9a-f]{{8}})\b", told.output, re.IGNORECASE)
     if told.code or not found:
         what = f"{device.ident} does not reach the chip of {firmware.target.name}: {told.complaint}"
-        raise InputError(what, f"check the board's supply and cable; {tool.name} says more by itself")
+        raise InputError(what, f"check the board's supply and cable; {tool} says more by itself")
     return int(found[1], 16)

@@ -13,7 +13,7 @@ READ_BACK = "then it is read back and started"
 
 @dataclass(frozen=True)
 class Device:
-    """ident: what --probe takes. name: for people. board: the chip that the probe says is behind it, where it knows."""
+    """ident: what --probe takes. name: for people. chip: the one that the probe says is behind it, where it knows."""
 
     ident: str
     name: str
