@@ -28,7 +28,7 @@ FILE_IDENTIFIER = b"TFL3"
 _MOST_DEPTH = 64  # of nested metadata
 _MARKS = re.compile(rb"\"[^\"\\]*(?:\\.[^\"\\]*)*\"|[\[{\]}]")
 
-_ALIGNMENT_BYTES = 16  # Buffer.data is force_align: 16 in TFLite's schema
+ALIGNMENT_BYTES = 16  # Buffer.data is force_align: 16 in TFLite's schema
 _MOST_ENTRIES = 100  # of metadata; converters write two
 _REQUIRED = {"labels": list, "frontend": dict, "frontend_digest": str}
 _OPTIONAL = {"training": dict, "accuracy": dict, "export": dict}
@@ -246,7 +246,7 @@ class _AlignedBuilder(flatbuffers.Builder):
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:
         if x.dtype == np.uint8:
-            self.Prep(_ALIGNMENT_BYTES, x.size)
+            self.Prep(ALIGNMENT_BYTES, x.size)
         return int(super().CreateNumpyVector(x))
 
 

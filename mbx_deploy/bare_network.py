@@ -14,12 +14,11 @@ import numpy as np
 import tflite
 
 from mbx_deploy import ir
-from mbx_deploy.artifact import FILE_IDENTIFIER, METADATA_NAME
+from mbx_deploy.artifact import ALIGNMENT_BYTES, FILE_IDENTIFIER, METADATA_NAME
 from mbx_deploy.errors import InputError
 from mbx_deploy.tflite_reader import parse_tflite
 
-_ALIGNMENT_BYTES = 16  # Buffer.data is force_align: 16 in TFLite's schema
-_FIELDS = {"subgraphs": 8, "description": 10, "buffers": 12, "metadata": 16, "data": 4}  # places in their vtables
+_DATA = 4  # the place of a Buffer's data in its vtable
 
 
 def bare_network(data: bytes) -> bytes:
@@ -41,25 +40,25 @@ def _cut(data: bytes) -> bytes | None:
     model = tflite.Model.GetRootAs(data, 0)
     entries = [model.Metadata(i) for i in range(model.MetadataLength())]
     ours = [entry.Buffer() for entry in entries if entry.Name() == METADATA_NAME.encode()]
-    if len(ours) != 1 or not 0 < ours[0] < model.BuffersLength() or len(data) % _ALIGNMENT_BYTES:
+    if len(ours) != 1 or not 0 < ours[0] < model.BuffersLength() or len(data) % ALIGNMENT_BYTES:
         return None
     table = model.Buffers(ours[0])._tab
-    field = table.Offset(_FIELDS["data"])
+    field = table.Offset(_DATA)
     if not field:
         return None
     end = table.Vector(field) + table.VectorLen(field)
-    start = -(-end // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+    start = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     buffers = [model.Buffers(i)._tab.Pos for i in range(model.BuffersLength())]
     buffers[ours[0]] = buffers[0]  # the empty one, which the schema has at the beginning
     subgraphs = [model.Subgraphs(i)._tab.Pos for i in range(model.SubgraphsLength())]
     codes = [model.OperatorCodes(i)._tab.Pos for i in range(model.OperatorCodesLength())]
-    if min(buffers + subgraphs + codes) < start or model.Buffers(0)._tab.Offset(_FIELDS["data"]):
+    if min(buffers + subgraphs + codes) < start or model.Buffers(0)._tab.Offset(_DATA):
         return None
 
     builder = flatbuffers.Builder(len(data) + 65536)
     builder.Bytes[len(builder.Bytes) - (len(data) - start) :] = data[start:]
     builder.head = len(builder.Bytes) - (len(data) - start)
-    builder.minalign = _ALIGNMENT_BYTES
+    builder.minalign = ALIGNMENT_BYTES
     described = builder.CreateString(model.Description() or b"")
     kept = []
     for entry in entries:

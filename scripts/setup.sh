@@ -84,6 +84,7 @@ if [ "${1:-}" = test ]; then
     for peer in flac sox espeak-ng openocd; do
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
+    command -v bossac >/dev/null || peers+=(bossa-cli)
     if [ "${#peers[@]}" -gt 0 ]; then
         (debian_install "${peers[@]}") || say "going on without ${peers[*]}: tests that compare with them are skipped"
     fi
