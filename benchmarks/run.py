@@ -24,6 +24,7 @@ from mbx_deploy.errors import CheckFailed, MbxError
 from mbx_deploy.instructions import NETWORK
 from mbx_deploy.memory_report import elf_sizes
 from mbx_deploy.network import Network, parse_network
+from mbx_deploy.network_engines import NetworkTflm
 from mbx_deploy.network_session import decode_response, encode_request
 from mbx_deploy.pretrained import artifact_of, resolve_model
 from mbx_deploy.profiling.counting import Counts, count
@@ -31,7 +32,6 @@ from mbx_deploy.profiling.listing import Listing, estimate_cycles_m4, read_listi
 from mbx_deploy.session import ITEM_FEATURES, TRACE_RESULTS, Item
 from mbx_deploy.target import Target, find_target
 from mbx_deploy.toolchain import need_tool, run_tool
-from mbx_deploy.verify_network import NetworkTflm
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT.parent / "shared" / "nemo" / "matchboxnet_3x1x64_8w_nemo221.nemo"

@@ -21,6 +21,7 @@ from mbx_deploy.instructions import count_inference
 from mbx_deploy.kernels import PORTABLE
 from mbx_deploy.layouts import CMAKE, LAYOUTS
 from mbx_deploy.memory_report import check_fit, elf_sizes, memory_report, render_report, stack_bound
+from mbx_deploy.network import Network
 from mbx_deploy.output import cannot_write, check_folder, write_folder
 from mbx_deploy.pretrained import artifact_of
 from mbx_deploy.recognizer import Recognizer, load_recognizer, parse_recognizer
@@ -134,7 +135,7 @@ def build(
             options = tflm_definitions(checkouts, tflm_library(files, checkouts))
         binaries, compiled = compile_project(files, target, options, measured)
         check_compiled(compiled, target)
-        _check_budgets(budgets, recognizer, target, binaries, compiled)
+        check_budgets(budgets, recognizer, target, binaries, compiled)
     report = memory_report(recognizer, target, compiled)
     if sizes is not None:
         report = tflm_report(report, recognizer, sizes, measured)
@@ -254,18 +255,22 @@ def check_compiled(compiled: dict[str, int], target: Target) -> None:
         )
 
 
-def _check_budgets(
+def check_budgets(
     budgets: Budgets,
-    recognizer: Recognizer,
+    model: Recognizer | Network,
     target: Target,
     binaries: dict[str, str | bytes],
     compiled: dict[str, int],
 ) -> None:
+    """Raise CheckFailed where a firmware exceeds a budget; ToolMissing where its instructions can't be counted.
+
+    binaries: its ELF among them. compiled: bytes, measured in it.
+    """
     needs: dict[str, int | None] = {name: compiled[name] for name in ("flash_bytes", "ram_bytes")}
     if budgets.instructions is not None:
         with tempfile.TemporaryDirectory(prefix="mbx-build-") as folder:
             write_folder(Path(folder) / "build", binaries)
-            needs["instructions"] = count_inference(recognizer, Path(folder) / "build" / ELF_NAME, target)
+            needs["instructions"] = count_inference(model, Path(folder) / "build" / ELF_NAME, target)
     budgets.check(needs, target.name)
 
 

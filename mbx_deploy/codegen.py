@@ -26,7 +26,7 @@ from mbx_deploy.kernels import (
 )
 from mbx_deploy.layouts import CMAKE, arrange
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
-from mbx_deploy.program import Addition, Call, Convolution, Pointwise, Program, Reshape
+from mbx_deploy.program import Addition, Call, Convolution, Pointwise, Program
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim.model import exponential_table
@@ -223,11 +223,8 @@ def sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:
 def operation_modules(program: Program, target: Target) -> list[str]:
     """Return the modules of portable kernels that some networks need, of those that this one needs."""
     plan = plan_memory(program, target.kernels)
-    used = {
-        kernel.name
-        for call, kernel in zip(program.calls, plan.kernels, strict=True)
-        if not (isinstance(call, Reshape) and plan.offsets[call.input] == plan.offsets[call.output])
-    }
+    pairs = zip(program.calls, plan.kernels, strict=True)
+    used = {kernel.name for call, kernel in pairs if not plan.is_free(call)}
     return sorted({KERNEL_MODULES[name] for name in used & KERNEL_MODULES.keys()})
 
 
@@ -359,7 +356,7 @@ def _call_context(recognizer: Compiled, plan: MemoryPlan, number: int, call: Cal
         "other_offset": offsets[call.other] if isinstance(call, Addition) else None,
         "output_offset": offsets[call.output],
         "output_bytes": target.size_bytes,
-        "is_free": isinstance(call, Reshape) and offsets[call.input] == offsets[call.output],
+        "is_free": plan.is_free(call),
         "scratch_offset": plan.scratch_offsets[number] if kernel.scratch_bytes else None,
         "positions": source.height * source.width,
     }

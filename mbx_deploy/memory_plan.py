@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mbx_deploy.kernels import Kernel, select_kernel
-from mbx_deploy.program import Program, call_inputs, may_overwrite
+from mbx_deploy.program import Call, Program, Reshape, call_inputs, may_overwrite
 
 ALIGNMENT_BYTES = 8
 
@@ -37,6 +37,10 @@ class MemoryPlan:
     live_ranges: tuple[LiveRange, ...]
     peak_call: int
     lower_bound_bytes: int
+
+    def is_free(self, call: Call) -> bool:
+        """Return whether a call needs no code: it leaves the same bytes in the same place."""
+        return isinstance(call, Reshape) and self.offsets[call.input] == self.offsets[call.output]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mbx_deploy.build import (
     ELF_NAME,
     BuildReport,
     Progress,
+    check_budgets,
     check_compiled,
     compile_project,
     missing_tools,
@@ -49,8 +50,6 @@ def build_network(
     can't be written; CheckFailed where a budget is exceeded. The folder stays as it was then.
     """
     check_folder(folder)
-    if budgets.instructions is not None:
-        raise InputError("no budget of instructions for a network alone", "use --max-flash and --max-ram")
     if budgets != NO_BUDGETS:
         need_compiler(target)
     network = load_network(model)
@@ -63,7 +62,7 @@ def build_network(
         progress("compiling")
         binaries, compiled = compile_project(files, target)
         check_compiled(compiled, target)
-        budgets.check({name: compiled[name] for name in ("flash_bytes", "ram_bytes")}, target.name)
+        check_budgets(budgets, network, target, binaries, compiled)
     report = network_memory_report(network, target, compiled)
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
     files["memory_report.txt"] = render_report(report)

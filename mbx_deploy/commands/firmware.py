@@ -242,10 +242,11 @@ def verify(
 def profile(folder: Path, json_path: Path | None) -> None:
     """Count a build's instructions in the emulator: by layer, by stage of the front end, by kind; flash, RAM, stack."""
     from mbx_deploy.build import load_build
+    from mbx_deploy.network_build import load_network_build
     from mbx_deploy.output import write_file
     from mbx_deploy.profiling.profile import profile_build, render
 
-    found = profile_build(load_build(folder))
+    found = profile_build(load_network_build(folder) or load_build(folder))
     if json_path:
         write_file(json_path, json.dumps(found.to_dict(), indent=2, sort_keys=True) + "\n")
     click.echo(render(found))

@@ -6,7 +6,7 @@ Instructions are those that the emulator executes, exactly, the same in every ru
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import numpy as np
 
 from mbx_deploy.build import Build
 from mbx_deploy.constant_arrays import frontend_arrays
-from mbx_deploy.engines import FirmwareEngine
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.instructions import AFTER_NETWORK, NETWORK
+from mbx_deploy.instructions import NETWORK, network_end, open_firmware, random_input
+from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.network import Network
+from mbx_deploy.network_build import NetworkBuild
 from mbx_deploy.profiling.counting import Counts, Segment, count
 from mbx_deploy.profiling.listing import Instruction, Listing, estimate_cycles_m4, mix, read_listing
+from mbx_deploy.program import Program
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.session import FRONTEND_STAGES, ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item
 from mbx_deploy.target import find_target
@@ -30,7 +33,8 @@ _CYCLES_NOTE = "estimate for a Cortex-M4 without wait states, from ARM DDI 0439B
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of the network. name: as sqnr and the memory report have it. kernel: the C function.
+    """One call of the network. name: as sqnr and the memory report have it. kernel: the C function; empty, without
+    instructions, where the call needs no code.
 
     instructions: from this call's set-up to the next one's. bytes: its weights and constants in flash.
     """
@@ -62,8 +66,26 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Frontend:
+    """What the features cost. frame: one of so many frames. stages: {stage: instructions a frame}."""
+
+    frame: Cost
+    frames: int
+    stages: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {
+            **{key: value for key, value in _cost(self.frame).items() if key != "instructions"},
+            "instructions_per_frame": self.frame.instructions,
+            "frames": self.frames,
+            "stages": [{"name": name, "instructions": found} for name, found in self.stages.items()],
+        }
+
+
+@dataclass(frozen=True)
 class Profile:
-    """What one build costs. frontend: of a frame. stages: {stage: instructions a frame}.
+    """What one build costs. frontend: None for a network alone.
 
     firmware: bytes of the whole ELF, stack_bound_bytes among them. stack_bytes: the most stack that was written.
     """
@@ -72,9 +94,7 @@ class Profile:
     cpu: str
     network: Cost
     layers: tuple[Layer, ...]
-    frontend: Cost
-    frames: int
-    stages: dict[str, int]
+    frontend: Frontend | None
     stack_bytes: int
     firmware: dict[str, int]
 
@@ -86,12 +106,7 @@ class Profile:
             "cpu": self.cpu,
             "network": _cost(self.network),
             "layers": [{**vars(layer), "share": round(layer.instructions / total, 6)} for layer in self.layers],
-            "frontend": {
-                **{key: value for key, value in _cost(self.frontend).items() if key != "instructions"},
-                "instructions_per_frame": self.frontend.instructions,
-                "frames": self.frames,
-                "stages": [{"name": name, "instructions": found} for name, found in self.stages.items()],
-            },
+            "frontend": self.frontend.to_dict() if self.frontend else None,
             "stack": {"high_water_bytes": self.stack_bytes, "bound_bytes": self.firmware.get("stack_bound_bytes")},
             "firmware": {key: value for key, value in self.firmware.items() if key != "stack_bound_bytes"},
             "cycles_note": _CYCLES_NOTE,
@@ -102,22 +117,32 @@ def _cost(cost: Cost) -> dict[str, Any]:
     return {**vars(cost), "flash_bytes": cost.flash_bytes}
 
 
-def profile_build(build: Build) -> Profile:
-    """Return what a build's firmware costs, counted in QEMU on a second of noise, once.
+def profile_build(build: Build | NetworkBuild) -> Profile:
+    """Return what a build's firmware costs, counted in QEMU on noise: a second of audio, or a network's input, once.
 
     A board's is counted on the machine of its CPU. Raises InputError for a build for this machine or without an ELF,
     ToolMissing where QEMU, gcc or the target's binutils are missing, CheckFailed where the firmware fails.
     """
     if build.target.toolchain == "host":
         raise InputError(f"nothing to count in ({build.folder}): got a build for this machine, need one for a Cortex-M")
-    recognizer = build.recognizer
-    engine = FirmwareEngine(recognizer, build.elf, build.target)
-    listing = read_listing(engine.elf, build.target.toolchain)
-    plain = _run(build, listing, _network_marks(listing), TRACE_RESULTS)
-    traced = _run(build, listing, _stage_marks(listing), TRACE_STAGES)
-    network, layers = _measure_network(recognizer, listing, plain, _arena_bytes(build.folder))
-    frontend, frames = _measure_frontend(recognizer, listing, plain)
-    top = _need_symbol(listing, "mbx_stack_top")
+    model = build.network if isinstance(build, NetworkBuild) else build.recognizer
+    listing = read_listing(open_firmware(model, build.elf, build.target).elf, build.target.toolchain)
+    plain = _run(build, model, listing, _network_marks(listing, model), TRACE_RESULTS)
+    end = network_end(listing, isinstance(model, Network))
+    inference = _inference(listing, plain, end)
+    layers: tuple[Layer, ...] = ()  # on TFLite Micro the network is one array, and has no calls
+    constants = sum(s.size for s in listing.symbols if s.name.endswith("_network") and s.kind in "rR")
+    if isinstance(build, NetworkBuild) or build.runtime != "tflm":
+        layers = _measure_layers(
+            model.program, plan_memory(model.program, build.target.kernels), listing, plain, inference
+        )
+        model_bytes = sum(s.size for s in listing.symbols if s.name == "model" and s.kind in "rR")
+        constants = sum(layer.bytes for layer in layers) + model_bytes
+    network = _measure(listing, plain, inference, 1, _arena_bytes(build.folder), constants)
+    frontend = None
+    if isinstance(model, Recognizer):
+        traced = _run(build, model, listing, _stage_marks(listing), TRACE_STAGES)
+        frontend = _measure_frontend(model, listing, plain, traced)
     cpu = find_target(build.target.emulated_as).cpu if build.target.emulated_as else build.target.cpu
     return Profile(
         target=build.target.name,
@@ -125,18 +150,21 @@ def profile_build(build: Build) -> Profile:
         network=network,
         layers=layers,
         frontend=frontend,
-        frames=frames,
-        stages=_measure_stages(listing, traced),
-        stack_bytes=top - plain.lowest_write,
+        stack_bytes=_need_symbol(listing, "mbx_stack_top") - plain.lowest_write,
         firmware=dict(_report(build.folder)["compiled"]),
     )
 
 
-def _run(build: Build, listing: Listing, marks: Sequence[int], trace: int) -> Counts:
-    samples = np.random.default_rng(0).integers(-8192, 8192, build.recognizer.config.clip_samples).astype(np.int16)
+def _run(
+    build: Build | NetworkBuild, model: Recognizer | Network, listing: Listing, marks: Sequence[int], trace: int
+) -> Counts:
+    item = random_input(model)
+    if isinstance(model, Recognizer):
+        samples = np.random.default_rng(0).integers(-8192, 8192, model.config.clip_samples)
+        item = Item(ITEM_CLIP, samples.astype(np.int16))
 
     def run(plugin: str) -> None:
-        FirmwareEngine(build.recognizer, build.elf, build.target, plugin).run([Item(ITEM_CLIP, samples)], trace)
+        open_firmware(model, build.elf, build.target, plugin).run([item], trace)
 
     top = _need_symbol(listing, "mbx_stack_top")
     return count(run, marks, (top - _need_symbol(listing, "mbx_stack_bytes"), top))
@@ -149,10 +177,11 @@ def _need_symbol(listing: Listing, name: str) -> int:
     return found.pop()
 
 
-def _network_marks(listing: Listing) -> list[int]:
+def _network_marks(listing: Listing, model: Recognizer | Network) -> list[int]:
     """Return where the network begins and ends, each call of it returns, and a frame begins and ends."""
-    ends = [_need_symbol(listing, name) for name in (NETWORK, AFTER_NETWORK, _FRAME, _AFTER_FRAME)]
-    return ends + _returns(listing, NETWORK, ("bl",))
+    alone = isinstance(model, Network)
+    begins = [_need_symbol(listing, name) for name in ((NETWORK,) if alone else (NETWORK, _FRAME, _AFTER_FRAME))]
+    return [*begins, network_end(listing, alone), *_returns(listing, NETWORK, ("bl",))]
 
 
 def _stage_marks(listing: Listing) -> list[int]:
@@ -165,35 +194,46 @@ def _returns(listing: Listing, function: str, calls: Sequence[str]) -> list[int]
     return [listing.behind(one.address) for one in listing.inside(function) if one.name in calls]
 
 
-def _measure_network(
-    recognizer: Recognizer, listing: Listing, counts: Counts, arena_bytes: int
-) -> tuple[Cost, tuple[Layer, ...]]:
-    """Return the cost of the inference, and of each of its calls, which together are the whole; no calls where the
-    network runs on TFLite Micro.
-    """
-    segments = list(counts.segments)
-    first, end = _need_symbol(listing, NETWORK), _need_symbol(listing, AFTER_NETWORK)
+def _inference(listing: Listing, counts: Counts, end: int) -> Sequence[Segment]:
+    """Return the segments of the first inference: to the return of each call, and the way back."""
+    segments, first = counts.segments, _need_symbol(listing, NETWORK)
     start = next(i for i, segment in enumerate(segments) if segment.mark == first)
-    stop = next(i for i, segment in enumerate(segments) if i > start and segment.mark == end)
-    inside, calls = segments[start:stop], recognizer.program.calls
-    if len(inside) == 1:  # another runtime interprets the model: it has one array and no calls
-        array = sum(s.size for s in listing.symbols if s.name.endswith("_network") and s.kind in "rR")
-        return _measure(listing, counts, inside, 1, arena_bytes, array), ()
-    if len(inside) != len(calls) + 1:
-        raise CheckFailed(f"the firmware can't be counted by layer: it made {len(inside) - 1} calls of {len(calls)}")
-    layers, constants = [], _layer_bytes(listing, len(calls))
-    for number, (call, segment) in enumerate(zip(calls, inside, strict=False)):
-        parts = inside[number:] if number == len(calls) - 1 else [segment]  # the last one's with the way back
-        kernel = _callee(listing, inside[number + 1].mark)
-        layers.append(Layer(call.name, kernel, counts.instructions(parts), constants[number]))
-    other = sum(s.size for s in listing.symbols if s.name == "model" and s.kind in "rR")
-    return _measure(listing, counts, inside, 1, arena_bytes, sum(constants) + other), tuple(layers)
+    return segments[start : next(i for i, segment in enumerate(segments) if i > start and segment.mark == end)]
+
+
+def _measure_layers(
+    program: Program, plan: MemoryPlan, listing: Listing, counts: Counts, inference: Sequence[Segment]
+) -> tuple[Layer, ...]:
+    """Return the cost of each call of an inference, which together are the whole."""
+    busy = [number for number, call in enumerate(program.calls) if not plan.is_free(call)]
+    kernels = [_callee(listing, segment.mark) for segment in inference[1:]]
+    if len(inference) == len(busy):  # it jumps to the last one, which returns for it
+        kernels += _jumps_out(listing, NETWORK)
+    if len(kernels) != len(busy):
+        raise CheckFailed(f"the firmware can't be counted by layer: it made {len(kernels)} calls of {len(busy)}")
+    constants = _layer_bytes(listing, len(program.calls))
+    layers = [Layer(call.name, "", 0, constants[number]) for number, call in enumerate(program.calls)]
+    for place, (number, kernel) in enumerate(zip(busy, kernels, strict=True)):
+        parts = inference[place:] if number == busy[-1] else [inference[place]]  # the last one's with the way back
+        layers[number] = replace(layers[number], kernel=kernel, instructions=counts.instructions(parts))
+    return tuple(layers)
 
 
 def _callee(listing: Listing, behind: int) -> str:
     """Return the name of the function whose call returns to an address."""
     call: Instruction | None = listing.code.get(behind - 4) or listing.code.get(behind - 2)
-    match = re.search(r"<([^+>]+)", call.operands) if call else None
+    return _destination(call) if call else "?"
+
+
+def _jumps_out(listing: Listing, function: str) -> list[str]:
+    """Return the names of the functions that end this one: it jumps to them instead of calling them."""
+    jumps = [one for one in listing.inside(function) if one.name == "b"]
+    return [name for name in map(_destination, jumps) if name not in (function, "?")]
+
+
+def _destination(jump: Instruction) -> str:
+    """Return the name of the function that a jump or a call leads to, or into the middle of."""
+    match = re.search(r"<([^+>]+)", jump.operands)
     return match[1] if match else "?"
 
 
@@ -207,7 +247,7 @@ def _layer_bytes(listing: Listing, calls: int) -> list[int]:
     return found
 
 
-def _measure_frontend(recognizer: Recognizer, listing: Listing, counts: Counts) -> tuple[Cost, int]:
+def _measure_frontend(recognizer: Recognizer, listing: Listing, counts: Counts, traced: Counts) -> Frontend:
     first = _need_symbol(listing, _FRAME)
     frames = [segment for segment in counts.segments if segment.mark == first]
     config = recognizer.config
@@ -215,7 +255,8 @@ def _measure_frontend(recognizer: Recognizer, listing: Listing, counts: Counts) 
     table_bytes = sum(s.size for s in listing.symbols if s.kind in "rR" and _is_table(s.name, tables))
     history = 2 * (config.window_length + 3)
     working = 8 * (config.n_fft // 2 + 1 + config.n_mels) + 4 * config.num_coefficients
-    return _measure(listing, counts, frames, len(frames), history + working, table_bytes), len(frames)
+    frame = _measure(listing, counts, frames, len(frames), history + working, table_bytes)
+    return Frontend(frame, len(frames), _measure_stages(listing, traced))
 
 
 def _is_table(name: str, tables: set[str]) -> bool:
@@ -278,23 +319,30 @@ def render(profile: Profile) -> str:
         f"{profile.target} ({profile.cpu}), instructions counted in the emulator",
         "",
         f"  network, one inference     {network.instructions:>12,} instructions",
-        f"    cycles, estimated        {network.cycles_estimate:>12,}",
-        f"    RAM (arena)              {network.ram_bytes:>12,} bytes",
-        f"    flash                    {network.flash_bytes:>12,} bytes, {network.code_bytes:,} of them code",
-        f"  front end, one frame       {frontend.instructions:>12,} instructions",
-        f"    cycles, estimated        {frontend.cycles_estimate:>12,}",
-        f"    RAM                      {frontend.ram_bytes:>12,} bytes, most of it in the arena",
-        f"    flash                    {frontend.flash_bytes:>12,} bytes, {frontend.code_bytes:,} of them code",
-        f"  stack, most in use         {profile.stack_bytes:>12,} bytes",
+        *_render_cost(network, "RAM (arena)", ""),
     ]
+    if frontend:
+        lines.append(f"  front end, one frame       {frontend.frame.instructions:>12,} instructions")
+        lines += _render_cost(frontend.frame, "RAM", ", most of it in the arena")
+    lines.append(f"  stack, most in use         {profile.stack_bytes:>12,} bytes")
     if "stack_bound_bytes" in profile.firmware:
         lines.append(f"  stack, static bound        {profile.firmware['stack_bound_bytes']:>12,} bytes")
     lines += ["", f"  {'layer':<28}{'instructions':>13}{'share':>8}{'bytes':>9}  kernel"] if profile.layers else []
     for layer in profile.layers:
         share = layer.instructions / network.instructions
         lines.append(f"  {layer.name:<28}{layer.instructions:>13,}{share:>8.1%}{layer.bytes:>9,}  {layer.kernel}")
-    lines += ["", f"  {'stage of a frame':<28}{'instructions':>13}"]
-    lines += [f"  {name:<28}{found:>13,}" for name, found in profile.stages.items()]
-    lines += ["", f"  {'kind':<28}{'network':>13}{'front end':>13}"]
-    lines += [f"  {kind:<28}{network.mix[kind]:>13,}{frontend.mix[kind]:>13,}" for kind in network.mix]
+    if frontend:
+        lines += ["", f"  {'stage of a frame':<28}{'instructions':>13}"]
+        lines += [f"  {name:<28}{found:>13,}" for name, found in frontend.stages.items()]
+    columns = {"network": network} | ({"front end": frontend.frame} if frontend else {})
+    lines += ["", f"  {'kind':<28}" + "".join(f"{name:>13}" for name in columns)]
+    lines += [f"  {kind:<28}" + "".join(f"{one.mix[kind]:>13,}" for one in columns.values()) for kind in network.mix]
     return "\n".join([*lines, "", f"Cycles are an {_CYCLES_NOTE}."])
+
+
+def _render_cost(cost: Cost, ram: str, note: str) -> list[str]:
+    return [
+        f"    cycles, estimated        {cost.cycles_estimate:>12,}",
+        f"    {ram:<25}{cost.ram_bytes:>12,} bytes{note}",
+        f"    flash                    {cost.flash_bytes:>12,} bytes, {cost.code_bytes:,} of them code",
+    ]

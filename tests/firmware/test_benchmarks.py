@@ -12,9 +12,9 @@ import pytest
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.network import parse_network
+from mbx_deploy.network_engines import NetworkSim, NetworkTflm
 from mbx_deploy.pretrained import shipped_model_path
 from mbx_deploy.target import find_target
-from mbx_deploy.verify_network import NetworkSim, NetworkTflm
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TARGET = find_target("cortex-m4")

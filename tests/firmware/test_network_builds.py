@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mbx_deploy.cli import cli
+from mbx_deploy.instructions import count_inference
 from mbx_deploy.network import Network, parse_network
 from mbx_deploy.network_build import build_network, load_network_build
+from mbx_deploy.profiling.profile import profile_build
 from mbx_deploy.sim.model import logits
 from mbx_deploy.target import find_target
 from mbx_deploy.verify_network import verify_network_build
@@ -66,6 +68,30 @@ def test_dscnn_tells_inputs_apart(dscnn: Path) -> None:
     network = parse_network(dscnn.read_bytes(), "x")
     outputs = np.stack([logits(clip, network.program) for clip in quantized_clips(network, 7, 12)])
     assert len(np.unique(outputs, axis=0)) == 12 and len(np.unique(outputs.argmax(axis=1))) > 1
+
+
+def test_its_profile(dscnn_build: Path, tmp_path: Path) -> None:
+    done = call("profile", dscnn_build, "--json", tmp_path / "profile.json")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "profile.json").read_text())
+    assert found["frontend"] is None and "front end" not in done.output
+    report = json.loads((dscnn_build / "memory_report.json").read_text())
+    assert [layer["name"] for layer in found["layers"]] == report["calls"]
+    assert found["network"]["ram_bytes"] == report["arena"]["bytes"]
+    assert sum(layer["instructions"] for layer in found["layers"]) == found["network"]["instructions"]
+    assert found["network"]["instructions"] < 6_000_000  # measured: 5.94 million
+    assert f"{found['network']['instructions']:,} instructions" in done.output
+
+
+def test_its_budget_of_instructions(dscnn: Path, dscnn_build: Path, tmp_path: Path) -> None:
+    loaded = load_network_build(dscnn_build)
+    assert loaded is not None
+    most = profile_build(loaded).network.instructions
+    arguments = ["build", "--network-only", "--model", dscnn, "--target", "cortex-m4", "-o", tmp_path / "b"]
+    refused = call(*arguments, "--max-instructions", most - 1)
+    assert refused.exit_code == 1 and f"got {most:,} instructions" in refused.output, refused.output
+    assert not (tmp_path / "b").exists()
+    assert call(*arguments, "--max-instructions", most).exit_code == 0
 
 
 def test_what_the_build_says(dscnn_build: Path) -> None:
@@ -136,6 +162,14 @@ def test_every_core(target: str, seed: int, tmp_path: Path) -> None:
     assert loaded is not None
     comparison = verify_network_build(loaded)
     assert comparison.first_mismatch is None and "firmware" in comparison.engines, comparison.to_dict()
+    found = profile_build(loaded)
+    assert [layer.name for layer in found.layers] == [call.name for call in network.program.calls]
+    assert sum(layer.instructions for layer in found.layers) == found.network.instructions
+    idle = {layer.name for layer in found.layers if not layer.instructions}
+    assert all(layer.kernel.startswith("mbx_") != (layer.name in idle) for layer in found.layers)
+    assert all("reshape" in name for name in idle)
+    assert found.network.instructions == count_inference(network, loaded.elf, loaded.target)
+    assert 0 < found.stack_bytes <= found.firmware["stack_bound_bytes"]
 
 
 def test_a_changed_byte_is_found(dscnn_build: Path, tmp_path: Path) -> None:

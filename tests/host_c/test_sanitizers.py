@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from mbx_deploy.codegen import generate_project
 from mbx_deploy.engines import ProgramEngine, SimEngine
 from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.network_engines import NetworkProgram, NetworkSim, compile_host
 from mbx_deploy.network_project import generate_network_project
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, TRACE_STAGES, Item
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import compile_program
-from mbx_deploy.verify_network import NetworkProgram, NetworkSim, compile_host, network_items
+from mbx_deploy.verify_network import network_items
 from tests.foreign_networks import foreign_network
 from tests.networks import random_recognizer
 from tests.property.test_frontend_c import SIGNALS, signal
