@@ -46,6 +46,7 @@ DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
 INDIRECT_FUNCTIONS = ("invoke", "observe", "keep_checksum")
 INTERRUPT_PREFIX = "mbx_interrupt_"
+RESET_FUNCTION = "mbx_reset"  # where a core begins, and main() is called
 STACK_ASSERTION = "the RAM is too small for the data and the stack"  # what linker.ld.j2 asserts
 
 Progress = Callable[[str], None]
@@ -207,7 +208,8 @@ def compile_project(
             compiled = elf_sizes(table)
             if measured is None:
                 graphs = [path.read_text() for path in sorted(binary.rglob("*.ci"))]
-                compiled["stack_bound_bytes"] = stack_bound(graphs, INDIRECT_FUNCTIONS, interrupts=INTERRUPT_PREFIX)
+                root = "main" if target.toolchain == "host" else RESET_FUNCTION
+                compiled["stack_bound_bytes"] = stack_bound(graphs, INDIRECT_FUNCTIONS, root, INTERRUPT_PREFIX)
             else:
                 compiled["stack_measured_bytes"] = measured.stack
             made = (binary / name for name in (ELF_NAME, EMULATOR_ELF_NAME, "firmware.map"))

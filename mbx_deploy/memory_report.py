@@ -187,7 +187,7 @@ def stack_bound(
     call_graphs: texts of the .ci files. indirect: names of the functions that are called through pointers.
     Functions without a graph (libc, libgcc) count LIBRARY_CALL_STACK_BYTES each. interrupts: what the names of handlers
     begin with, which may nest all, once each, on top of root.
-    Raises AssertionError for recursion or a frame without a bound.
+    Raises AssertionError for recursion, a frame without a bound, or graphs without the root.
     """
     frames: dict[str, int] = {}
     edges: dict[str, set[str]] = {}
@@ -213,6 +213,8 @@ def stack_bound(
         deepest = max((depth(target, below) for target in sorted(edges.get(node, ()))), default=0)
         return frames.get(node, LIBRARY_CALL_STACK_BYTES) + deepest
 
+    if root not in frames:
+        raise AssertionError(f"the call graphs know no {root}")
     handlers = [title for title in sorted(frames) if interrupts and title.startswith(interrupts)]
     above = sum(INTERRUPT_FRAME_BYTES + depth(handler, frozenset()) for handler in handlers)
     return depth(root, frozenset()) + above

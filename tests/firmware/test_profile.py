@@ -101,6 +101,13 @@ def test_the_parts_are_the_whole(m4_build: Build, m4_profile: dict[str, object])
     assert network["cycles_estimate"] > network["instructions"]
 
 
+def test_the_deepest_stack_stays_below_its_bound(tmp_path: Path) -> None:
+    """On the M0+ the deepest chain really runs: the bound has nothing to spare there."""
+    build(shipped_model_path(), find_target("cortex-m0plus"), tmp_path / "m0")
+    found = profile_build(load_build(tmp_path / "m0"))
+    assert 0 < found.stack_bytes <= found.firmware["stack_bound_bytes"]
+
+
 def test_counts_are_the_same_every_time(m4_build: Build, m4_profile: dict[str, object]) -> None:
     assert profile_build(m4_build).to_dict() == m4_profile
 

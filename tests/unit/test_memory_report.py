@@ -191,6 +191,13 @@ def test_calls_through_pointers_count_the_deepest_target() -> None:
     assert stack_bound([text], ["invoke", "observe"]) == 8 + 16 + 300 + 50
 
 
+def test_the_bound_is_of_its_root_which_must_be_there() -> None:
+    text = graph({"reset": static(8), "main": static(100)}, [("reset", "main")])
+    assert stack_bound([text], [], "reset") == 108 and stack_bound([text], []) == 100
+    with pytest.raises(AssertionError, match="know no mbx_reset"):
+        stack_bound([text], [], "mbx_reset")
+
+
 def test_recursion_has_no_bound() -> None:
     text = graph({"main": static(8), "a": static(8)}, [("main", "a"), ("a", "main")])
     with pytest.raises(AssertionError, match="main is recursive"):
