@@ -16,7 +16,7 @@ from mbx_deploy import __version__
 from mbx_deploy.call_fields import call_fields
 from mbx_deploy.constant_arrays import CArray, Compiled, constant_arrays, frontend_arrays, plain_text
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend import feature_multiplier
+from mbx_deploy.frontend import feature_multiplier, fold_dct
 from mbx_deploy.kernels import (
     DSP_GROUP_INPUTS,
     KERNEL_MODULES,
@@ -295,6 +295,7 @@ def _context(recognizer: Recognizer, target: Target, prefix: str, stride_frames:
         "tables": frontend_arrays(recognizer),
         "preemphasis_q30": tables.preemphasis_q30,
         "ln2_q24": tables.ln2_q24,
+        "dct_folds": fold_dct(tables)[0],
         "log_bias_q24": tables.log_bias_q24,
         "log_offset": tables.log_offset,
         "exponentials": CArray("exponentials_q15", "uint16_t", exponential_table(program.output_scale), ""),

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from mbx_deploy.call_fields import WeightlessCall, call_fields
+from mbx_deploy.frontend import fold_dct
 from mbx_deploy.kernels import (
     Kernel,
     as_product,
@@ -155,8 +156,9 @@ def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
         CArray("log_q24", "int32_t", tables.log_q24, "ln(1 + i / 256), Q24"),
     ]
     if recognizer.config.n_mfcc:
-        comment = "left half of each row of the orthonormal DCT-II, Q31"
-        arrays.append(CArray("dct_q31", "int32_t", tables.dct_q31, comment))
+        folds, weights = fold_dct(tables)
+        comment = f"rows of the orthonormal DCT-II, Q31: the left half, of even rows folded up to {folds} more times"
+        arrays.append(CArray("dct_q31", "int32_t", weights, comment))
     return arrays
 
 

@@ -303,26 +303,64 @@ def _to_fixed(values: np.ndarray, fraction_bits: int) -> np.ndarray:
     return np.minimum(np.rint(values * 2.0**fraction_bits), 2.0**31 - 1).astype(np.int32)
 
 
+def _largest_mel(tables: FrontendTables) -> int:
+    """Return a bound of a mel energy. Parseval: lines share the energy of n_fft samples; twice one line's is ample."""
+    config = tables.config
+    largest = _largest_line(tables) ** 2 * 2 * config.n_fft
+    window_energy = int((tables.window_q29.astype(np.float64) ** 2).sum() * config.n_fft) << 2 * config.headroom_bits
+    return min(largest, window_energy >> (2 * (WINDOW_FRACTION_BITS - config.spectrum_bits)))
+
+
+def _largest_line(tables: FrontendTables) -> int:
+    """Return a bound of a spectrum line: the sum of the window, which preemphasis may double."""
+    config = tables.config
+    window_sum = (int(tables.window_q29.astype(np.int64).sum()) + config.window_length) << config.headroom_bits
+    return (window_sum >> (WINDOW_FRACTION_BITS - config.spectrum_bits)) + 64
+
+
+def _largest_log_mel(tables: FrontendTables) -> int:
+    lowest = (tables.log_offset.bit_length() - 1) * tables.ln2_q24 - tables.log_bias_q24
+    highest = (_largest_mel(tables) + tables.log_offset).bit_length() * tables.ln2_q24 - tables.log_bias_q24
+    return max(abs(lowest), abs(highest)) + 1
+
+
+def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
+    """Return (folds, weights): how the C uses the symmetries within the left half of the DCT's rows. Its sums are
+    exact, so they are those of dct_q31.
+
+    Odd rows see the differences of the log-mels and their mirror images, even ones the sums; of the even ones every
+    other one has the same symmetry again, and so on: after each fold sums lie where the subtrahends were. weights:
+    int32, the rows one after another, each as long as what it sees. A fold whose weights are not equal, or
+    whose sums might leave int32, is not made; folds is 0 then.
+    """
+    matrix = tables.dct_q31.astype(np.int64)
+    if not matrix.size:
+        return 0, tables.dct_q31
+    rows = {number: matrix[number] for number in range(1, len(matrix), 2)}
+    numbers, rest, folds = np.arange(0, len(matrix), 2), matrix[0::2], 0
+    while rest.shape[1] % 2 == 0 and _largest_log_mel(tables) << (folds + 2) < 1 << 31:
+        half = rest.shape[1] // 2
+        left, mirrored = rest[:, :half], rest[:, : half - 1 : -1]
+        odd = (numbers >> (folds + 1)) % 2 == 1
+        if not np.array_equal(np.where(odd[:, None], -mirrored, mirrored), left):
+            break
+        rows |= dict(zip(numbers[odd].tolist(), left[odd], strict=True))
+        numbers, rest, folds = numbers[~odd], left[~odd][:, ::-1], folds + 1
+    rows |= dict(zip(numbers.tolist(), rest, strict=True))
+    return folds, np.concatenate([rows[number] for number in range(len(matrix))]).astype(np.int32)
+
+
 def prove_ranges(tables: FrontendTables) -> None:
     """Raise AssertionError unless no stage can leave its type, whatever the samples are.
 
     Worst cases, from the tables: a spectrum line is at most the sum of the window; a mel energy at most the energy of
     the whole frame; a coefficient at most the sum of a row's magnitudes times the largest log-mel.
     """
-    config = tables.config
-    window_sum = int(tables.window_q29.astype(np.int64).sum()) + config.window_length
-    window_sum <<= config.headroom_bits  # what preemphasis may double
-    largest_line = (window_sum >> (WINDOW_FRACTION_BITS - config.spectrum_bits)) + 64
-    if largest_line >= 1 << 31:
+    if _largest_line(tables) >= 1 << 31:
         raise AssertionError("a spectrum line may leave int32")
-    largest_mel = largest_line**2 * 2  # Parseval: lines share the energy of n_fft samples; twice one line's is ample
-    window_energy = int((tables.window_q29.astype(np.float64) ** 2).sum() * config.n_fft) << 2 * config.headroom_bits
-    largest_mel = min(largest_mel * config.n_fft, window_energy >> (2 * (WINDOW_FRACTION_BITS - config.spectrum_bits)))
-    if largest_mel + tables.log_offset >= 1 << 63:
+    if _largest_mel(tables) + tables.log_offset >= 1 << 63:
         raise AssertionError("a mel energy may leave uint64")
-    lowest = (tables.log_offset.bit_length() - 1) * tables.ln2_q24 - tables.log_bias_q24
-    highest = (largest_mel + tables.log_offset).bit_length() * tables.ln2_q24 - tables.log_bias_q24
-    largest_log = max(abs(lowest), abs(highest)) + 1
+    largest_log = _largest_log_mel(tables)
     if largest_log * 2 >= 1 << 31:
         raise AssertionError("a sum of two log-mels may leave int32")
     if tables.dct_q31.size:

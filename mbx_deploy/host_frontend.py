@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables
+from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables, fold_dct
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.toolchain import compile_shared_library
 
@@ -26,6 +26,7 @@ class _Frontend(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_uint16) for name in ("window_length", "hop_length", "n_fft", "lead", "n_mels", "n_mfcc")),
         ("zero_edges", ctypes.c_uint16),
+        ("dct_folds", ctypes.c_uint16),
         ("preemphasis_q30", ctypes.c_int32),
         ("ln2_q24", ctypes.c_int32),
         ("log_bias_q24", ctypes.c_int32),
@@ -54,7 +55,9 @@ class HostFrontend:
             ctypes.c_void_p,
         ]
         self._run.restype = None
-        self._arrays = [np.ascontiguousarray(getattr(self.tables, name), kind) for name, kind in _TABLES]
+        folds, dct_weights = fold_dct(self.tables)
+        arrays = {name: getattr(self.tables, name) for name, _ in _TABLES} | {"dct_q31": dct_weights}
+        self._arrays = [np.ascontiguousarray(arrays[name], kind) for name, kind in _TABLES]
         self._frontend = _Frontend(
             config.window_length,
             config.hop_length,
@@ -63,6 +66,7 @@ class HostFrontend:
             config.n_mels,
             config.n_mfcc,
             config.edge == "zero",
+            folds,
             self.tables.preemphasis_q30,
             self.tables.ln2_q24,
             self.tables.log_bias_q24,

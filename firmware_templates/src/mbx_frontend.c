@@ -243,11 +243,23 @@ static inline int64_t mbx_dot_row(const int32_t *row_q31, const int32_t *values,
 }
 #endif
 
-/* Twin: dct(). Even rows see the sums, odd ones the differences. */
+/* A value and its mirror image become their difference and their sum. count is even. */
+static void mbx_fold(int32_t *values, uint32_t count)
+{
+    for (uint32_t n = 0; n < count / 2u; n++) {
+        const int32_t left = values[n];
+        const int32_t right = values[count - 1u - n];
+        values[n] = left - right;
+        values[count - 1u - n] = left + right;
+    }
+}
+
+/* Twin: dct(). Odd rows see the differences of the log-mels and their mirror images, even ones the sums. Of the even
+ * rows every other one has that symmetry again: with each fold the sums give way to their own differences and sums. */
 static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coefficients_q16)
 {
-    int32_t sums[(MBX_MAX_MELS + 1) / 2];
-    int32_t differences[(MBX_MAX_MELS + 1) / 2];
+    int32_t values[MBX_MAX_MELS + 1]; /* differences of each fold, the longest first, then the sums of the last */
+    const int32_t *row_q31 = f->dct_q31;
     const uint32_t last = f->n_mels - 1u;
     const uint32_t half = (f->n_mels + 1u) / 2u;
     if (f->n_mfcc == 0u) {
@@ -258,15 +270,24 @@ static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coeffic
         return;
     }
     for (uint32_t n = 0; n < half; n++) {
-        sums[n] = mels[n].log_q24 + mels[last - n].log_q24;
-        differences[n] = mels[n].log_q24 - mels[last - n].log_q24;
+        values[n] = mels[n].log_q24 - mels[last - n].log_q24;
+        values[half + n] = mels[n].log_q24 + mels[last - n].log_q24;
     }
     if (f->n_mels % 2u != 0u) { /* the middle one stands alone */
-        sums[half - 1u] = mels[half - 1u].log_q24;
+        values[2u * half - 1u] = mels[half - 1u].log_q24;
+    }
+    for (uint32_t fold = 0; fold < f->dct_folds; fold++) {
+        mbx_fold(&values[2u * half - (half >> fold)], half >> fold);
     }
     for (uint32_t k = 0; k < f->n_mfcc; k++) {
-        const int64_t accumulator =
-            mbx_dot_row(&f->dct_q31[k * half], k % 2u == 0u ? sums : differences, half);
+        uint32_t fold = 0;
+        while (fold < f->dct_folds && (k >> fold) % 2u == 0u) {
+            fold++;
+        }
+        const uint32_t count = half >> fold;
+        const uint32_t first = 2u * half - ((k >> fold) % 2u == 0u ? count : 2u * count);
+        const int64_t accumulator = mbx_dot_row(row_q31, &values[first], count);
+        row_q31 += count;
         coefficients_q16[k] = (int32_t)mbx_shift_right_rounded(
             accumulator, MBX_LOG_MEL_FRACTION_BITS + MBX_DCT_FRACTION_BITS - MBX_COEFFICIENT_FRACTION_BITS);
     }

@@ -30,6 +30,7 @@ typedef struct {
     uint16_t n_mels;                 /* at most MBX_MAX_MELS */
     uint16_t n_mfcc;                 /* 0: the log-mels are the coefficients */
     uint16_t zero_edges;             /* 1: zeros lie beyond a recording's ends, 0: its reflection does */
+    uint16_t dct_folds;              /* how often even rows of the DCT are folded again */
     int32_t preemphasis_q30;         /* 0: none */
     int32_t ln2_q24;
     int32_t log_bias_q24;            /* ln of the power's scale */
@@ -40,7 +41,7 @@ typedef struct {
     const uint16_t *mel_count;       /* [n_mels] bins of a filter */
     const uint32_t *mel_weights_q32; /* [sum of mel_count] */
     const int32_t *log_q24;          /* [257] ln(1 + i / 256) */
-    const int32_t *dct_q31;          /* [n_mfcc][(n_mels + 1) / 2] the left half of each row */
+    const int32_t *dct_q31;          /* rows of the DCT one after another, see mbx_dct() */
 } mbx_frontend;
 
 /* A spectrum line, then its power in the same place. */

@@ -227,7 +227,8 @@ def dct(log_mel: np.ndarray, tables: FrontendTables) -> np.ndarray:
 
     log_mel: Q24 (n, n_mels). Even rows of the DCT see x[n] + x[last - n], odd rows x[n] - x[last - n], which halves the
     products; the middle one of an odd number of mels stands alone. Accumulated exactly in 64 bits, rounded once.
-    Without a DCT the log-mels are the coefficients.
+    Without a DCT the log-mels are the coefficients. The C goes on to halve the even rows (fold_dct() of
+    mbx_deploy/frontend.py): exact sums are the same in any order.
     Twin: mbx_dct().
     """
     if not tables.config.n_mfcc:
