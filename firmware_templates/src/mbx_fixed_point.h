@@ -29,11 +29,32 @@
 #endif
 #endif
 
+#if defined(__GNUC__) && defined(__ARM_ARCH_6M__)
+#define MBX_HAS_ONLY_THUMB 1
+/* From a and b, which it destroys: the sum of middle products in `middle`, what is left of them in `other`, of which
+ * bits 16 and up count, and the product of the high halves in a. shift: asrs or lsrs, for signed or unsigned halves. */
+#define MBX_MULTIPLY_HALVES(shift)                                                                                     \
+    ".syntax unified\n uxth %[other], %[a]\n " shift " %[a], %[a], #16\n uxth %[middle], %[b]\n"                       \
+    " " shift " %[b], %[b], #16\n movs %[low], %[middle]\n muls %[low], %[other]\n muls %[middle], %[a]\n"             \
+    " lsrs %[low], %[low], #16\n adds %[middle], %[low]\n muls %[other], %[b]\n uxth %[low], %[middle]\n"              \
+    " adds %[other], %[low]\n " shift " %[middle], %[middle], #16\n muls %[a], %[b]\n adds %[a], %[middle]\n"          \
+    " " shift " %[other], %[other], #16\n" /* carry: bit 15 */
+#define MBX_MULTIPLY_OPERANDS                                                                                          \
+    [a] "+&l"(a), [b] "+&l"(b), [low] "=&l"(low), [middle] "=&l"(middle), [other] "=&l"(other)
+#else
+#define MBX_HAS_ONLY_THUMB 0
+#endif
+
 /* a * b */
 static inline int64_t mbx_multiply_s64(int32_t a, int32_t b)
 {
 #if MBX_HAS_LONG_MULTIPLY
     return (int64_t)a * b;
+#elif MBX_HAS_ONLY_THUMB
+    const uint32_t product = (uint32_t)a * (uint32_t)b;
+    uint32_t low, middle, other;
+    __asm(MBX_MULTIPLY_HALVES("asrs") " adds %[a], %[other]" : MBX_MULTIPLY_OPERANDS : : "cc");
+    return (int64_t)((uint64_t)(uint32_t)a << 32 | product);
 #else
     const int32_t a_low = a & 0xFFFF;
     const int32_t b_low = b & 0xFFFF;
@@ -52,6 +73,11 @@ static inline uint64_t mbx_multiply_u64(uint32_t a, uint32_t b)
 {
 #if MBX_HAS_LONG_MULTIPLY
     return (uint64_t)a * b;
+#elif MBX_HAS_ONLY_THUMB
+    const uint32_t product = a * b;
+    uint32_t low, middle, other;
+    __asm(MBX_MULTIPLY_HALVES("lsrs") " adds %[a], %[other]" : MBX_MULTIPLY_OPERANDS : : "cc");
+    return (uint64_t)a << 32 | product;
 #else
     const uint32_t low = (a & 0xFFFFu) * (b & 0xFFFFu);
     const uint32_t middle = (a >> 16) * (b & 0xFFFFu) + (low >> 16);
@@ -70,6 +96,10 @@ static inline int32_t mbx_multiply_high(int32_t a, int32_t b)
     return result;
 #elif MBX_HAS_LONG_MULTIPLY
     return (int32_t)(((int64_t)a * b + (INT64_C(1) << 31)) >> 32);
+#elif MBX_HAS_ONLY_THUMB
+    uint32_t low, middle, other;
+    __asm(MBX_MULTIPLY_HALVES("asrs") " adcs %[a], %[other]" : MBX_MULTIPLY_OPERANDS : : "cc");
+    return a;
 #else
     const int32_t a_low = a & 0xFFFF;
     const int32_t b_low = b & 0xFFFF;
