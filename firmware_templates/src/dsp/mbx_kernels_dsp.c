@@ -10,6 +10,7 @@
 #define LANES 4u         /* channels of a depthwise pass: a word of the input */
 #define OUTPUTS 6u       /* of a depthwise block */
 #define GROUP_TAPS 6u    /* of a depthwise block */
+#define MOST_TAPS 25u    /* of a depthwise position whose taps are listed: a kernel of 5 x 5 */
 #define ADD_LEFT_SHIFT 20
 
 void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride);
@@ -53,6 +54,19 @@ static inline int32_t saturate_s8(int32_t value)
     return value;
 }
 
+/* Adds to four sums the products of four bytes, less the zero point, and four weights. zeros: two of -zero, int16. */
+static inline void multiply_four(int32_t sums[4], uint32_t bytes, uint32_t zeros, uint32_t weights)
+{
+    uint32_t x;
+    uint32_t w;
+    __asm("sxtab16 %[x], %[zeros], %[bytes]\n sxtb16 %[w], %[weights]\n"
+          " smlabb %[s0], %[x], %[w], %[s0]\n smlatt %[s2], %[x], %[w], %[s2]\n"
+          " sxtab16 %[x], %[zeros], %[bytes], ror #8\n sxtb16 %[w], %[weights], ror #8\n"
+          " smlabb %[s1], %[x], %[w], %[s1]\n smlatt %[s3], %[x], %[w], %[s3]"
+          : [s0] "+r"(sums[0]), [s1] "+r"(sums[1]), [s2] "+r"(sums[2]), [s3] "+r"(sums[3]), [x] "=&r"(x), [w] "=&r"(w)
+          : [bytes] "r"(bytes), [zeros] "r"(zeros), [weights] "r"(weights));
+}
+
 #else
 
 static inline uint32_t doubled_even(uint32_t bytes)
@@ -80,6 +94,13 @@ static inline uint32_t high_halves(uint32_t first, uint32_t second)
 static inline int32_t saturate_s8(int32_t value)
 {
     return mbx_clamp(value, -128, 127);
+}
+
+static inline void multiply_four(int32_t sums[4], uint32_t bytes, uint32_t zeros, uint32_t weights)
+{
+    for (uint32_t i = 0; i < 4u; i++) {
+        sums[i] += ((int8_t)(bytes >> 8u * i) + (int16_t)zeros) * (int8_t)(weights >> 8u * i);
+    }
 }
 
 #endif
@@ -222,21 +243,71 @@ void mbx_conv_2d_dsp(const mbx_conv_dsp_call *call, const int8_t *input, int8_t 
     }
 }
 
+/* Where a tap's first channel lies. */
+typedef struct {
+    const int8_t *input;
+    const int8_t *weights;
+} tap;
+
+/* Lists the taps that a position sees. Returns how many. */
+static uint32_t list_taps(const mbx_conv_call *c, const int8_t *input, const mbx_view *view, tap taps[MOST_TAPS])
+{
+    tap *end = taps;
+    for (uint32_t y = view->rows.first; y < view->rows.end && view->columns.first < view->columns.end; y++) {
+        const int8_t *x = mbx_tap_row(c, input, view, y);
+        const int8_t *w = &c->weights[(y * c->kernel_width + view->columns.first) * c->out_channels];
+        for (uint32_t columns = view->columns.end - view->columns.first; columns != 0u; columns--) {
+            end->input = x;
+            end->weights = w;
+            end++;
+            x += (uint32_t)c->dilation_width * c->in_channels;
+            w += c->out_channels;
+        }
+    }
+    return (uint32_t)(end - taps);
+}
+
+/* The sums of four channels over the taps, with their biases. */
+static inline void sum_taps(const tap *taps, uint32_t count, uint32_t channel, uint32_t zeros, const int32_t *bias,
+                            int32_t sums[4])
+{
+    int32_t s[4] = {bias[0], bias[1], bias[2], bias[3]};
+    for (const tap *end = taps + count; taps != end; taps++) {
+        multiply_four(s, load_word(taps->input + channel), zeros, load_word(taps->weights + channel));
+    }
+    memcpy(sums, s, sizeof s);
+}
+
+static inline int8_t requantize_sum(const mbx_requantization *r, uint32_t channel, int32_t sum, int32_t zero)
+{
+    const int32_t shift = -r->shift[channel] - 1;
+    const int32_t high = mbx_multiply_high(2 * sum, r->multiplier[channel]);
+    return (int8_t)saturate_s8((((high + (high >> 31)) + zero * (INT32_C(1) << shift)) >> shift) >> 1);
+}
+
 void mbx_depthwise_conv_2d_dsp(const mbx_conv_call *call, const int8_t *input, int8_t *output)
 {
     const mbx_requantization *r = &call->requantization;
     const int32_t zero = 2 * r->zero_point + 1;
+    const uint32_t zeros = ((uint32_t)-call->input_zero_point & 0xFFFFu) * 0x10001u;
+    const uint32_t fours = call->in_channels == call->out_channels ? call->out_channels & ~3u : 0u;
+    const uint32_t listed = (uint32_t)call->kernel_height * call->kernel_width <= MOST_TAPS ? fours : 0u;
+    tap taps[MOST_TAPS];
     int32_t sums[4];
     for (uint32_t y = 0; y < call->out_height; y++) {
         for (uint32_t x = 0; x < call->out_width; x++) {
             const mbx_view view = mbx_view_of(call, y, x);
-            for (uint32_t channel = 0; channel < call->out_channels; channel += 4u) {
-                const uint32_t count = mbx_depthwise_sums(call, input, &view, channel, sums);
-                for (uint32_t i = 0; i < count; i++) {
-                    const int32_t shift = -r->shift[channel + i] - 1;
-                    const int32_t high = mbx_multiply_high(2 * sums[i], r->multiplier[channel + i]);
-                    const int32_t rounded = (high + (high >> 31)) + zero * (INT32_C(1) << shift);
-                    *output++ = (int8_t)saturate_s8((rounded >> shift) >> 1);
+            const uint32_t count = listed != 0u ? list_taps(call, input, &view, taps) : 0u;
+            for (uint32_t channel = 0; channel < listed; channel += 4u) {
+                sum_taps(taps, count, channel, zeros, &r->bias[channel], sums);
+                for (uint32_t i = 0; i < 4u; i++) {
+                    *output++ = requantize_sum(r, channel + i, sums[i], zero);
+                }
+            }
+            for (uint32_t channel = listed; channel < call->out_channels; channel += 4u) {
+                const uint32_t rest = mbx_depthwise_sums(call, input, &view, channel, sums);
+                for (uint32_t i = 0; i < rest; i++) {
+                    *output++ = requantize_sum(r, channel + i, sums[i], zero);
                 }
             }
         }
