@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,9 +209,12 @@ def verify_build(
     items = [*hostile_clips(build.recognizer), *random_features(build.recognizer, 6), *streams, *recordings]
     comparison = Comparison(len(recordings), len(items), len(streams), [engine.name for engine in engines], skipped)
     comparison.emulation = emulation_note(build.target) if build.target.emulated_as and link is None else None
-    compare_engines(engines, items, comparison, progress)
-    if link is not None:
-        link.leave()
+    try:
+        compare_engines(engines, items, comparison, progress)
+    finally:
+        if link is not None:
+            with suppress(InputError):  # it may be gone, and why is told already
+                link.leave()
     return comparison
 
 

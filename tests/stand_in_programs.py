@@ -129,6 +129,10 @@ def pyocd(folder: Path, arguments: list[str]) -> int:
             "0000991 C Target type stm32f407vg not recognized. Use 'pyocd list --targets' to see currently [__main__]"
         )
         return 1
+    if chip.fault == "locked":
+        print("0000265 W NRF52840 APPROTECT enabled: not automatically unlocking [target_nRF52]")
+        print("0000271 C No cores were discovered! [__main__]")
+        return 1
     for word, step in itertools.pairwise(arguments):
         name, *rest = step.split() if word == "-c" else [""]
         if name == "read32":

@@ -114,6 +114,11 @@ class PyOcd(_ProbeTool):
             what = f"pyocd does not know the chip {firmware.probe.chip}"
             hint = f"its pack brings it: pyocd pack install {firmware.probe.chip}"
             raise InputError(what, f"{hint}; or --tool openocd" if firmware.probe.openocd else hint)
+        if "APPROTECT enabled" in told.output:  # what pyOCD says of Nordic's chips
+            unlock = f"pyocd erase --mass -u {device.ident} -t {firmware.probe.chip}"
+            raise InputError(
+                f"the chip behind {device} is locked", f"{unlock} unlocks it, and erases all that it holds"
+            )
         return told
 
 

@@ -234,6 +234,7 @@ def test_a_probe_that_knows_its_board_is_believed(bench: Bench, builds: Callable
     [
         ("no power", 2, "683000001 does not reach the chip of nrf52840-dk: No ACK received$"),
         ("no pack", 2, "pyocd does not know the chip nrf52840"),
+        ("locked", 2, "683000001.* is locked"),
         ("short", 1, "could not be read back: got [0-9,]+ bytes"),
     ],
 )
