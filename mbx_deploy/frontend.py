@@ -330,8 +330,8 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
 
     Odd rows see the differences of the log-mels and their mirror images, even ones the sums; of the even ones every
     other one has the same symmetry again, and so on: after each fold sums lie where the subtrahends were. weights:
-    int32, the rows one after another, each as long as what it sees. A fold whose weights are not equal, or
-    whose sums might leave int32, is not made; folds is 0 then.
+    int32, the rows one after another, each as long as what it sees. folds ends where weights are not equal, or sums
+    might leave int32.
     """
     matrix = tables.dct_q31.astype(np.int64)
     if not matrix.size:

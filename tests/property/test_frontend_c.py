@@ -1,12 +1,14 @@
 """The front end in C against the simulator, over any valid configuration and hostile samples; and its proven ranges."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables, feature_multiplier
+from mbx_deploy.frontend import FrontendConfig, FrontendTables, build_tables, feature_multiplier, fold_dct
 from mbx_deploy.host_frontend import HostFrontend
 from mbx_deploy.sim import frontend as sim
 
@@ -118,6 +120,27 @@ def test_no_stage_leaves_its_type(config: FrontendConfig, kind: str, seed: int) 
     log_mel = sim.log_mel_energies(mel, tables)
     need_int32(log_mel, log_mel + log_mel[:, ::-1], log_mel - log_mel[:, ::-1])
     need_int32(sim.dct(log_mel, tables))
+    sums = log_mel + log_mel[:, ::-1]
+    for fold in range(fold_dct(tables)[0]):  # none where the number of mels is odd
+        half = log_mel.shape[1] >> (fold + 2)
+        left, right = sums[:, :half], sums[:, half : 2 * half][:, ::-1]
+        need_int32(left - right, left + right)
+        sums = left + right
+
+
+def test_the_dct_is_folded_as_far_as_its_rows_and_int32_allow() -> None:
+    tables = build_tables(FrontendConfig())
+    folds, weights = fold_dct(tables)
+    assert folds == 2 and weights.size == 32 * 32 + 16 * 16 + 16 * 8
+    assert fold_dct(build_tables(FrontendConfig(n_mels=41, n_mfcc=41)))[0] == 0
+    assert fold_dct(build_tables(FrontendConfig(log_offset=2.0**-24)))[0] == 1  # larger logarithms: sums of eight leave
+    changed = tables.dct_q31.copy()
+    changed[4, 3] += 1  # of a row that is folded twice, by its symmetry
+    uneven = replace(tables, dct_q31=changed)
+    assert fold_dct(uneven)[0] == 0
+    clips = np.stack([signal(kind, 16000, tables.config, 1) for kind in SIGNALS])
+    expected = np.stack([sim.coefficients(clip, uneven) for clip in clips])
+    np.testing.assert_array_equal(HostFrontend(uneven.config, uneven).coefficients(clips), expected)
 
 
 def need_int32(*values: np.ndarray) -> None:
