@@ -282,7 +282,11 @@ def _select_helium(program: Program, call: Call) -> Kernel | None:
         longest_phase = -(-program.buffers[call.input].width // call.dilation[1])
         taps = -(-call.kernel[1] // HELIUM_LANES) * HELIUM_LANES
         return Kernel("mbx_depthwise_line_helium", -(-longest_phase // 4) * 4 + taps)
-    return None if is_depthwise_line(program, call) else _select_dsp(program, call)
+    if is_depthwise_line(program, call):
+        return None
+    if call.depthwise and program.buffers[call.input].channels == program.buffers[call.output].channels:
+        return Kernel("mbx_depthwise_conv_2d_helium", 0)
+    return _select_dsp(program, call)
 
 
 def pack_pointwise_helium(call: Pointwise) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "mbx_fixed_point.h"
+#include "mbx_taps.h"
 
 #define FOUR 4u    /* 32-bit lanes */
+#define EIGHT 8u   /* 16-bit lanes: channels of a depthwise position */
 #define SIXTEEN 16u /* 8-bit lanes: inputs of a pointwise group, taps of a depthwise one */
 #define ADD_LEFT_SHIFT 20
 
@@ -117,6 +119,60 @@ static void gather_line(const int8_t *input, uint32_t step, uint32_t count, int8
         vstrbq_p_s32(line, vldrbq_gather_offset_z_s32(input, offsets, inside), inside);
         input += FOUR * step;
         line += FOUR;
+    }
+}
+
+/* As requantize_four(), of channels from one on, offsets apart, to bytes as far apart. */
+static inline void requantize_channels(const mbx_requantization *r, uint32_t channel, int32x4_t sums,
+                                       uint32x4_t offsets, mve_pred16_t inside, int8_t *output)
+{
+    const int32x4_t multipliers = vldrwq_gather_shifted_offset_z_s32(r->multiplier + channel, offsets, inside);
+    const int32x4_t shifts = vldrbq_gather_offset_z_s32(r->shift + channel, offsets, inside);
+    const int32x4_t scaled = vqrdmulhq_s32(sums, multipliers);
+    const int32x4_t divided = vrshlq_s32(vaddq_s32(scaled, vshrq_n_s32(scaled, 31)), shifts);
+    const int32x4_t limited = vmaxq_s32(vqaddq_n_s32(divided, r->zero_point), vdupq_n_s32(r->low));
+    vstrbq_scatter_offset_p_s32(output + channel, offsets, vminq_s32(limited, vdupq_n_s32(r->high)), inside);
+}
+
+/* Eight channels of one position, or as many as there are: products of 16-bit lanes, of even channels and of odd ones. */
+static void convolve_eight(const mbx_conv_call *c, const int8_t *input, const mbx_view *view, uint32_t channel,
+                           int8_t *output)
+{
+    const uint32_t left = c->out_channels - channel;
+    const mve_pred16_t inside = vctp16q(left);
+    const mve_pred16_t even_inside = vctp32q((left + 1u) / 2u);
+    const mve_pred16_t odd_inside = vctp32q(left / 2u);
+    const uint32x4_t even = vidupq_n_u32(0, 2);
+    const uint32x4_t odd = vidupq_n_u32(1, 2);
+    const int32_t *bias = c->requantization.bias + channel;
+    int32x4_t even_sums = vldrwq_gather_shifted_offset_z_s32(bias, even, even_inside);
+    int32x4_t odd_sums = vldrwq_gather_shifted_offset_z_s32(bias, odd, odd_inside);
+    for (uint32_t y = view->rows.first; y < view->rows.end && view->columns.first < view->columns.end; y++) {
+        const int8_t *x = mbx_tap_row(c, input, view, y) + channel;
+        const int8_t *w = &c->weights[(y * c->kernel_width + view->columns.first) * c->out_channels + channel];
+        for (uint32_t taps = view->columns.end - view->columns.first; taps != 0u; taps--) {
+            const int16x8_t values = vsubq_n_s16(vldrbq_z_s16(x, inside), c->input_zero_point);
+            const int16x8_t weights = vldrbq_z_s16(w, inside);
+            even_sums = vaddq_s32(even_sums, vmullbq_int_s16(values, weights));
+            odd_sums = vaddq_s32(odd_sums, vmulltq_int_s16(values, weights));
+            x += (uint32_t)c->dilation_width * c->in_channels;
+            w += c->out_channels;
+        }
+    }
+    requantize_channels(&c->requantization, channel, even_sums, even, even_inside, output);
+    requantize_channels(&c->requantization, channel, odd_sums, odd, odd_inside, output);
+}
+
+void mbx_depthwise_conv_2d_helium(const mbx_conv_call *call, const int8_t *input, int8_t *output)
+{
+    for (uint32_t y = 0; y < call->out_height; y++) {
+        for (uint32_t x = 0; x < call->out_width; x++) {
+            const mbx_view view = mbx_view_of(call, y, x);
+            for (uint32_t channel = 0; channel < call->out_channels; channel += EIGHT) {
+                convolve_eight(call, input, &view, channel, output);
+            }
+            output += call->out_channels;
+        }
     }
 }
 
@@ -257,6 +313,11 @@ static void gather_line(const int8_t *input, uint32_t step, uint32_t count, int8
     for (uint32_t i = 0; i < count; i++) {
         line[i] = input[i * step];
     }
+}
+
+void mbx_depthwise_conv_2d_helium(const mbx_conv_call *call, const int8_t *input, int8_t *output)
+{
+    mbx_depthwise_conv_2d(call, input, output);
 }
 
 void mbx_add_helium(const mbx_add_call *call, const int8_t *input, const int8_t *other, int8_t *output)

@@ -43,6 +43,9 @@ void mbx_pointwise_helium(const mbx_pointwise_helium_call *call, const int8_t *i
 void mbx_depthwise_line_helium(const mbx_depthwise_helium_call *call, const int8_t *input, int8_t *output,
                                void *scratch);
 
+/* As mbx_depthwise_conv_2d(), with an output channel for each input channel; shifts are -31 to -1. */
+void mbx_depthwise_conv_2d_helium(const mbx_conv_call *call, const int8_t *input, int8_t *output);
+
 /* As mbx_add(), mbx_mean(), mbx_max(). */
 void mbx_add_helium(const mbx_add_call *call, const int8_t *input, const int8_t *other, int8_t *output);
 void mbx_mean_helium(const mbx_mean_call *call, const int8_t *input, int8_t *output);
