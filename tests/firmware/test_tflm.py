@@ -76,6 +76,11 @@ def test_the_arena_is_measured_and_its_margin_told(tflm_build: Build) -> None:
     assert f"KWS_ARENA_BYTES {arena} " in (tflm_build.folder / "include/kws.h").read_text()
 
 
+@pytest.mark.slow
+def test_the_firmware_does_not_tell_where_its_sources_lay(tflm_build: Build) -> None:
+    assert CHECKOUTS["MBX_TFLM_DIR"].encode() not in tflm_build.elf.read_bytes()
+
+
 def test_without_checkouts_the_project_is_written_and_says_what_lacks(tmp_path: Path) -> None:
     result = call("build", "--target", "cortex-m4", "--runtime", "tflm", "-o", tmp_path / "b")
     assert result.exit_code == 0, result.output
