@@ -19,17 +19,15 @@ import numpy as np
 from contestants import Contestant, link, make_bakenn_environment, write_bakenn, write_empty, write_ours
 from pooled_model import replace_mean
 
-from mbx_deploy.engines import qemu_answer
 from mbx_deploy.errors import CheckFailed, MbxError
-from mbx_deploy.instructions import NETWORK
+from mbx_deploy.instructions import NETWORK, network_end
 from mbx_deploy.memory_report import elf_sizes
 from mbx_deploy.network import Network, parse_network
-from mbx_deploy.network_engines import NetworkTflm
-from mbx_deploy.network_session import decode_response, encode_request
+from mbx_deploy.network_engines import NetworkFirmware, NetworkTflm
 from mbx_deploy.pretrained import artifact_of, resolve_model
 from mbx_deploy.profiling.counting import Counts, count
 from mbx_deploy.profiling.listing import Listing, estimate_cycles_m4, read_listing
-from mbx_deploy.session import ITEM_FEATURES, TRACE_RESULTS, Item
+from mbx_deploy.session import ITEM_FEATURES, Item, Result
 from mbx_deploy.target import Target, find_target
 from mbx_deploy.toolchain import need_tool, run_tool
 
@@ -75,21 +73,16 @@ def sizes(elf: Path, target: Target) -> dict[str, int]:
 def run_counted(elf: Path, network: Network, target: Target, listing: Listing) -> tuple[Counts, list[np.ndarray]]:
     """Return what a firmware executed, from the network's entry to its return, and its outputs."""
     entry, top = listing.address_of(NETWORK), listing.address_of("mbx_stack_top")
-    stack = listing.address_of("mbx_stack_bytes")
-    calls = [listing.behind(one.address) for one in listing.inside("mbx_network_observe") if one.name == "blx"]
-    if entry is None or top is None or stack is None or len(calls) != 1:
-        raise CheckFailed(f"{elf.name} can't be counted: its ELF does not name where the network begins and ends")
-    items, answers = draw_inputs(network), []
-    emulator = need_tool("qemu-system-arm", "run firmware")
+    stack, end = listing.address_of("mbx_stack_bytes"), network_end(listing, alone=True)
+    if entry is None or top is None or stack is None:
+        raise CheckFailed(f"{elf.name} can't be counted: its ELF does not name where the network begins")
+    answers: list[list[list[Result]]] = []
 
     def run(plugin: str) -> None:
-        request = encode_request(items, TRACE_RESULTS)
-        machine = str(target.machine)
-        answers.append(qemu_answer(emulator, machine, elf.absolute(), request, len(items), ["-plugin", plugin]))
+        answers.append(NetworkFirmware(network, elf, target, plugin).run(draw_inputs(network)))
 
-    counts = count(run, [entry, calls[0]], (top - stack, top))
-    results = decode_response(answers[0], network, len(items))
-    return counts, [result[0].logits for result in results]
+    counts = count(run, [entry, end], (top - stack, top))
+    return counts, [result[0].logits for result in answers[0]]
 
 
 def measure(

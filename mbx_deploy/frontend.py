@@ -338,7 +338,8 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
         return 0, tables.dct_q31
     rows = {number: matrix[number] for number in range(1, len(matrix), 2)}
     numbers, rest, folds = np.arange(0, len(matrix), 2), matrix[0::2], 0
-    while rest.shape[1] % 2 == 0 and _largest_log_mel(tables) << (folds + 2) < 1 << 31:
+    largest = _largest_log_mel(tables)
+    while rest.shape[1] % 2 == 0 and largest << (folds + 2) < 1 << 31:
         half = rest.shape[1] // 2
         left, mirrored = rest[:, :half], rest[:, : half - 1 : -1]
         odd = (numbers >> (folds + 1)) % 2 == 1

@@ -1,5 +1,6 @@
 """Firmware of many small networks: what all of a target have in common is compiled once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mbx_deploy.codegen import generate_project
@@ -11,6 +12,14 @@ from mbx_deploy.toolchain import run_tool
 COMPILER = "arm-none-eabi-gcc"
 INCLUDES = ("-Iinclude", "-Igenerated", "-Isrc", "-Iboard")
 LINKER_FLAGS = ("-nostartfiles", "--specs=nano.specs", "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-Tlinker.ld")
+
+
+def write_project(files: Mapping[str, str | bytes], folder: Path) -> None:
+    """Write the files of a project below a folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 class FirmwareBuilder:
@@ -27,10 +36,7 @@ class FirmwareBuilder:
         self.count += 1
         folder = self.folder / str(self.count)
         files = generate_project(recognizer, self.target, stride_frames=1)
-        for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        write_project(files, folder)
         common = {name: text for name, text in files.items() if name.startswith(("src/", "board/"))}
         del common["board/main.c"]
         if not self.common:

@@ -17,7 +17,7 @@ from mbx_deploy.recognizer import parse_recognizer
 from mbx_deploy.target import Target
 from mbx_deploy.toolchain import need_tool, run_tool
 from tests.c_kernels import call_structure, swaps_inputs
-from tests.firmware_builder import COMPILER, INCLUDES, LINKER_FLAGS
+from tests.firmware_builder import COMPILER, INCLUDES, LINKER_FLAGS, write_project
 from tests.tflite_builder import small_artifact
 
 TIMEOUT_S = 120
@@ -52,10 +52,7 @@ class KernelBatch:
     def __init__(self, target: Target, folder: Path) -> None:
         self.target, self.folder = target, folder
         files = generate_project(parse_recognizer(small_artifact(CONFIG), "small"), target, stride_frames=1)
-        for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        write_project(files, folder)
         modules = kernel_modules(target)
         sources = [text for name, text in files.items() if name.startswith("src/mbx_kernels") and name.endswith(".h")]
         names = [f"mbx_{name}{suffix}" for name in PORTABLE for suffix in ("", "_dsp", "_thumb", "_helium")]

@@ -158,8 +158,9 @@ def profile_build(build: Build | NetworkBuild) -> Profile:
 def _run(
     build: Build | NetworkBuild, model: Recognizer | Network, listing: Listing, marks: Sequence[int], trace: int
 ) -> Counts:
-    item = random_input(model)
-    if isinstance(model, Recognizer):
+    if isinstance(model, Network):
+        item = random_input(model)
+    else:
         samples = np.random.default_rng(0).integers(-8192, 8192, model.config.clip_samples)
         item = Item(ITEM_CLIP, samples.astype(np.int16))
 

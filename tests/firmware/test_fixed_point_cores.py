@@ -11,7 +11,7 @@ from mbx_deploy.network import Network
 from mbx_deploy.network_project import generate_network_project
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import need_tool, run_tool
-from tests.firmware_builder import COMPILER, INCLUDES, LINKER_FLAGS
+from tests.firmware_builder import COMPILER, INCLUDES, LINKER_FLAGS, write_project
 from tests.foreign_networks import foreign_network
 
 MIN, MAX = -(1 << 31), (1 << 31) - 1
@@ -44,9 +44,7 @@ def test_products_at_the_edges(name: str, tmp_path: Path) -> None:
     target, network = find_target(name), foreign_network(1)
     assert isinstance(network, Network) and target.machine is not None
     files = generate_network_project(network, target)
-    for path, content in files.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(content.encode() if isinstance(content, str) else content)
+    write_project(files, tmp_path)
     (tmp_path / "board/main.c").write_text((Path(__file__).parent / "fixed_point.c").read_text())
     units = [path for path in files if path.startswith("board/") and path.endswith((".c", ".S"))]
     units = [path for path in units if "network_session" not in path]
