@@ -13,20 +13,14 @@ import jinja2
 import numpy as np
 
 from mbx_deploy import __version__
-from mbx_deploy.call_fields import call_fields
+from mbx_deploy.call_contexts import CASCADE_MODULE, call_contexts, runners
 from mbx_deploy.constant_arrays import CArray, Compiled, constant_arrays, frontend_arrays, plain_text
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import feature_multiplier, fold_dct
-from mbx_deploy.kernels import (
-    DSP_GROUP_INPUTS,
-    KERNEL_MODULES,
-    NEEDED_SETS,
-    add_constants_dsp,
-    as_product,
-)
+from mbx_deploy.kernels import KERNEL_MODULES, NEEDED_SETS
 from mbx_deploy.layouts import CMAKE, arrange
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
-from mbx_deploy.program import Addition, Call, Convolution, Pointwise, Program
+from mbx_deploy.program import Program
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.sim.model import exponential_table
@@ -106,7 +100,7 @@ def generate_project(
     machine = find_target(target.emulated_as) if target.emulated_as else target
     context = _context(recognizer, target, prefix, stride_frames) | tflm_context(recognizer, tflm, machine)
     if tflm:
-        context |= {"arrays": [], "kernel_headers": [], "calls": []}
+        context |= {"arrays": [], "kernel_headers": [], "calls": [], "structs": [], "runners": []}
     program = None if tflm else recognizer.program
     files, library = runtime_files(program, target, RUNTIME_SOURCES, RUNTIME_HEADERS)
     files |= board_files(target, "board")
@@ -225,7 +219,8 @@ def operation_modules(program: Program, target: Target) -> list[str]:
     plan = plan_memory(program, target.kernels)
     pairs = zip(program.calls, plan.kernels, strict=True)
     used = {kernel.name for call, kernel in pairs if not plan.is_free(call)}
-    return sorted({KERNEL_MODULES[name] for name in used & KERNEL_MODULES.keys()})
+    steps = {CASCADE_MODULE} if plan.cascades else set()
+    return sorted(steps | {KERNEL_MODULES[name] for name in used & KERNEL_MODULES.keys()})
 
 
 def kernel_modules(target: Target) -> list[str]:
@@ -319,6 +314,7 @@ def kernel_context(model: Compiled, target: Target, prefix: str) -> dict[str, An
     """Return what the templates need of a program: its constants and calls, laid out for the target's kernels."""
     program = model.program
     plan = plan_memory(program, target.kernels)
+    calls, structs = call_contexts(program, plan, prefix)
     return {
         "banner": BANNER,
         "p": prefix,
@@ -330,7 +326,9 @@ def kernel_context(model: Compiled, target: Target, prefix: str) -> dict[str, An
         "input_offset": plan.offsets[program.input],
         "output_offset": plan.offsets[program.output],
         "kernel_headers": [f"{name}.h" for name in (*operation_modules(program, target), *kernel_modules(target))],
-        "calls": [_call_context(model, plan, number, call, prefix) for number, call in enumerate(program.calls)],
+        "calls": calls,
+        "structs": structs,
+        "runners": runners(program, plan),
     }
 
 
@@ -338,59 +336,6 @@ def arena_bytes(recognizer: Recognizer, plan: MemoryPlan) -> int:
     """Return the size of the arena: the network's activations, or the front end's working memory if that is more."""
     config = recognizer.config
     return max(plan.arena_bytes, 8 * (config.n_fft // 2 + 1 + config.n_mels))
-
-
-def _call_context(recognizer: Compiled, plan: MemoryPlan, number: int, call: Call, prefix: str) -> dict[str, Any]:
-    program, offsets, kernel = recognizer.program, plan.offsets, plan.kernels[number]
-    source, target = program.buffers[call.input], program.buffers[call.output]
-    shapes = (
-        f"{source.height} x {source.width} x {source.channels} -> {target.height} x {target.width} x {target.channels}"
-    )
-    context: dict[str, Any] = {
-        "number": number,
-        "name": plain_text(call.name),
-        "comment": f"{plain_text(call.name)}: {shapes}",
-        "kernel": kernel.name,
-        "source": source,
-        "target": target,
-        "input_offset": offsets[call.input],
-        "other_offset": offsets[call.other] if isinstance(call, Addition) else None,
-        "output_offset": offsets[call.output],
-        "output_bytes": target.size_bytes,
-        "is_free": plan.is_free(call),
-        "scratch_offset": plan.scratch_offsets[number] if kernel.scratch_bytes else None,
-        "positions": source.height * source.width,
-    }
-    if isinstance(call, Addition) and kernel.name in ("mbx_add_dsp", "mbx_add_thumb"):
-        constants = add_constants_dsp(call)
-        assert constants is not None
-        if constants.swapped:
-            context |= {"input_offset": context["other_offset"], "other_offset": context["input_offset"]}
-        return context | {"kind": kernel.name.removeprefix("mbx_"), "add": constants, "count": target.size_bytes}
-    if isinstance(call, Addition):
-        return context | {"kind": "add", "add": call, "count": target.size_bytes}
-    if not isinstance(call, Pointwise | Convolution):
-        found = call_fields(program, call)
-        fields = {k: f"{prefix}_{k}_{number}" if isinstance(v, np.ndarray) else v for k, v in found.fields.items()}
-        return context | {"kind": "fields", "struct": found.struct, "fields": fields}
-    context |= {
-        key: f"{prefix}_{key}_{number}"
-        for key in ("weights", "bias", "multiplier", "shift", "channels", "constants", "shifts")
-    }
-    context["requantization"] = call.requantization
-    if isinstance(call, Convolution) and kernel.name == "mbx_conv_2d_dsp":
-        product = as_product(program, call)
-        outputs, inputs = product.weights.shape
-        groups = {"out_pairs": -(-outputs // 2), "groups": -(-inputs // DSP_GROUP_INPUTS)}
-        fields = {"out_channels": outputs, "in_channels": inputs, "positions": product.positions}
-        return context | groups | fields | {"kind": "conv_dsp", "conv": call}
-    if isinstance(call, Pointwise):
-        shape = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
-        groups = {"out_pairs": -(-call.weights.shape[0] // 2), "groups": -(-call.weights.shape[1] // DSP_GROUP_INPUTS)}
-        kind = kernel.name.removeprefix("mbx_")
-        return context | shape | groups | {"kind": kind, "positions": call.positions}
-    line = kernel.name.startswith("mbx_depthwise_line")
-    return context | {"kind": kernel.name.removeprefix("mbx_") if line else "conv", "conv": call}
 
 
 def label_macros(labels: tuple[str, ...]) -> list[str]:

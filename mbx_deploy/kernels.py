@@ -63,13 +63,34 @@ def select_kernel(program: Program, call: Call, kernel_set: str) -> Kernel:
         return Kernel("mbx_pointwise", in_place_row_bytes(call))
     if isinstance(call, Convolution):
         if is_depthwise_line(program, call):
-            return Kernel("mbx_depthwise_line", depthwise_line_bytes(program, call))
+            width = program.buffers[call.input].width
+            return Kernel("mbx_depthwise_line", depthwise_line_bytes(width, call))
         return Kernel("mbx_depthwise_conv_2d", 0) if call.depthwise else Kernel("mbx_conv_2d", patch_bytes(call))
     if isinstance(call, Pooling):
         return Kernel("mbx_pool_average" if call.average else "mbx_pool_max", 0)
     names = {Addition: "mbx_add", Average: "mbx_mean", Maximum: "mbx_max", Lookup: "mbx_lookup"}
     names |= {Softmax: "mbx_softmax", Padding: "mbx_pad"}
     return Kernel(names.get(type(call), "mbx_reshape"), 0)
+
+
+def select_stripe_kernel(program: Program, call: Call, kernel: Kernel) -> Kernel:
+    """Return the kernel of a call in a cascade: the same function, with working memory for its largest stripe.
+
+    program, call: that stripe as cascade.stripe_view() has it. A mean keeps its sums from the first stripe to the last.
+    """
+    if isinstance(call, Average):
+        return Kernel(f"mbx_mean_stripe{kernel.name.removeprefix('mbx_mean')}", 4 * program.buffers[call.input].channels)
+    if isinstance(call, Convolution):
+        return Kernel(kernel.name, _line_bytes(kernel.name, program, call))
+    return kernel
+
+
+def _line_bytes(name: str, program: Program, call: Convolution) -> int:
+    """Return the working memory of a depthwise line kernel, for as many outputs as the call has."""
+    width = program.buffers[call.output].width
+    sizes = {"mbx_depthwise_line_dsp": _dsp_line_bytes, "mbx_depthwise_line_thumb": _thumb_line_bytes}
+    sizes |= {"mbx_depthwise_line_helium": _helium_line_bytes}
+    return sizes.get(name, depthwise_line_bytes)(width, call)
 
 
 # The modules of the portable kernels beside mbx_kernels.c: compiled where a model has such a call.
@@ -108,9 +129,9 @@ def fold_zero_point(call: Convolution) -> Requantization:
     return Requantization(**{**vars(call.requantization), "bias": bias})
 
 
-def depthwise_line_bytes(program: Program, call: Convolution) -> int:
-    """Return the bytes of a channel's padded line, for mbx_depthwise_line()."""
-    return program.buffers[call.input].width + (call.kernel[1] - 1) * call.dilation[1]
+def depthwise_line_bytes(width: int, call: Convolution) -> int:
+    """Return the bytes of a channel's padded line, for mbx_depthwise_line() with outputs of a width."""
+    return width + (call.kernel[1] - 1) * call.dilation[1]
 
 
 def _select_dsp(program: Program, call: Call) -> Kernel | None:
@@ -222,10 +243,15 @@ def _select_thumb(program: Program, call: Call) -> Kernel | None:
         weights = call.weights.reshape(call.kernel[1], -1).T
         if call.pad[1] % call.dilation[1] or not _requantizes_thumb(weights, _folded(call)):
             return None
-        longest_phase = -(-program.buffers[call.input].width // call.dilation[1])
-        outputs = -(-longest_phase // THUMB_OUTPUTS) * THUMB_OUTPUTS
-        return Kernel("mbx_depthwise_line_thumb", 4 * (call.kernel[1] + outputs + call.kernel[1] - 1))
+        return Kernel("mbx_depthwise_line_thumb", _thumb_line_bytes(program.buffers[call.input].width, call))
     return None
+
+
+def _thumb_line_bytes(width: int, call: Convolution) -> int:
+    """Return the bytes of a channel's taps and of its padded line, in words."""
+    longest_phase = -(-width // call.dilation[1])
+    outputs = -(-longest_phase // THUMB_OUTPUTS) * THUMB_OUTPUTS
+    return 4 * (call.kernel[1] + outputs + call.kernel[1] - 1)
 
 
 def _requantizes_thumb(weights: np.ndarray, r: Requantization) -> bool:
@@ -279,14 +305,19 @@ def _select_helium(program: Program, call: Call) -> Kernel | None:
         inputs = -(-call.weights.shape[1] // HELIUM_LANES) * HELIUM_LANES
         return Kernel("mbx_pointwise_helium", HELIUM_POSITIONS * inputs)
     if is_depthwise_line(program, call) and call.pad[1] % call.dilation[1] == 0:
-        longest_phase = -(-program.buffers[call.input].width // call.dilation[1])
-        taps = -(-call.kernel[1] // HELIUM_LANES) * HELIUM_LANES
-        return Kernel("mbx_depthwise_line_helium", -(-longest_phase // 4) * 4 + taps)
+        return Kernel("mbx_depthwise_line_helium", _helium_line_bytes(program.buffers[call.input].width, call))
     if is_depthwise_line(program, call):
         return None
     if call.depthwise and program.buffers[call.input].channels == program.buffers[call.output].channels:
         return Kernel("mbx_depthwise_conv_2d_helium", 0)
     return _select_dsp(program, call)
+
+
+def _helium_line_bytes(width: int, call: Convolution) -> int:
+    """Return the bytes of a channel's padded line."""
+    longest_phase = -(-width // call.dilation[1])
+    taps = -(-call.kernel[1] // HELIUM_LANES) * HELIUM_LANES
+    return -(-longest_phase // 4) * 4 + taps
 
 
 def pack_pointwise_helium(call: Pointwise) -> tuple[np.ndarray, np.ndarray]:

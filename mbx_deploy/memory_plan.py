@@ -1,11 +1,48 @@
-"""Where each activation lies in the arena, and a checker that shares nothing with the planner."""
+"""Where each activation lies in the arena, which calls run in stripes, and a checker that shares nothing with both."""
 
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mbx_deploy.kernels import Kernel, select_kernel
-from mbx_deploy.program import Call, Program, Reshape, call_inputs, may_overwrite
+import numpy as np
+
+from mbx_deploy.cascade import (
+    STRIPES,
+    Cascade,
+    Shift,
+    Step,
+    Stripe,
+    Whole,
+    lead_bytes,
+    make_cascade,
+    stripe_view,
+    stripes_of,
+)
+from mbx_deploy.kernels import Kernel, select_kernel, select_stripe_kernel
+from mbx_deploy.program import (
+    Addition,
+    Average,
+    Call,
+    Convolution,
+    Pointwise,
+    Program,
+    Reshape,
+    call_inputs,
+    lead_in_place,
+    may_overwrite,
+    multiply_accumulates,
+)
 
 ALIGNMENT_BYTES = 8
+# What a cascade saves in the arena must be worth its price. A step takes some 28 bytes of flash with its struct, and
+# a microcontroller has some four bytes of flash for one of RAM. Each stripe of a depthwise layer prepares its channels
+# anew, which takes the time of so many multiply-accumulates of that set of kernels (counted in the emulator, on the
+# shipped model); one percent of time is to spare five of RAM.
+STEP_COST_BYTES = 7
+CHANNEL_COST_MACS = {"portable": 100, "dsp": 160, "thumb": 100, "helium": 350}
+TIME_COST = 5
+MOST_ORDERS = 20
+MOST_ARENA_BYTES = 4 << 16  # that a step of a cascade can point into
 
 
 @dataclass(frozen=True)
@@ -13,7 +50,8 @@ class LiveRange:
     """The calls during which a buffer holds something that is still needed, both ends included.
 
     first is the call that writes it, -1 for the network's input; last the call that reads it last, one past the last
-    call for the network's output.
+    call for the network's output. What a cascade reads, writes or carries along lives for all of it. size_bytes: of
+    what of it is in memory at once.
     """
 
     buffer: int
@@ -26,8 +64,8 @@ class LiveRange:
 class MemoryPlan:
     """offsets: bytes from the arena's start, one a buffer. scratch_offsets: of each call's working memory.
 
-    kernels: one a call. lower_bound_bytes: what is alive at the worst call, peak_call; no plan in this
-    order can do with less.
+    kernels: one a call. cascades: in the order of their calls, each call in at most one. lower_bound_bytes: what is
+    alive at the worst call, peak_call; no plan in this order and with these cascades can do with less.
     """
 
     offsets: tuple[int, ...]
@@ -37,49 +75,68 @@ class MemoryPlan:
     live_ranges: tuple[LiveRange, ...]
     peak_call: int
     lower_bound_bytes: int
+    cascades: tuple[Cascade, ...] = ()
 
     def is_free(self, call: Call) -> bool:
         """Return whether a call needs no code: it leaves the same bytes in the same place."""
         return isinstance(call, Reshape) and self.offsets[call.input] == self.offsets[call.output]
 
+    def steps(self) -> list[Step]:
+        """Return what runs one after another: calls, and the steps of cascades."""
+        steps: list[Step] = []
+        number = 0
+        begins = {cascade.first: cascade for cascade in self.cascades}
+        while number < len(self.kernels):
+            cascade = begins.get(number)
+            steps += cascade.steps if cascade else [Whole(number)]
+            number = cascade.last + 1 if cascade else number + 1
+        return steps
+
 
 @dataclass(frozen=True)
 class _Block:
-    """Buffers that begin at one address, each overwriting the one before; or one call's working memory.
+    """Buffers of which each overwrites the one before, or one call's working memory.
 
-    spans: (first, last, size_bytes) of each.
+    places: (buffer, bytes from the block's start). spans: (first, last, low, high): what it takes during some calls.
     """
 
-    members: tuple[int, ...]
-    spans: tuple[tuple[int, int, int], ...]
+    places: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int, int, int], ...]
 
     @property
     def size_bytes(self) -> int:
-        return max(size for _, _, size in self.spans)
+        return max(high for _, _, _, high in self.spans)
 
     @property
     def first(self) -> int:
-        return min(first for first, _, _ in self.spans)
+        return min(span[0] for span in self.spans)
 
     @property
     def last(self) -> int:
-        return max(last for _, last, _ in self.spans)
+        return max(span[1] for span in self.spans)
 
 
-def live_ranges(program: Program) -> tuple[LiveRange, ...]:
+def live_ranges(program: Program, cascades: Sequence[Cascade] = ()) -> tuple[LiveRange, ...]:
     """Return one live range a buffer, in the order of the buffers."""
     first = {program.input: -1}
     last = {program.input: -1}
+    sizes = [buffer.size_bytes for buffer in program.buffers]
     for number, call in enumerate(program.calls):
         first.setdefault(call.output, number)
         last[call.output] = number
         for buffer in call_inputs(call):
             last[buffer] = number
     last[program.output] = len(program.calls)
-    return tuple(
-        LiveRange(index, _aligned(buffer.size_bytes), first[index], last[index])
-        for index, buffer in enumerate(program.buffers)
-    )
+    for cascade in cascades:
+        for call in program.calls[cascade.first : cascade.last + 1]:
+            for buffer in call_inputs(call):
+                if buffer not in cascade.windows or buffer in cascade.carried:
+                    last[buffer] = max(last[buffer], cascade.last)
+            if call.output not in cascade.windows or call.output in cascade.carried:
+                first[call.output] = cascade.first
+        for buffer, positions in cascade.windows.items():
+            sizes[buffer] = positions * program.buffers[buffer].channels
+    return tuple(LiveRange(i, _aligned(sizes[i]), first[i], last[i]) for i in range(len(program.buffers)))
 
 
 def _aligned(size: int) -> int:
@@ -87,78 +144,251 @@ def _aligned(size: int) -> int:
 
 
 def plan_memory(program: Program, kernel_set: str = "portable") -> MemoryPlan:
-    """Return a plan for a set of kernels: outputs in the place of inputs that die, where kernels allow it.
+    """Return the plan for a set of kernels whose arena is smallest, less what its cascades cost in flash.
 
-    Blocks are placed one after another, each at the lowest offset where it meets no live neighbour; of a few orders
-    (by size, by time, by lifetime) the one with the smallest arena wins.
+    Layer by layer, or with cascades where the arena's peak is. A program's plans are kept as long as it lives.
     """
-    ranges = live_ranges(program)
-    kernels = tuple(select_kernel(program, call, kernel_set) for call in program.calls)
-    blocks = _share(program, ranges)
-    scratch = [_Block((), ((number, number, _aligned(kernel.scratch_bytes)),)) for number, kernel in enumerate(kernels)]
-    every = [*blocks, *(block for block in scratch if block.size_bytes)]
+    known = _plans.setdefault(id(program), {})
+    if not known:
+        weakref.finalize(program, _plans.pop, id(program), None)
+    if kernel_set not in known:
+        known[kernel_set] = _smallest_plan(program, kernel_set)
+    return known[kernel_set]
+
+
+_plans: dict[int, dict[str, MemoryPlan]] = {}
+
+
+def _smallest_plan(program: Program, kernel_set: str) -> MemoryPlan:
+    whole = _plan(program, tuple(select_kernel(program, call, kernel_set) for call in program.calls), ())
+    price = _price(program, whole.arena_bytes, CHANNEL_COST_MACS[kernel_set])
+    plans = [whole] + [_plan(program, whole.kernels, chosen) for chosen in _choose_cascades(program, whole, price)]
+    usable = [plan for plan in plans if not plan.cascades or plan.arena_bytes <= MOST_ARENA_BYTES]
+    best = min(usable, key=lambda plan: plan.arena_bytes + sum(map(price, plan.cascades)))
+    check_plan(program, best)
+    return best
+
+
+def _price(program: Program, arena_bytes: int, channel_macs: int) -> Callable[[Cascade], int]:
+    """Return what tells a cascade's price in flash and time, in bytes of an arena that has so many without it."""
+    total = multiply_accumulates(program)
+
+    def price(cascade: Cascade) -> int:
+        depthwise = [
+            program.buffers[call.output].channels
+            for number, call in enumerate(program.calls[cascade.first : cascade.last + 1], cascade.first)
+            if isinstance(call, Convolution)
+            for _ in [*stripes_of(cascade, number)][1:]
+        ]
+        time = TIME_COST * arena_bytes * channel_macs * sum(depthwise) // max(1, total)
+        return STEP_COST_BYTES * len(cascade.steps) + time
+
+    return price
+
+
+def _choose_cascades(
+    program: Program, whole: MemoryPlan, price: Callable[[Cascade], int]
+) -> list[tuple[Cascade, ...]]:
+    """Return sets of cascades that are worth a plan: for each peak that some set reaches, the one of least price.
+
+    What is alive during a cascade depends on no other one: the peak of each is known by itself, and the best way to
+    divide the calls up to one is the best way up to where the last cascade begins, and that cascade.
+    """
+    count = len(program.calls)
+    alone = _alive(program, _blocks(program, whole.live_ranges, whole.kernels, ()))
+    chosen: list[tuple[Cascade, ...]] = []
+    for stripe in STRIPES:
+        candidates: dict[int, list[tuple[int, Cascade]]] = {}
+        for first in range(count):
+            for last in range(first + 1, count):
+                cascade = make_cascade(program, first, last, stripe)
+                if cascade:
+                    kernels = _striped(program, whole.kernels, (cascade,))
+                    blocks = _blocks(program, live_ranges(program, (cascade,)), kernels, (cascade,))
+                    peak = max(_alive(program, blocks)[first : last + 1])
+                    candidates.setdefault(last, []).append((peak, cascade))
+        peaks = {peak for found in candidates.values() for peak, _ in found}
+        for limit in sorted(peak for peak in {*peaks, *alone} if peak < whole.arena_bytes):
+            divided = _divide(limit, alone, candidates, price)
+            if divided and divided not in chosen:
+                chosen.append(divided)
+    return chosen
+
+
+def _divide(
+    limit: int,
+    alone: list[int],
+    candidates: dict[int, list[tuple[int, Cascade]]],
+    price: Callable[[Cascade], int],
+) -> tuple[Cascade, ...] | None:
+    """Return the cascades of least price with which no call's peak is above a limit, or None.
+
+    alone: the peak of each call by itself. candidates: last call -> (peak, cascade).
+    """
+    best: list[tuple[int, tuple[Cascade, ...]] | None] = [(0, ())]
+    for number, peak_alone in enumerate(alone):
+        ways: list[tuple[int, tuple[Cascade, ...]]] = []
+        before = best[number]
+        if before is not None and peak_alone <= limit:
+            ways.append(before)
+        for peak, cascade in candidates.get(number, ()):
+            before = best[cascade.first]
+            if before is not None and peak <= limit:
+                ways.append((before[0] + price(cascade), (*before[1], cascade)))
+        best.append(min(ways, key=lambda way: way[0]) if ways else None)
+    found = best[-1]
+    return found[1] if found else None
+
+
+def _striped(program: Program, kernels: tuple[Kernel, ...], cascades: Sequence[Cascade]) -> tuple[Kernel, ...]:
+    """Return the kernels with those of cascades in the place of those of whole calls."""
+    striped = list(kernels)
+    for cascade in cascades:
+        for number in range(cascade.first, cascade.last + 1):
+            largest = max(stripes_of(cascade, number), key=lambda stripe: stripe.end - stripe.first)
+            striped[number] = select_stripe_kernel(*stripe_view(program, largest), kernels[number])
+    return tuple(striped)
+
+
+def _plan(program: Program, whole: tuple[Kernel, ...], cascades: tuple[Cascade, ...]) -> MemoryPlan:
+    """Return a plan: outputs in the place of inputs that die, where kernels allow it.
+
+    Blocks are placed one after another, each at the lowest offset where it meets no live neighbour: by size, by time, by
+    lifetime, and, as long as the arena is above the lower bound, with the block that ends highest placed earlier.
+    """
+    ranges = live_ranges(program, cascades)
+    kernels = _striped(program, whole, cascades)
+    every = _blocks(program, ranges, kernels, cascades)
     orders = (
         sorted(every, key=lambda b: (-b.size_bytes, b.first)),
         sorted(every, key=lambda b: (b.first, -b.size_bytes)),
         sorted(every, key=lambda b: (b.first - b.last, -b.size_bytes, b.first)),
     )
-    placed = min((_place(order) for order in orders), key=_top)
-    spans = [span for block in every for span in block.spans]
-    alive = [sum(size for first, last, size in spans if first <= call <= last) for call in range(len(program.calls))]
-    offsets = {member: placed[block] for block in blocks for member in block.members}
-    plan = MemoryPlan(
+    alive = _alive(program, every)
+    placed = min((_climb(order, max(alive)) for order in orders), key=_top)
+    offsets = {buffer: placed[block] + low for block in every for buffer, low in block.places if buffer >= 0}
+    scratch = {-1 - mark: placed[block] for block in every for mark, _ in block.places if mark < 0}
+    return MemoryPlan(
         offsets=tuple(offsets[live.buffer] for live in ranges),
-        scratch_offsets=tuple(placed.get(block, 0) for block in scratch),
+        scratch_offsets=tuple(scratch.get(number, 0) for number in range(len(kernels))),
         kernels=kernels,
         arena_bytes=_top(placed),
         live_ranges=ranges,
         peak_call=max(range(len(alive)), key=alive.__getitem__),
         lower_bound_bytes=max(alive),
+        cascades=cascades,
     )
-    check_plan(program, plan)
-    return plan
 
 
-def _share(program: Program, ranges: tuple[LiveRange, ...]) -> list[_Block]:
-    """Return one block for each chain of buffers of which each takes the place of the one before."""
-    chain = {program.input: [program.input]}
-    for number, call in enumerate(program.calls):
-        dying = [b for b in call_inputs(call) if ranges[b].last == number and may_overwrite(program, call, b)]
-        # The largest one: what lies behind its end is then free soonest.
-        host = max(dying, key=lambda b: ranges[b].size_bytes, default=None)
+def _alive(program: Program, blocks: Sequence[_Block]) -> list[int]:
+    """Return the bytes that are taken during each call."""
+    spans = [span for block in blocks for span in block.spans]
+    return [
+        sum(high - low for first, last, low, high in spans if first <= call <= last)
+        for call in range(len(program.calls))
+    ]
+
+
+def _blocks(
+    program: Program, ranges: tuple[LiveRange, ...], kernels: Sequence[Kernel], cascades: Sequence[Cascade]
+) -> list[_Block]:
+    """Return what is placed: a block for each chain of buffers that overwrite each other, and working memories.
+
+    The working memory of a call is marked by -1 less its number.
+    """
+    leads = _leads(program, ranges, cascades)
+    chain: dict[int, list[tuple[int, int]]] = {program.input: [(program.input, 0)]}
+    for call in program.calls:
+        host, lead = leads.get(call.output, (None, 0))
         chain[call.output] = chain[host] if host is not None else []
-        chain[call.output].append(call.output)
+        place = dict(chain[host])[host] - lead if host is not None else 0
+        chain[call.output].append((call.output, place))
     unique = {id(members): members for members in chain.values()}
-    return [_Block(tuple(members), _spans([ranges[member] for member in members])) for members in unique.values()]
+    blocks = []
+    for members in unique.values():
+        lowest = min(place for _, place in members)
+        places = tuple((buffer, place - lowest) for buffer, place in members)
+        blocks.append(_Block(places, _spans([(ranges[buffer], place) for buffer, place in places])))
+    inside = {number: c for c in cascades for number in range(c.first, c.last + 1)}
+    for number, kernel in enumerate(kernels):
+        size = _aligned(kernel.scratch_bytes)
+        if size:
+            # A mean's sums are kept from its first stripe to its last.
+            keeps = number in inside and isinstance(program.calls[number], Average)
+            first, last = (inside[number].first, inside[number].last) if keeps else (number, number)
+            blocks.append(_Block(((-1 - number, 0),), ((first, last, 0, size),)))
+    return blocks
 
 
-def _spans(chain: list[LiveRange]) -> tuple[tuple[int, int, int], ...]:
-    """Return (first, last, size_bytes) of what a chain holds; while one overwrites another, the larger of both."""
+def _leads(
+    program: Program, ranges: tuple[LiveRange, ...], cascades: Sequence[Cascade]
+) -> dict[int, tuple[int | None, int]]:
+    """Return for each output that takes the place of an input: that input, and by how much it begins before it."""
+    leads: dict[int, tuple[int | None, int]] = {}
+    inside = {number: c for c in cascades for number in range(c.first, c.last + 1)}
+    for number, call in enumerate(program.calls):
+        cascade = inside.get(number)
+        found: list[tuple[int, int]] = []
+        if cascade and number == cascade.last:
+            read = {b for c in program.calls[cascade.first : number + 1] for b in call_inputs(c)} - {*cascade.windows}
+            dying = sorted(b for b in read if ranges[b].last == number)
+            found = [(b, _aligned(lead_bytes(program, cascade, b))) for b in dying]
+        elif not cascade or call.output not in cascade.carried:
+            dying = [b for b in call_inputs(call) if ranges[b].last == number and may_overwrite(program, call, b)]
+            if cascade:  # of stripes only those that hold the same positions
+                same = isinstance(call, Pointwise | Addition)
+                dying = [b for b in dying if same and b in cascade.windows and b not in cascade.carried]
+            growth = {b: ranges[call.output].size_bytes - ranges[b].size_bytes for b in dying}
+            wide = isinstance(call, Pointwise)
+            found = [
+                (b, max(0, growth[b]) if wide and cascade else _aligned(lead_in_place(program, call, b))) for b in dying
+            ]
+        output = ranges[call.output].size_bytes
+        shared = [(output + ranges[b].size_bytes - max(output, lead + ranges[b].size_bytes), -lead, b) for b, lead in found]
+        # Of those that spare something the one that spares most, and of equals the one that is free soonest behind.
+        best = max(shared, key=lambda one: (one[0], ranges[one[2]].size_bytes), default=(0, 0, 0))
+        if best[0] > 0:
+            leads[call.output] = (best[2], -best[1])
+    return leads
+
+
+def _spans(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int], ...]:
+    """Return (first, last, low, high) of what a chain of (live range, place) holds, in pieces of time."""
+    edges = sorted({live.first for live, _ in chain} | {live.last + 1 for live, _ in chain})
     spans = []
-    for number, live in enumerate(chain):
-        first, last = live.first, live.last
-        if number > 0:
-            spans.append((first, first, max(live.size_bytes, chain[number - 1].size_bytes)))
-            first += 1
-        if number + 1 < len(chain):
-            last -= 1
-        if first <= last:
-            spans.append((first, last, live.size_bytes))
+    for first, end in zip(edges, edges[1:], strict=False):
+        held = [(place, place + live.size_bytes) for live, place in chain if live.first <= first <= live.last]
+        if held:
+            spans.append((first, end - 1, min(low for low, _ in held), max(high for _, high in held)))
     return tuple(spans)
+
+
+def _climb(order: list[_Block], bound: int) -> dict[_Block, int]:
+    """Return the best placement of an order and of those that follow from it, the highest block moved to the front."""
+    best = placed = _place(order)
+    for _ in range(MOST_ORDERS):
+        if _top(best) == bound:
+            break
+        highest = max(order, key=lambda block: placed[block] + block.size_bytes)
+        order = [highest, *(block for block in order if block is not highest)]
+        placed = _place(order)
+        best = min(best, placed, key=_top)
+    return best
 
 
 def _place(blocks: list[_Block]) -> dict[_Block, int]:
     placed: dict[_Block, int] = {}
     for block in blocks:
+        # Offsets of the block from..to that would lay one of its spans over what is placed.
         taken = [
-            (at, at + other_size, size)
+            (at + low - high_here, at + high - low_here)
             for other, at in placed.items()
-            for first, last, other_size in other.spans
-            for start, end, size in block.spans
+            for first, last, low, high in other.spans
+            for start, end, low_here, high_here in block.spans
             if first <= end and start <= last
         ]
-        candidates = sorted({0, *(high for _, high, _ in taken)})
-        placed[block] = next(o for o in candidates if all(o >= high or o + size <= low for low, high, size in taken))
+        candidates = sorted({0, *(end for _, end in taken if end > 0)})
+        placed[block] = next(o for o in candidates if all(o <= begin or o >= end for begin, end in taken))
     return placed
 
 
@@ -167,44 +397,93 @@ def _top(placed: dict[_Block, int]) -> int:
 
 
 def check_plan(program: Program, plan: MemoryPlan) -> None:
-    """Raise AssertionError unless running the program in the arena gives every call the bytes that were written for it.
+    """Raise AssertionError unless running the program in the arena gives every step the bytes that were written for it.
 
-    It runs the program on owners instead of values. A call's inputs must belong to the buffers that it names, byte for
-    byte; its working memory must meet neither them nor its output nor anything that is still to be read; its output may
-    lie over an input only from the same address on, and where the kernel allows that.
+    It runs the program on owners instead of values: each byte of the arena knows of which buffer it is, and which byte
+    of it. What a step reads must be just that; its working memory must meet neither that nor its output nor anything
+    that is still to be read; its output may lie over an input only where the kernel allows it. Every call must run on
+    all of its positions, in order.
     """
-    owner = [-1] * plan.arena_bytes
+    arena = np.full(plan.arena_bytes, -1, np.int64)
+    done = [0] * len(program.calls)
 
-    def span(start: int, size: int) -> range:
-        if start < 0 or start % ALIGNMENT_BYTES or start + size > plan.arena_bytes:
+    def span(start: int, size: int, alignment: int) -> slice:
+        if start < 0 or start % alignment or start + size > plan.arena_bytes:
             raise AssertionError(f"{size} bytes lie at {start} of {plan.arena_bytes}")
-        return range(start, start + size)
+        return slice(start, start + size)
 
-    def place(buffer: int) -> range:
-        return span(plan.offsets[buffer], program.buffers[buffer].size_bytes)
+    def owners(buffer: int, start: int, size: int) -> np.ndarray:
+        return (buffer << 32) + np.arange(start, start + size, dtype=np.int64)
 
-    def read(buffer: int, reader: str) -> None:
-        if any(owner[byte] != buffer for byte in place(buffer)):
+    def read(buffer: int, place: slice, start: int, reader: str) -> None:
+        if not np.array_equal(arena[place], owners(buffer, start, place.stop - place.start)):
             raise AssertionError(f"{reader} reads buffer {buffer} after it was overwritten")
 
-    def write(bytes_: range, value: int) -> None:
-        owner[bytes_.start : bytes_.stop] = [value] * len(bytes_)
-
-    write(place(program.input), program.input)
-    for number, call in enumerate(program.calls):
-        output, scratch = place(call.output), span(plan.scratch_offsets[number], plan.kernels[number].scratch_bytes)
-        if scratch and _meet(scratch, output):
+    arena[span(plan.offsets[program.input], program.buffers[program.input].size_bytes, ALIGNMENT_BYTES)] = owners(
+        program.input, 0, program.buffers[program.input].size_bytes
+    )
+    for step in plan.steps():
+        if isinstance(step, Shift):
+            channels, start = program.buffers[step.buffer].channels, plan.offsets[step.buffer]
+            source = span(start + step.first * channels, step.count * channels, 4)
+            arena[span(start, step.count * channels, 4)] = arena[source].copy()
+            continue
+        number = step.call
+        call, kernel = program.calls[number], plan.kernels[number]
+        operands = [*_operands(program, plan, step)]
+        places = [span(at, size, 4 if isinstance(step, Stripe) else ALIGNMENT_BYTES) for _, at, size, _ in operands]
+        *inputs, output = places
+        scratch = span(plan.scratch_offsets[number], kernel.scratch_bytes, ALIGNMENT_BYTES)
+        keeps = isinstance(step, Stripe) and isinstance(call, Average)  # the sums
+        if keeps and step.first > 0:
+            read(-1 - number, scratch, 0, call.name)
+        if kernel.scratch_bytes and _meet(scratch, output):
             raise AssertionError(f"{call.name}: its working memory meets its output")
-        write(scratch, -1)
-        for buffer in call_inputs(call):
-            read(buffer, call.name)
-            if _meet(output, place(buffer)) and not (
-                output.start == plan.offsets[buffer] and may_overwrite(program, call, buffer)
-            ):
+        arena[scratch] = owners(-1 - number, 0, kernel.scratch_bytes)
+        for (buffer, _, _, start), place in zip(operands, inputs, strict=False):
+            read(buffer, place, start, call.name)
+            if _meet(output, place) and not _runs_behind(program, call, isinstance(step, Stripe), place, output):
                 raise AssertionError(f"{call.name}: its output meets its input {buffer}")
-        write(output, call.output)
-    read(program.output, "the application")
+        first = step.first if isinstance(step, Stripe) else 0
+        if done[number] != first:
+            raise AssertionError(f"{call.name} goes on at position {first} after {done[number]}")
+        done[number] = step.end if isinstance(step, Stripe) else _positions(program, call)
+        buffer, _, size, start = operands[-1]
+        arena[output] = owners(buffer, start, size)
+    if any(done[number] != _positions(program, call) for number, call in enumerate(program.calls)):
+        raise AssertionError("a call did not run on all of its positions")
+    last = program.buffers[program.output].size_bytes
+    read(program.output, span(plan.offsets[program.output], last, ALIGNMENT_BYTES), 0, "the application")
 
 
-def _meet(left: range, right: range) -> bool:
-    return left.start < right.stop and right.start < left.stop
+def _positions(program: Program, call: Call) -> int:
+    return program.buffers[call.input].width
+
+
+def _operands(program: Program, plan: MemoryPlan, step: Whole | Stripe) -> list[tuple[int, int, int, int]]:
+    """Return (buffer, offset in the arena, bytes, first byte of the buffer) of a step's inputs and its output."""
+    call = program.calls[step.call]
+    if isinstance(step, Whole):
+        buffers = [*call_inputs(call), call.output]
+        return [(buffer, plan.offsets[buffer], program.buffers[buffer].size_bytes, 0) for buffer in buffers]
+    parts = [(call.input, step.input_at, step.source_first, step.source_end)]
+    if isinstance(call, Addition):
+        parts.append((call.other, step.other_at, step.first, step.end))
+    parts.append((call.output, 0, 0, 1) if isinstance(call, Average) else (call.output, step.output_at, step.first, step.end))
+    found = []
+    for buffer, at, first, end in parts:
+        channels = program.buffers[buffer].channels
+        found.append((buffer, plan.offsets[buffer] + at * channels, (end - first) * channels, first * channels))
+    return found
+
+
+def _runs_behind(program: Program, call: Call, striped: bool, source: slice, output: slice) -> bool:
+    """Whether a call that writes over its input has read there before. Pointwise and ADD go from the first position on,
+    so that an output that begins and ends no later than its input stays behind it."""
+    if isinstance(call, Pointwise | Addition):
+        return output.start <= source.start and output.stop <= source.stop
+    return not striped and output.start == source.start and may_overwrite(program, call, call.input)
+
+
+def _meet(left: slice, right: slice) -> bool:
+    return bool(left.start < right.stop and right.start < left.stop)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mbx_deploy.errors import CheckFailed
 from mbx_deploy.network import Network
-from mbx_deploy.session import OK, RECORD_END, RECORD_RESULT, STAGE_LAYERS, Item, Result
+from mbx_deploy.session import OK, RECORD_END, RECORD_RESULT, STAGE_LAYERS, Item, Result, join_stripes
 
 MAGIC = 0x314E424D
 NO_POSTERIORS = np.zeros(0, np.int32)
@@ -32,7 +32,7 @@ def decode_response(data: bytes, network: Network, count: int) -> list[list[Resu
     """
     program = network.program
     results: list[list[Result]] = []
-    stages: dict[str, np.ndarray] = {}
+    layers: dict[int, list[bytes]] = {}
     output: np.ndarray | None = None
     position = 0
     while position + 8 <= len(data):
@@ -45,11 +45,12 @@ def decode_response(data: bytes, network: Network, count: int) -> list[list[Resu
         if kind == RECORD_RESULT and size == network.output.size:
             output = np.frombuffer(body, "<i1")
         elif kind == RECORD_END and size == 4 and output is not None and struct.unpack("<I", body)[0] == OK:
+            calls = {number: program.calls[number] for number in sorted(layers)}
+            stages = {call.name: join_stripes(layers[number], program, call) for number, call in calls.items()}
             results.append([Result(output, NO_POSTERIORS, stages)])
-            stages, output = {}, None
-        elif 0 <= layer < len(program.calls) and size == program.buffers[program.calls[layer].output].size_bytes:
-            call = program.calls[layer]
-            stages[call.name] = np.frombuffer(body, "<i1").reshape(program.buffers[call.output].shape)
+            layers, output = {}, None
+        elif 0 <= layer < len(program.calls):
+            layers.setdefault(layer, []).append(body)
         else:
             raise CheckFailed(f"the program wrote a record of unknown kind {kind}, {size} bytes")
     if len(results) != count:

@@ -294,9 +294,9 @@ def _live_bytes(program: Program, done: frozenset[int], number: int, users: dict
     total = sum(program.buffers[buffer].size_bytes for buffer in alive)
     after = done | {number}
     dying = [buffer for buffer in call_inputs(call) if not users[buffer] - after]
-    if any(may_overwrite(program, call, buffer) for buffer in dying):
-        return total
-    return total + program.buffers[call.output].size_bytes
+    output = program.buffers[call.output].size_bytes
+    hosts = [program.buffers[buffer].size_bytes for buffer in dying if may_overwrite(program, call, buffer)]
+    return total + output - min(output, max(hosts, default=0))
 
 
 def verify_program(program: Program) -> Program:

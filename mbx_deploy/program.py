@@ -212,16 +212,24 @@ def call_inputs(call: Call) -> tuple[int, ...]:
 
 
 def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
-    """Whether every kernel of a call may write its output where one of its inputs lies, from the same address on.
+    """Whether every kernel of a call may write its output where one of its inputs lies, from lead_in_place() on.
 
-    ADD and its like go element by element. A pointwise call reads a position before it writes it, and its output must
-    not run ahead of its input. A depthwise line is worked on a channel at a time, from a copy.
+    ADD and its like go element by element. A pointwise call reads a position before it writes it. A depthwise line is
+    worked on a channel at a time, from a copy.
     """
-    if isinstance(call, Addition | Lookup | Softmax | Reshape):
+    if isinstance(call, Addition | Lookup | Softmax | Reshape | Pointwise):
         return True
-    if isinstance(call, Pointwise):
-        return bool(call.weights.shape[0] <= call.weights.shape[1])
     return isinstance(call, Convolution) and is_depthwise_line(program, call)
+
+
+def lead_in_place(program: Program, call: Call, buffer: int) -> int:
+    """Return how many bytes before its input an output must begin that lies in its place.
+
+    A pointwise call whose output has more channels than its input must not run ahead of what it reads: both end at the
+    same place.
+    """
+    grown = program.buffers[call.output].size_bytes - program.buffers[buffer].size_bytes
+    return max(0, grown) if isinstance(call, Pointwise) else 0
 
 
 def is_depthwise_line(program: Program, call: Convolution) -> bool:

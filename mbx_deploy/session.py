@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mbx_deploy.errors import CheckFailed
+from mbx_deploy.program import Call, Program
 from mbx_deploy.recognizer import Recognizer
 
 MAGIC = 0x3151424D
@@ -115,8 +116,19 @@ def _stages(records: dict[int, list[bytes]], recognizer: Recognizer) -> dict[str
             stages["features"] = values.reshape(config.num_frames, config.num_coefficients)
         elif kind - STAGE_LAYERS < len(program.calls):
             call = program.calls[kind - STAGE_LAYERS]
-            stages[call.name] = np.frombuffer(records[kind][-1], "<i1").reshape(program.buffers[call.output].shape)
+            stages[call.name] = join_stripes(records[kind], program, call)
     return stages
+
+
+def join_stripes(parts: Sequence[bytes], program: Program, call: Call) -> np.ndarray:
+    """Return a layer's output, int8 (height, width, channels), of what was traced: one part, or a cascade's stripes.
+
+    Raises CheckFailed where that is not as much as the layer has.
+    """
+    buffer, data = program.buffers[call.output], b"".join(parts)
+    if len(data) != buffer.size_bytes:
+        raise CheckFailed(f"the program told {len(data)} bytes of {call.name}: need {buffer.size_bytes}")
+    return np.frombuffer(data, "<i1").reshape(buffer.shape)
 
 
 def _frontend_stage(name: str, rows: list[bytes], recognizer: Recognizer) -> np.ndarray:

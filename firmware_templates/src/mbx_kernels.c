@@ -150,7 +150,7 @@ void mbx_depthwise_line(const mbx_depthwise_call *call, const int8_t *input, int
     memset(line, call->input_zero_point, length);
     for (uint32_t channel = 0; channel < call->channels; channel++) {
         const int8_t *weights = &call->weights[channel * call->kernel];
-        for (uint32_t i = 0; i < call->positions; i++) {
+        for (uint32_t i = 0; i < call->in_positions; i++) {
             line[call->pad + i] = input[i * call->channels + channel];
         }
         for (uint32_t i = 0; i < call->positions; i++) {
@@ -181,6 +181,12 @@ void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other,
     }
 }
 
+static int8_t mbx_mean_of(const mbx_mean_call *call, int32_t sum)
+{
+    const int32_t scaled = mbx_multiply_by_quantized_multiplier(sum, call->multiplier, call->shift);
+    return mbx_to_s8(scaled, call->output_zero_point, -128, 127);
+}
+
 /* Twin: mean(). */
 void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output)
 {
@@ -190,10 +196,25 @@ void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output)
             for (uint32_t position = 0; position < call->positions; position++) {
                 accumulator += input[position * call->channels + channel] - call->input_zero_point;
             }
-            const int32_t scaled = mbx_multiply_by_quantized_multiplier(accumulator, call->multiplier, call->shift);
-            *output++ = mbx_to_s8(scaled, call->output_zero_point, -128, 127);
+            *output++ = mbx_mean_of(call, accumulator);
         }
         input += (uint32_t)call->positions * call->channels;
+    }
+}
+
+/* Twin: mean(), of one row. */
+void mbx_mean_stripe(const mbx_mean_stripe_call *call, const int8_t *input, int8_t *output, int32_t *sums)
+{
+    const mbx_mean_call *mean = &call->mean;
+    for (uint32_t channel = 0; channel < mean->channels; channel++) {
+        int32_t accumulator = call->is_first ? 0 : sums[channel];
+        for (uint32_t position = 0; position < call->positions; position++) {
+            accumulator += input[position * mean->channels + channel] - mean->input_zero_point;
+        }
+        sums[channel] = accumulator;
+        if (call->is_last) {
+            output[channel] = mbx_mean_of(mean, accumulator);
+        }
     }
 }
 

@@ -58,15 +58,25 @@ typedef struct {
     int8_t shift;
 } mbx_mean_call;
 
+/* Some of the positions of a mean of one row. */
+typedef struct {
+    mbx_mean_call mean; /* of all positions */
+    uint16_t positions;
+    uint8_t is_first; /* 0 or 1 */
+    uint8_t is_last;  /* likewise: the output is written then */
+} mbx_mean_stripe_call;
+
 typedef struct {
     uint32_t rows;
     uint32_t positions;
     uint32_t channels;
 } mbx_max_call;
 
-/* A depthwise convolution along one axis, of stride 1, an output channel for each input channel. */
+/* A depthwise convolution along one axis, of stride 1, an output channel for each input channel: of a whole line, or of
+ * a stripe of it, whose input reaches further than its output. */
 typedef struct {
     uint16_t positions;
+    uint16_t in_positions; /* those that the outputs see, but for padding */
     uint16_t channels;
     uint16_t kernel;
     uint16_t dilation;
@@ -89,7 +99,8 @@ void mbx_gather_patch(const mbx_conv_call *call, const int8_t *input, uint32_t o
 /* Output channel c sees input channel c / (out_channels / in_channels). */
 void mbx_depthwise_conv_2d(const mbx_conv_call *call, const int8_t *input, int8_t *output);
 
-/* input, output [positions][channels]; output may be input. line: positions + (kernel - 1) * dilation bytes. */
+/* input [in_positions][channels], output [positions][channels]; pad positions before the input, and what lacks behind it,
+ * are padding. output may be input where it has as many positions. line: positions + (kernel - 1) * dilation bytes. */
 void mbx_depthwise_line(const mbx_depthwise_call *call, const int8_t *input, int8_t *output, int8_t *line);
 
 /* output may be one of the inputs. */
@@ -98,6 +109,9 @@ void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other,
 /* input [rows][positions][channels], output [rows][channels]. */
 void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output);
 void mbx_max(const mbx_max_call *call, const int8_t *input, int8_t *output);
+
+/* As mbx_mean(), stripe by stripe. sums [channels]: kept from the first to the last. */
+void mbx_mean_stripe(const mbx_mean_stripe_call *call, const int8_t *input, int8_t *output, int32_t *sums);
 
 /* Softmax: Q15 posteriors [count]. exponentials_q15 [256]: exp(-d * scale) for a logit d below the largest. */
 void mbx_posteriors(const int8_t *logits, const uint16_t *exponentials_q15, uint16_t *posteriors_q15, uint32_t count);

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.build import Build
+from mbx_deploy.cascade import Shift
 from mbx_deploy.constant_arrays import frontend_arrays
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.instructions import NETWORK, network_end, open_firmware, random_input
@@ -28,6 +29,7 @@ from mbx_deploy.target import find_target
 
 _FRAME, _AFTER_FRAME = "mbx_frame_coefficients", "mbx_quantize_features"
 _OBSERVER = "observe"
+STEPS = "mbx_run_steps"
 _CYCLES_NOTE = "estimate for a Cortex-M4 without wait states, from ARM DDI 0439B"
 
 
@@ -182,7 +184,13 @@ def _network_marks(listing: Listing, model: Recognizer | Network) -> list[int]:
     """Return where the network begins and ends, each call of it returns, and a frame begins and ends."""
     alone = isinstance(model, Network)
     begins = [_need_symbol(listing, name) for name in ((NETWORK,) if alone else (NETWORK, _FRAME, _AFTER_FRAME))]
-    return [*begins, network_end(listing, alone), *_returns(listing, NETWORK, ("bl",))]
+    returns = [*_returns(listing, NETWORK, ("bl",)), *_step_returns(listing)]
+    return [*begins, network_end(listing, alone), *returns]
+
+
+def _step_returns(listing: Listing) -> list[int]:
+    """Return where a step of a cascade comes back: the first of the calls through a pointer; the other is observed."""
+    return _returns(listing, STEPS, ("blx",))[:1] if listing.address_of(STEPS) is not None else []
 
 
 def _stage_marks(listing: Listing) -> list[int]:
@@ -206,18 +214,39 @@ def _measure_layers(
     program: Program, plan: MemoryPlan, listing: Listing, counts: Counts, inference: Sequence[Segment]
 ) -> tuple[Layer, ...]:
     """Return the cost of each call of an inference, which together are the whole."""
-    busy = [number for number, call in enumerate(program.calls) if not plan.is_free(call)]
+    busy = _busy(program, plan)
+    step_returns = _step_returns(listing)
     kernels = [_callee(listing, segment.mark) for segment in inference[1:]]
+    ends = [STEPS if segment.mark in step_returns else name for segment, name in zip(inference[1:], kernels, strict=True)]
     if len(inference) == len(busy):  # it jumps to the last one, which returns for it
-        kernels += _jumps_out(listing, NETWORK)
-    if len(kernels) != len(busy):
-        raise CheckFailed(f"the firmware can't be counted by layer: it made {len(kernels)} calls of {len(busy)}")
+        ends += _jumps_out(listing, NETWORK)
+    if len(ends) != len(busy):
+        raise CheckFailed(f"the firmware can't be counted by layer: it made {len(ends)} calls of {len(busy)}")
     constants = _layer_bytes(listing, len(program.calls))
     layers = [Layer(call.name, "", 0, constants[number]) for number, call in enumerate(program.calls)]
-    for place, (number, kernel) in enumerate(zip(busy, kernels, strict=True)):
-        parts = inference[place:] if number == busy[-1] else [inference[place]]  # the last one's with the way back
-        layers[number] = replace(layers[number], kernel=kernel, instructions=counts.instructions(parts))
+    for place, (number, end) in enumerate(zip(busy, ends, strict=True)):
+        parts = inference[place:] if place == len(busy) - 1 else [inference[place]]  # the last one's with the way back
+        kernel = plan.kernels[number].name if end == STEPS else end
+        found = layers[number].instructions + counts.instructions(parts)
+        layers[number] = replace(layers[number], kernel=kernel, instructions=found)
     return tuple(layers)
+
+
+def _busy(program: Program, plan: MemoryPlan) -> list[int]:
+    """Return of which call each piece of an inference is, in order: a call, or a step of a cascade and its way back.
+
+    A shift counts with the call that writes what is shifted.
+    """
+    writers = {call.output: number for number, call in enumerate(program.calls)}
+    busy = []
+    ends = {cascade.last: cascade.steps[-1] for cascade in plan.cascades}
+    for step in plan.steps():
+        number = writers[step.buffer] if isinstance(step, Shift) else step.call
+        if not plan.is_free(program.calls[number]):
+            busy.append(number)
+        if step is ends.get(number):
+            busy.append(number)
+    return busy
 
 
 def _callee(listing: Listing, behind: int) -> str:

@@ -15,9 +15,14 @@ void mbx_remote_init(mbx_remote *self, mbx_recognizer *recognizer)
 static void keep_checksum(void *context, int stage, const void *data, uint32_t bytes)
 {
     mbx_remote *self = context;
-    if (stage >= MBX_STAGE_FEATURES && self->checksum_count < MBX_REMOTE_MAX_CHECKSUMS) {
-        self->checksums[self->checksum_count++] = mbx_crc32(0, data, bytes);
+    const uint32_t place = stage >= MBX_STAGE_LAYERS ? (uint32_t)(stage - MBX_STAGE_LAYERS) + 1u : 0u;
+    if (stage < MBX_STAGE_FEATURES || place >= MBX_REMOTE_MAX_CHECKSUMS) {
+        return;
     }
+    for (; self->checksum_count <= place; self->checksum_count++) {
+        self->checksums[self->checksum_count] = 0;
+    }
+    self->checksums[place] = mbx_crc32(self->checksums[place], data, bytes); /* a layer of a cascade comes in parts */
 }
 
 static mbx_status reset_recognizer(mbx_remote *self)

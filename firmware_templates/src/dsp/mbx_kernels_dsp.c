@@ -340,11 +340,18 @@ static depthwise_work divide_scratch(const mbx_depthwise_dsp_call *c, void *scra
 /* The taps of a channel as pairs for even and for odd outputs; what lies behind them stays zero. */
 static void pair_taps(const int8_t *weights, uint32_t kernel, int16_t *taps)
 {
-    for (uint32_t k = 0; k < kernel; k++) {
-        const int16_t weight = weights[k];
-        taps[4u * (k / 2u) + k % 2u] = weight;
-        taps[4u * ((k + 1u) / 2u) + 2u + (k + 1u) % 2u] = weight;
+    uint32_t before = 0;
+    for (const int8_t *end = weights + (kernel & ~1u); weights != end; weights += 2) {
+        const uint32_t first = (uint32_t)(int32_t)weights[0];
+        const uint32_t second = (uint32_t)(int32_t)weights[1];
+        store_word(taps, low_halves(first, second));
+        store_word(taps + 2, low_halves(before, first));
+        before = second;
+        taps += 4;
     }
+    const uint32_t last = kernel % 2u != 0u ? (uint32_t)(int32_t)*weights : 0u;
+    store_word(taps, low_halves(last, 0));
+    store_word(taps + 2, low_halves(before, last));
 }
 
 /* Four bytes a position, step apart, as four lines of doubled int16; two positions at a time. */
@@ -392,12 +399,13 @@ void mbx_depthwise_line_dsp(const mbx_depthwise_dsp_call *c, const int8_t *input
     /* Each phase is a dense convolution of every dilation-th position. */
     for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
         const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
+        const uint32_t in_count = ((uint32_t)c->in_positions + c->dilation - 1u - phase) / c->dilation;
         for (uint32_t i = 0; i < LANES * work.line_length; i++) {
             work.lines[i] = (int16_t)(2 * c->input_zero_point); /* the padding; the bias takes its share away */
         }
         for (uint32_t channel = 0; channel < c->channels; channel += LANES) {
             const uint32_t offset = channel + phase * c->channels;
-            spread_lines(input + offset, step, count, work.lines + c->pad / c->dilation, work.line_length);
+            spread_lines(input + offset, step, in_count, work.lines + c->pad / c->dilation, work.line_length);
             for (uint32_t lane = 0; lane < LANES; lane++) {
                 const int32_t *constants = c->constants + 2u * (channel + lane);
                 const int32_t shift = c->shifts[channel + lane];

@@ -29,6 +29,7 @@ typedef struct {
 
 typedef struct {
     uint16_t positions;
+    uint16_t in_positions;
     uint16_t channels; /* a multiple of 4 */
     uint16_t kernel;   /* at most 47 */
     uint16_t dilation;
@@ -61,7 +62,7 @@ void mbx_depthwise_conv_2d_dsp(const mbx_conv_call *call, const int8_t *input, i
 /* As mbx_conv_2d(). scratch: four patches, to a multiple of 8 bytes, then what mbx_pointwise_dsp() needs. */
 void mbx_conv_2d_dsp(const mbx_conv_dsp_call *call, const int8_t *input, int8_t *output, void *scratch);
 
-/* Along one axis, stride 1, an output channel for each input channel. output may be input. */
+/* As mbx_depthwise_line(). scratch: see mbx_deploy/kernels.py; 4-byte aligned. */
 void mbx_depthwise_line_dsp(const mbx_depthwise_dsp_call *call, const int8_t *input, int8_t *output, void *scratch);
 
 /* output may be one of the inputs. */

@@ -201,34 +201,51 @@ void mbx_add_helium(const mbx_add_call *call, const int8_t *input, const int8_t 
     }
 }
 
-static void mean_row(const mbx_mean_call *call, const int8_t *input, int8_t *output)
+/* Four channels' sums of the values less the zero point, over positions. */
+static inline int32x4_t sum_four(const mbx_mean_call *call, const int8_t *values, uint32_t positions, mve_pred16_t inside)
 {
-    const int32_t zeros = call->positions * call->input_zero_point;
-    for (uint32_t channel = 0; channel < call->channels; channel += FOUR) {
-        const uint32_t left = call->channels - channel;
-        const mve_pred16_t inside = vctp32q(left);
-        const int8_t *values = input + channel;
-        int32x4_t sums = vdupq_n_s32(-zeros);
-        int32_t lanes[FOUR];
-        for (uint32_t position = call->positions; position != 0u; position--) {
-            sums = vaddq_s32(sums, vldrbq_z_s32(values, inside));
-            values += call->channels;
-        }
-        vst1q_s32(lanes, sums);
-        for (uint32_t i = 0; i < FOUR && i < left; i++) {
-            const int32_t scaled = mbx_multiply_by_quantized_multiplier(lanes[i], call->multiplier, call->shift);
-            const int32_t zero_point = call->output_zero_point;
-            output[channel + i] = (int8_t)(mbx_clamp(scaled, -128 - zero_point, 127 - zero_point) + zero_point);
-        }
+    int32x4_t sums = vdupq_n_s32(-(int32_t)positions * call->input_zero_point);
+    for (; positions != 0u; positions--) {
+        sums = vaddq_s32(sums, vldrbq_z_s32(values, inside));
+        values += call->channels;
+    }
+    return sums;
+}
+
+static void finish_mean(const mbx_mean_call *call, const int32_t *sums, uint32_t count, int8_t *output)
+{
+    const int32_t zero_point = call->output_zero_point;
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t scaled = mbx_multiply_by_quantized_multiplier(sums[i], call->multiplier, call->shift);
+        output[i] = (int8_t)(mbx_clamp(scaled, -128 - zero_point, 127 - zero_point) + zero_point);
     }
 }
 
 void mbx_mean_helium(const mbx_mean_call *call, const int8_t *input, int8_t *output)
 {
     for (uint32_t row = call->rows; row != 0u; row--) {
-        mean_row(call, input, output);
+        for (uint32_t channel = 0; channel < call->channels; channel += FOUR) {
+            const uint32_t left = call->channels - channel;
+            int32_t lanes[FOUR];
+            vst1q_s32(lanes, sum_four(call, input + channel, call->positions, vctp32q(left)));
+            finish_mean(call, lanes, left < FOUR ? left : FOUR, output + channel);
+        }
         input += (uint32_t)call->positions * call->channels;
         output += call->channels;
+    }
+}
+
+void mbx_mean_stripe_helium(const mbx_mean_stripe_call *call, const int8_t *input, int8_t *output, int32_t *sums)
+{
+    const mbx_mean_call *mean = &call->mean;
+    for (uint32_t channel = 0; channel < mean->channels; channel += FOUR) {
+        const mve_pred16_t inside = vctp32q(mean->channels - channel);
+        const int32x4_t found = sum_four(mean, input + channel, call->positions, inside);
+        const int32x4_t before = call->is_first ? vdupq_n_s32(0) : vldrwq_z_s32(sums + channel, inside);
+        vstrwq_p_s32(sums + channel, vaddq_s32(before, found), inside);
+    }
+    if (call->is_last) {
+        finish_mean(mean, sums, mean->channels, output);
     }
 }
 
@@ -330,6 +347,11 @@ void mbx_mean_helium(const mbx_mean_call *call, const int8_t *input, int8_t *out
     mbx_mean(call, input, output);
 }
 
+void mbx_mean_stripe_helium(const mbx_mean_stripe_call *call, const int8_t *input, int8_t *output, int32_t *sums)
+{
+    mbx_mean_stripe(call, input, output, sums);
+}
+
 void mbx_max_helium(const mbx_max_call *call, const int8_t *input, int8_t *output)
 {
     mbx_max(call, input, output);
@@ -362,11 +384,12 @@ void mbx_depthwise_line_helium(const mbx_depthwise_helium_call *c, const int8_t 
     /* Each phase is a dense convolution of every dilation-th position. */
     for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
         const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
+        const uint32_t in_count = ((uint32_t)c->in_positions + c->dilation - 1u - phase) / c->dilation;
         /* the padding; the bias takes its share away */
         memset(line, c->input_zero_point, (longest + FOUR - 1u) / FOUR * FOUR + padded);
         for (uint32_t channel = 0; channel < c->channels; channel++) {
             const uint32_t offset = channel + phase * c->channels;
-            gather_line(input + offset, step, count, line + c->pad / c->dilation);
+            gather_line(input + offset, step, in_count, line + c->pad / c->dilation);
             convolve_line(c, line, channel, count, output + offset, step);
         }
     }

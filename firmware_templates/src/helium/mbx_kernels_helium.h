@@ -24,6 +24,7 @@ typedef struct {
 
 typedef struct {
     uint16_t positions;
+    uint16_t in_positions;
     uint16_t channels;
     uint16_t kernel;
     uint16_t dilation;
@@ -39,16 +40,17 @@ typedef struct {
 /* output may be input where out_channels <= in_channels. scratch: see mbx_deploy/kernels.py; 8-byte aligned. */
 void mbx_pointwise_helium(const mbx_pointwise_helium_call *call, const int8_t *input, int8_t *output, void *scratch);
 
-/* Along one axis, stride 1, an output channel for each input channel. output may be input. */
+/* As mbx_depthwise_line(). scratch: see mbx_deploy/kernels.py; 4-byte aligned. */
 void mbx_depthwise_line_helium(const mbx_depthwise_helium_call *call, const int8_t *input, int8_t *output,
                                void *scratch);
 
 /* As mbx_depthwise_conv_2d(), with an output channel for each input channel; shifts are -31 to -1. */
 void mbx_depthwise_conv_2d_helium(const mbx_conv_call *call, const int8_t *input, int8_t *output);
 
-/* As mbx_add(), mbx_mean(), mbx_max(). */
+/* As mbx_add(), mbx_mean(), mbx_mean_stripe(), mbx_max(). */
 void mbx_add_helium(const mbx_add_call *call, const int8_t *input, const int8_t *other, int8_t *output);
 void mbx_mean_helium(const mbx_mean_call *call, const int8_t *input, int8_t *output);
+void mbx_mean_stripe_helium(const mbx_mean_stripe_call *call, const int8_t *input, int8_t *output, int32_t *sums);
 void mbx_max_helium(const mbx_max_call *call, const int8_t *input, int8_t *output);
 
 #endif

@@ -158,6 +158,7 @@ void mbx_depthwise_line_thumb(const mbx_depthwise_thumb_call *c, const int8_t *i
     /* Each phase is a dense convolution of every dilation-th position. */
     for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
         const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
+        const uint32_t in_count = ((uint32_t)c->in_positions + c->dilation - 1u - phase) / c->dilation;
         for (uint32_t i = 0; i < length; i++) {
             line[i] = c->input_zero_point; /* the padding; the bias takes its share away */
         }
@@ -165,7 +166,7 @@ void mbx_depthwise_line_thumb(const mbx_depthwise_thumb_call *c, const int8_t *i
             const uint32_t offset = channel + phase * c->channels;
             int8_t *out = output + offset;
             (void)spread_line(c->weights + channel * c->kernel, 1, c->kernel, taps);
-            (void)spread_line(input + offset, step, count, line + c->pad / c->dilation);
+            (void)spread_line(input + offset, step, in_count, line + c->pad / c->dilation);
             whole.constants = c->constants + 2u * channel;
             whole.shift = c->shifts[channel];
             if (count >= FOUR) {

@@ -22,6 +22,7 @@ typedef struct {
 
 typedef struct {
     uint16_t positions;
+    uint16_t in_positions;
     uint16_t channels;
     uint16_t kernel;
     uint16_t dilation;
@@ -48,7 +49,7 @@ typedef struct {
 /* output may be input where out_channels <= in_channels. scratch: see mbx_deploy/kernels.py; 4-byte aligned. */
 void mbx_pointwise_thumb(const mbx_pointwise_thumb_call *call, const int8_t *input, int8_t *output, void *scratch);
 
-/* Along one axis, stride 1, an output channel for each input channel. output may be input. */
+/* As mbx_depthwise_line(). scratch: see mbx_deploy/kernels.py; 4-byte aligned. */
 void mbx_depthwise_line_thumb(const mbx_depthwise_thumb_call *call, const int8_t *input, int8_t *output,
                               void *scratch);
 

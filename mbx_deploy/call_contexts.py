@@ -1,0 +1,201 @@
+"""What the template of the call list needs: a C struct for each call, or for each kind of its stripes, and the steps."""
+
+from typing import Any
+
+import numpy as np
+
+from mbx_deploy.call_fields import call_fields
+from mbx_deploy.cascade import Cascade, Shift, Stripe, stripe_view
+from mbx_deploy.constant_arrays import plain_text
+from mbx_deploy.kernels import DSP_GROUP_INPUTS, add_constants_dsp, as_product
+from mbx_deploy.memory_plan import MemoryPlan
+from mbx_deploy.program import Addition, Average, Call, Convolution, Pointwise, Program
+
+CASCADE_MODULE = "mbx_steps"
+WORD_BYTES = 4
+# The kernels that a step may call.
+STRIPE_KERNELS = (
+    *(f"mbx_{name}{suffix}" for name in ("pointwise", "depthwise_line", "add") for suffix in ("", "_dsp", "_thumb", "_helium")),
+    *("mbx_mean_stripe", "mbx_mean_stripe_helium"),
+)
+
+Context = dict[str, Any]
+
+
+def call_contexts(program: Program, plan: MemoryPlan, prefix: str) -> tuple[list[Context], list[Context]]:
+    """Return what runs, a context a call or a cascade, and the C structs that it needs."""
+    calls: list[Context] = []
+    structs: list[Context] = []
+    inside = {number for c in plan.cascades for number in range(c.first, c.last + 1)}
+    begins = {cascade.first: cascade for cascade in plan.cascades}
+    for number, call in enumerate(program.calls):
+        if number not in inside:
+            context = _call_context(program, plan, number, call, prefix)
+            calls.append(context)
+            structs.append(context)
+        elif number in begins:
+            steps, made = _cascade_contexts(program, plan, begins[number], prefix)
+            names = (plain_text(program.calls[n].name) for n in (number, begins[number].last))
+            calls.append({"name": " to ".join(names), "steps": steps, "steps_name": f"cascade_{number}"})
+            structs += made
+    return calls, structs
+
+
+def runners(program: Program, plan: MemoryPlan) -> list[Context]:
+    """Return for each kernel that runs in a cascade how it is called by a step."""
+    found = {}
+    for cascade in plan.cascades:
+        for number in range(cascade.first, cascade.last + 1):
+            kernel = plan.kernels[number]
+            found[kernel.name] = {
+                "name": runner_name(kernel.name),
+                "kernel": kernel.name,
+                "other": isinstance(program.calls[number], Addition),
+                "scratch": kernel.scratch_bytes > 0,
+            }
+    return [found[name] for name in sorted(found)]
+
+
+def runner_name(kernel: str) -> str:
+    """Return the name of the generated function by which a step calls a kernel."""
+    return f"run_{kernel.removeprefix('mbx_')}"
+
+
+def _cascade_contexts(
+    program: Program, plan: MemoryPlan, cascade: Cascade, prefix: str
+) -> tuple[list[Context], list[Context]]:
+    """Return the steps of a cascade, and a struct for each kind of stripe that a call has."""
+    made: dict[tuple[Any, ...], Context] = {}
+    steps = []
+    for step in cascade.steps:
+        if isinstance(step, Shift):
+            row = program.buffers[step.buffer].channels
+            start = plan.offsets[step.buffer]
+            size = step.count * row
+            struct = made.setdefault(
+                ("shift", size),
+                {
+                    "kind": "fields",
+                    "struct": "mbx_shift_call",
+                    "comment": f"{size} bytes that a cascade still needs",
+                    "name_in_c": f"shift_{cascade.first}_{size}",
+                    "fields": {"bytes": size},
+                    "is_free": False,
+                },
+            )
+            places = (start + step.first * row, start, start, start)
+            name = plain_text(program.buffers[step.buffer].name)
+            steps.append(_step("mbx_shift", struct, places, 0, 0, f"{step.count} positions of {name}"))
+            continue
+        call, kernel = program.calls[step.call], plan.kernels[step.call]
+        view, part = stripe_view(program, step)
+        kind = (step.call, step.end - step.first, step.source_end - step.source_first, step.first - step.source_first)
+        first, last = step.first == 0, step.end == program.buffers[call.input].width
+        if isinstance(call, Average):
+            kind = (*kind, first, last)
+        if kind not in made:
+            name = f"call_{step.call}_{sum(known[0] == step.call for known in made)}"
+            made[kind] = _call_context(view, plan, step.call, part, prefix) | {"name_in_c": name}
+            if isinstance(call, Average):
+                made[kind] |= _mean_stripe(program, call, step)
+        source, target = program.buffers[call.input].channels, program.buffers[call.output].channels
+        places = (
+            plan.offsets[call.input] + step.input_at * source,
+            plan.offsets[call.other] + step.other_at * source if isinstance(call, Addition) else 0,
+            plan.offsets[call.output] + step.output_at * target,
+            plan.scratch_offsets[step.call],
+        )
+        if made[kind].get("swapped"):
+            places = (places[1], places[0], *places[2:])
+        observed = target if isinstance(call, Average) else (step.end - step.first) * target
+        text = f"{plain_text(call.name)}, positions {step.first} to {step.end - 1}"
+        observed = 0 if isinstance(call, Average) and not last else observed
+        steps.append(_step(runner_name(kernel.name), made[kind], places, step.call, observed, text))
+    return steps, list(made.values())
+
+
+def _step(run: str, struct: Context, places: tuple[int, ...], layer: int, observed: int, comment: str) -> Context:
+    """places: offsets of input, other, output and working memory, in bytes."""
+    if any(place % WORD_BYTES for place in places):
+        raise AssertionError(f"a step does not begin at a word ({comment}): {places}")
+    words = dict(zip(("input", "other", "output", "scratch"), (p // WORD_BYTES for p in places), strict=True))
+    return {
+        **words,
+        "run": run,
+        "struct": struct["name_in_c"],
+        "layer": layer,
+        "observed_bytes": observed,
+        "comment": comment,
+    }
+
+
+def _mean_stripe(program: Program, call: Average, step: Stripe) -> Context:
+    fields = call_fields(program, call).fields
+    mean = ", ".join(f".{name} = {value}" for name, value in fields.items())
+    return {
+        "struct": "mbx_mean_stripe_call",
+        "fields": {
+            "mean": f"{{{mean}}}",
+            "positions": step.end - step.first,
+            "is_first": int(step.first == 0),
+            "is_last": int(step.end == program.buffers[call.input].width),
+        },
+    }
+
+
+def _call_context(program: Program, plan: MemoryPlan, number: int, call: Call, prefix: str) -> Context:
+    """program, call: as lowered, or a stripe as a whole call."""
+    offsets, kernel = plan.offsets, plan.kernels[number]
+    source, target = program.buffers[call.input], program.buffers[call.output]
+    shapes = (
+        f"{source.height} x {source.width} x {source.channels} -> {target.height} x {target.width} x {target.channels}"
+    )
+    context: Context = {
+        "number": number,
+        "name_in_c": f"call_{number}",
+        "steps": [],
+        "name": plain_text(call.name),
+        "comment": f"{plain_text(call.name)}: {shapes}",
+        "kernel": kernel.name,
+        "source": source,
+        "target": target,
+        "input_offset": offsets[call.input],
+        "other_offset": offsets[call.other] if isinstance(call, Addition) else None,
+        "output_offset": offsets[call.output],
+        "output_bytes": target.size_bytes,
+        "is_free": plan.is_free(call),
+        "scratch_offset": plan.scratch_offsets[number] if kernel.scratch_bytes else None,
+        "positions": target.height * target.width,
+        "in_positions": source.height * source.width,
+    }
+    if isinstance(call, Addition) and kernel.name in ("mbx_add_dsp", "mbx_add_thumb"):
+        constants = add_constants_dsp(call)
+        assert constants is not None
+        context["swapped"] = constants.swapped
+        if constants.swapped:
+            context |= {"input_offset": context["other_offset"], "other_offset": context["input_offset"]}
+        return context | {"kind": kernel.name.removeprefix("mbx_"), "add": constants, "count": target.size_bytes}
+    if isinstance(call, Addition):
+        return context | {"kind": "add", "add": call, "count": target.size_bytes}
+    if not isinstance(call, Pointwise | Convolution):
+        found = call_fields(program, call)
+        fields = {k: f"{prefix}_{k}_{number}" if isinstance(v, np.ndarray) else v for k, v in found.fields.items()}
+        return context | {"kind": "fields", "struct": found.struct, "fields": fields}
+    context |= {
+        key: f"{prefix}_{key}_{number}"
+        for key in ("weights", "bias", "multiplier", "shift", "channels", "constants", "shifts")
+    }
+    context["requantization"] = call.requantization
+    if isinstance(call, Convolution) and kernel.name == "mbx_conv_2d_dsp":
+        product = as_product(program, call)
+        outputs, inputs = product.weights.shape
+        groups = {"out_pairs": -(-outputs // 2), "groups": -(-inputs // DSP_GROUP_INPUTS)}
+        fields = {"out_channels": outputs, "in_channels": inputs, "positions": product.positions}
+        return context | groups | fields | {"kind": "conv_dsp", "conv": call}
+    if isinstance(call, Pointwise):
+        shape = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
+        groups = {"out_pairs": -(-call.weights.shape[0] // 2), "groups": -(-call.weights.shape[1] // DSP_GROUP_INPUTS)}
+        kind = kernel.name.removeprefix("mbx_")
+        return context | shape | groups | {"kind": kind, "positions": call.positions}
+    line = kernel.name.startswith("mbx_depthwise_line")
+    return context | {"kind": kernel.name.removeprefix("mbx_") if line else "conv", "conv": call}
