@@ -1,5 +1,6 @@
 """What the template of the call list needs: a C struct for each call, or for each kind of its stripes, and the steps."""
 
+import string
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,11 @@ CASCADE_MODULE = "mbx_steps"
 WORD_BYTES = 4
 # The kernels that a step may call.
 STRIPE_KERNELS = (
-    *(f"mbx_{name}{suffix}" for name in ("pointwise", "depthwise_line", "add") for suffix in ("", "_dsp", "_thumb", "_helium")),
+    *(
+        f"mbx_{name}{suffix}"
+        for name in ("pointwise", "depthwise_line", "add")
+        for suffix in ("", "_dsp", "_thumb", "_helium")
+    ),
     *("mbx_mean_stripe", "mbx_mean_stripe_helium"),
 )
 
@@ -36,7 +41,7 @@ def call_contexts(program: Program, plan: MemoryPlan, prefix: str) -> tuple[list
         elif number in begins:
             steps, made = _cascade_contexts(program, plan, begins[number], prefix)
             names = (plain_text(program.calls[n].name) for n in (number, begins[number].last))
-            calls.append({"name": " to ".join(names), "steps": steps, "steps_name": f"cascade_{number}"})
+            calls.append({"name": " to ".join(names), "steps": steps, "steps_name": f"cascade_{number}_steps"})
             structs += made
     return calls, structs
 
@@ -78,7 +83,7 @@ def _cascade_contexts(
                     "kind": "fields",
                     "struct": "mbx_shift_call",
                     "comment": f"{size} bytes that a cascade still needs",
-                    "name_in_c": f"shift_{cascade.first}_{size}",
+                    "name_in_c": f"cascade_{cascade.first}_shift_of_{size}_bytes",
                     "fields": {"bytes": size},
                     "is_free": False,
                 },
@@ -94,7 +99,8 @@ def _cascade_contexts(
         if isinstance(call, Average):
             kind = (*kind, first, last)
         if kind not in made:
-            name = f"call_{step.call}_{sum(known[0] == step.call for known in made)}"
+            letter = string.ascii_lowercase[sum(known[0] == step.call for known in made)]
+            name = f"call_{letter}_{step.call}"
             made[kind] = _call_context(view, plan, step.call, part, prefix) | {"name_in_c": name}
             if isinstance(call, Average):
                 made[kind] |= _mean_stripe(program, call, step)

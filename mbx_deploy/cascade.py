@@ -166,7 +166,9 @@ def _takes_stripes(program: Program, call: Call, width: int, is_last: bool) -> b
     if source.channels % CHANNEL_MULTIPLE or target.channels % CHANNEL_MULTIPLE or source.height != 1:
         return False
     if isinstance(call, Average):
-        return is_last and source.width == width and call.axes in ((1,), (0, 1)) and source.channels == target.size_bytes
+        return (
+            is_last and source.width == width and call.axes in ((1,), (0, 1)) and source.channels == target.size_bytes
+        )
     if (source.height, source.width, target.height, target.width) != (1, width, 1, width):
         return False
     if isinstance(call, Convolution):

@@ -79,7 +79,9 @@ def select_stripe_kernel(program: Program, call: Call, kernel: Kernel) -> Kernel
     program, call: that stripe as cascade.stripe_view() has it. A mean keeps its sums from the first stripe to the last.
     """
     if isinstance(call, Average):
-        return Kernel(f"mbx_mean_stripe{kernel.name.removeprefix('mbx_mean')}", 4 * program.buffers[call.input].channels)
+        return Kernel(
+            f"mbx_mean_stripe{kernel.name.removeprefix('mbx_mean')}", 4 * program.buffers[call.input].channels
+        )
     if isinstance(call, Convolution):
         return Kernel(kernel.name, _line_bytes(kernel.name, program, call))
     return kernel

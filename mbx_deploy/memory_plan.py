@@ -81,6 +81,10 @@ class MemoryPlan:
         """Return whether a call needs no code: it leaves the same bytes in the same place."""
         return isinstance(call, Reshape) and self.offsets[call.input] == self.offsets[call.output]
 
+    def scratch_calls(self, program: Program, number: int) -> tuple[int, int]:
+        """Return the first and the last call during which a call's working memory is in use."""
+        return _scratch_calls(program, self.cascades, number)
+
     def steps(self) -> list[Step]:
         """Return what runs one after another: calls, and the steps of cascades."""
         steps: list[Step] = []
@@ -160,13 +164,18 @@ _plans: dict[int, dict[str, MemoryPlan]] = {}
 
 
 def _smallest_plan(program: Program, kernel_set: str) -> MemoryPlan:
-    whole = _plan(program, tuple(select_kernel(program, call, kernel_set) for call in program.calls), ())
+    whole = plan_cascades(program, kernel_set)
     price = _price(program, whole.arena_bytes, CHANNEL_COST_MACS[kernel_set])
     plans = [whole] + [_plan(program, whole.kernels, chosen) for chosen in _choose_cascades(program, whole, price)]
     usable = [plan for plan in plans if not plan.cascades or plan.arena_bytes <= MOST_ARENA_BYTES]
     best = min(usable, key=lambda plan: plan.arena_bytes + sum(map(price, plan.cascades)))
     check_plan(program, best)
     return best
+
+
+def plan_cascades(program: Program, kernel_set: str, cascades: tuple[Cascade, ...] = ()) -> MemoryPlan:
+    """Return the plan with these cascades, in the order of their calls, for a set of kernels."""
+    return _plan(program, tuple(select_kernel(program, call, kernel_set) for call in program.calls), cascades)
 
 
 def _price(program: Program, arena_bytes: int, channel_macs: int) -> Callable[[Cascade], int]:
@@ -186,9 +195,7 @@ def _price(program: Program, arena_bytes: int, channel_macs: int) -> Callable[[C
     return price
 
 
-def _choose_cascades(
-    program: Program, whole: MemoryPlan, price: Callable[[Cascade], int]
-) -> list[tuple[Cascade, ...]]:
+def _choose_cascades(program: Program, whole: MemoryPlan, price: Callable[[Cascade], int]) -> list[tuple[Cascade, ...]]:
     """Return sets of cascades that are worth a plan: for each peak that some set reaches, the one of least price.
 
     What is alive during a cascade depends on no other one: the peak of each is known by itself, and the best way to
@@ -309,15 +316,17 @@ def _blocks(
         lowest = min(place for _, place in members)
         places = tuple((buffer, place - lowest) for buffer, place in members)
         blocks.append(_Block(places, _spans([(ranges[buffer], place) for buffer, place in places])))
-    inside = {number: c for c in cascades for number in range(c.first, c.last + 1)}
     for number, kernel in enumerate(kernels):
         size = _aligned(kernel.scratch_bytes)
         if size:
-            # A mean's sums are kept from its first stripe to its last.
-            keeps = number in inside and isinstance(program.calls[number], Average)
-            first, last = (inside[number].first, inside[number].last) if keeps else (number, number)
-            blocks.append(_Block(((-1 - number, 0),), ((first, last, 0, size),)))
+            blocks.append(_Block(((-1 - number, 0),), ((*_scratch_calls(program, cascades, number), 0, size),)))
     return blocks
+
+
+def _scratch_calls(program: Program, cascades: Sequence[Cascade], number: int) -> tuple[int, int]:
+    """A mean's sums are kept from its first stripe to its last; other calls keep nothing."""
+    inside = [c for c in cascades if c.first <= number <= c.last and isinstance(program.calls[number], Average)]
+    return (inside[0].first, inside[0].last) if inside else (number, number)
 
 
 def _leads(
@@ -328,28 +337,37 @@ def _leads(
     inside = {number: c for c in cascades for number in range(c.first, c.last + 1)}
     for number, call in enumerate(program.calls):
         cascade = inside.get(number)
-        found: list[tuple[int, int]] = []
-        if cascade and number == cascade.last:
-            read = {b for c in program.calls[cascade.first : number + 1] for b in call_inputs(c)} - {*cascade.windows}
-            dying = sorted(b for b in read if ranges[b].last == number)
-            found = [(b, _aligned(lead_bytes(program, cascade, b))) for b in dying]
-        elif not cascade or call.output not in cascade.carried:
+        if cascade:
+            found = _leads_in_stripes(program, ranges, cascade, number)
+        else:
             dying = [b for b in call_inputs(call) if ranges[b].last == number and may_overwrite(program, call, b)]
-            if cascade:  # of stripes only those that hold the same positions
-                same = isinstance(call, Pointwise | Addition)
-                dying = [b for b in dying if same and b in cascade.windows and b not in cascade.carried]
-            growth = {b: ranges[call.output].size_bytes - ranges[b].size_bytes for b in dying}
-            wide = isinstance(call, Pointwise)
-            found = [
-                (b, max(0, growth[b]) if wide and cascade else _aligned(lead_in_place(program, call, b))) for b in dying
-            ]
-        output = ranges[call.output].size_bytes
-        shared = [(output + ranges[b].size_bytes - max(output, lead + ranges[b].size_bytes), -lead, b) for b, lead in found]
-        # Of those that spare something the one that spares most, and of equals the one that is free soonest behind.
-        best = max(shared, key=lambda one: (one[0], ranges[one[2]].size_bytes), default=(0, 0, 0))
+            found = {b: lead_in_place(program, call, b) for b in dying}
+        spared = []
+        for buffer, lead in found.items():
+            both = ranges[call.output].size_bytes + ranges[buffer].size_bytes
+            union = max(ranges[call.output].size_bytes, _aligned(lead) + ranges[buffer].size_bytes)
+            # Of equals the largest: what lies behind the output's end is then free soonest.
+            spared.append((both - union, ranges[buffer].size_bytes, -buffer))
+        best = max(spared, default=(0, 0, 0))
         if best[0] > 0:
-            leads[call.output] = (best[2], -best[1])
+            leads[call.output] = (-best[2], _aligned(found[-best[2]]))
     return leads
+
+
+def _leads_in_stripes(program: Program, ranges: tuple[LiveRange, ...], cascade: Cascade, number: int) -> dict[int, int]:
+    """Return the inputs whose place the output of a call in a cascade may take, and by how much it begins before them.
+
+    The cascade's own output that of one of its inputs; a stripe that of one whose positions it holds.
+    """
+    call = program.calls[number]
+    if number == cascade.last:
+        read = {b for c in program.calls[cascade.first : number + 1] for b in call_inputs(c)} - {*cascade.windows}
+        return {b: lead_bytes(program, cascade, b) for b in sorted(read) if ranges[b].last == number}
+    if call.output in cascade.carried or not isinstance(call, Pointwise | Addition):
+        return {}
+    dying = [b for b in call_inputs(call) if ranges[b].last == number and b in cascade.windows]
+    positions, channels = cascade.windows[call.output], program.buffers[call.output].channels
+    return {b: max(0, positions * (channels - program.buffers[b].channels)) for b in dying if b not in cascade.carried}
 
 
 def _spans(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int], ...]:
@@ -469,7 +487,9 @@ def _operands(program: Program, plan: MemoryPlan, step: Whole | Stripe) -> list[
     parts = [(call.input, step.input_at, step.source_first, step.source_end)]
     if isinstance(call, Addition):
         parts.append((call.other, step.other_at, step.first, step.end))
-    parts.append((call.output, 0, 0, 1) if isinstance(call, Average) else (call.output, step.output_at, step.first, step.end))
+    parts.append(
+        (call.output, 0, 0, 1) if isinstance(call, Average) else (call.output, step.output_at, step.first, step.end)
+    )
     found = []
     for buffer, at, first, end in parts:
         channels = program.buffers[buffer].channels

@@ -97,29 +97,35 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
 
 def arena_report(program: Program, plan: MemoryPlan, arena: int) -> dict[str, Any]:
     """Return the size of an arena, its peak, and what lies where in it during which calls."""
-    buffers = [
-        {
-            "name": program.calls[live.first].name if live.first >= 0 else "input",
+    writers = {call.output: call.name for call in program.calls}
+    windows = {buffer: positions for cascade in plan.cascades for buffer, positions in cascade.windows.items()}
+    buffers = []
+    for live in plan.live_ranges:
+        whole = program.buffers[live.buffer]
+        positions = windows.get(live.buffer)
+        part = f", {positions} of {whole.width} positions" if positions else ""
+        place = {
+            "name": writers.get(live.buffer, "input") + part,
             "offset": plan.offsets[live.buffer],
-            "bytes": program.buffers[live.buffer].size_bytes,
+            "bytes": positions * whole.channels if positions else whole.size_bytes,
             "first_call": live.first,
             "last_call": live.last,
         }
-        for live in plan.live_ranges
-    ]
-    buffers += [
-        {
-            "name": f"{program.calls[number].name}, working memory",
-            "offset": offset,
-            "bytes": kernel.scratch_bytes,
-            "first_call": number,
-            "last_call": number,
-        }
-        for number, (kernel, offset) in enumerate(zip(plan.kernels, plan.scratch_offsets, strict=True))
-        if kernel.scratch_bytes
-    ]
+        buffers.append(place)
+    for number, (kernel, offset) in enumerate(zip(plan.kernels, plan.scratch_offsets, strict=True)):
+        if kernel.scratch_bytes:
+            first, last = plan.scratch_calls(program, number)
+            place = {
+                "name": f"{program.calls[number].name}, working memory",
+                "offset": offset,
+                "bytes": kernel.scratch_bytes,
+                "first_call": first,
+                "last_call": last,
+            }
+            buffers.append(place)
     peak = {"call": program.calls[plan.peak_call].name, "bytes": plan.lower_bound_bytes}
-    return {"bytes": arena, "peak": peak, "buffers": buffers}
+    cascades = [[program.calls[c.first].name, program.calls[c.last].name] for c in plan.cascades]
+    return {"bytes": arena, "peak": peak, "cascades": cascades, "buffers": buffers}
 
 
 def render_report(report: dict[str, Any]) -> str:
@@ -155,7 +161,8 @@ def render_report(report: dict[str, Any]) -> str:
         lines += ["", f"The arena: {peak['bytes']:,} bytes in use ({peak['call']})."]
         lines += [f"It has a margin of {margin:,} bytes; init fails where it is too small."] if margin else []
         return "\n".join(lines) + "\n"
-    lines += ["", f"The arena's peak: {peak['bytes']:,} at {peak['call']}. What lies where, during which calls:", ""]
+    lines += [""] + [f"In stripes: {first} to {last}." for first, last in report["arena"]["cascades"]]
+    lines += [f"The arena's peak: {peak['bytes']:,} at {peak['call']}. What lies where, during which calls:", ""]
     lines += [f"  {'offset':>8}{'bytes':>8}  {'calls':<9} activation"]
     for buffer in sorted(report["arena"]["buffers"], key=lambda b: (b["first_call"], b["offset"])):
         calls = f"{max(0, buffer['first_call'])}-{min(len(report['calls']) - 1, buffer['last_call'])}"

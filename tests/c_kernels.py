@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.call_fields import call_fields
+from mbx_deploy.cascade import Shift, Stripe, Whole, stripe_view
 from mbx_deploy.kernels import (
     DSP_GROUP_INPUTS,
     KERNEL_MODULES,
@@ -25,6 +26,7 @@ from mbx_deploy.kernels import (
 from mbx_deploy.memory_plan import MemoryPlan, plan_memory
 from mbx_deploy.program import (
     Addition,
+    Average,
     Buffer,
     Call,
     Convolution,
@@ -32,6 +34,7 @@ from mbx_deploy.program import (
     Program,
     Requantization,
     call_inputs,
+    lead_in_place,
     may_overwrite,
 )
 from mbx_deploy.resources import firmware_templates_folder
@@ -86,7 +89,7 @@ class CDepthwise(ctypes.Structure):
     """mbx_depthwise_call."""
 
     _fields_ = [
-        *((name, U16) for name in ("positions", "channels", "kernel", "dilation", "pad")),
+        *((name, U16) for name in ("positions", "in_positions", "channels", "kernel", "dilation", "pad")),
         ("input_zero_point", I16),
         ("weights", ctypes.c_void_p),
         ("requantization", CRequantization),
@@ -209,7 +212,7 @@ class CDepthwiseHelium(ctypes.Structure):
     """mbx_depthwise_helium_call."""
 
     _fields_ = [
-        *((name, U16) for name in ("positions", "channels", "kernel", "dilation", "pad")),
+        *((name, U16) for name in ("positions", "in_positions", "channels", "kernel", "dilation", "pad")),
         *((name, I16) for name in ("input_zero_point", "zero_point", "low", "high")),
         *((name, ctypes.c_void_p) for name in ("weights", "constants")),
     ]
@@ -225,7 +228,7 @@ class CDepthwiseDsp(ctypes.Structure):
     """mbx_depthwise_dsp_call, and mbx_depthwise_thumb_call."""
 
     _fields_ = [
-        *((name, U16) for name in ("positions", "channels", "kernel", "dilation", "pad")),
+        *((name, U16) for name in ("positions", "in_positions", "channels", "kernel", "dilation", "pad")),
         *((name, I16) for name in ("input_zero_point", "zero_point")),
         *((name, ctypes.c_void_p) for name in ("weights", "constants", "shifts")),
     ]
@@ -251,7 +254,8 @@ def library() -> ctypes.CDLL:
     if _library is None:
         folder = firmware_templates_folder() / "src"
         names = ["mbx_fixed_point.h", "mbx_taps.h", "mbx_kernels.h", "mbx_kernels.c"]
-        names += [f"{name}{end}" for name in sorted(set(KERNEL_MODULES.values())) for end in (".h", ".c")]
+        modules = sorted({*KERNEL_MODULES.values(), "mbx_steps"})
+        names += ["mbx_runtime.h", *(f"{name}{end}" for name in modules for end in (".h", ".c"))]
         for kernel_set in KERNEL_SETS[1:]:
             names += [f"{kernel_set}/mbx_kernels_{kernel_set}.{suffix}" for suffix in "hc"]
         _library = ctypes.CDLL(str(compile_shared_library({name: (folder / name).read_text() for name in names})))
@@ -317,13 +321,18 @@ class _Memory:
 def _run(program: Program, call: Call, kernel: Kernel, inputs: list[np.ndarray], overwritten: int | None) -> np.ndarray:
     """Return the output of a call. overwritten: the number of the input in whose place it lies, or None."""
     target = program.buffers[call.output]
-    sizes = [max(values.size, target.size_bytes if overwritten == i else 0) for i, values in enumerate(inputs)]
+    leads = [lead_in_place(program, call, b) if overwritten == i else 0 for i, b in enumerate(call_inputs(call))]
+    sizes = [
+        max(lead + values.size, target.size_bytes if overwritten == i else 0)
+        for i, (values, lead) in enumerate(zip(inputs, leads, strict=True))
+    ]
     places = [_Memory(size) for size in sizes]
-    for place, values in zip(places, inputs, strict=True):
-        place.content[: values.size] = values.ravel()
+    for place, values, lead in zip(places, inputs, leads, strict=True):
+        place.content[lead : lead + values.size] = values.ravel()
     output = _Memory(target.size_bytes) if overwritten is None else places[overwritten]
     scratch = _Memory(kernel.scratch_bytes)
-    invoke(program, call, kernel, [place.address for place in places], output.address, scratch.address)
+    addresses = [place.address + lead for place, lead in zip(places, leads, strict=True)]
+    invoke(program, call, kernel, addresses, output.address, scratch.address)
     for what, memory in (("the output", output), ("the working memory", scratch)):
         memory.check(f"{kernel.name}: {what}")
     for i, (place, values) in enumerate(zip(places, inputs, strict=True)):
@@ -368,7 +377,7 @@ def _call(program: Program, call: Call, kernel: Kernel, keep: list[np.ndarray]) 
         r = _requantization(call.requantization, keep)
         return CPointwise(call.positions, in_channels, out_channels, weights, r)
     if isinstance(call, Convolution) and kernel.name == "mbx_depthwise_line":
-        shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+        shape = _line_shape(source, target, call)
         weights = _pack(call.weights.reshape(-1, source.channels).T, np.int8, keep)
         return CDepthwise(*shape, call.input_zero_point, weights, _requantization(call.requantization, keep))
     if isinstance(call, Convolution):
@@ -419,13 +428,17 @@ def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.St
     if isinstance(call, Convolution):
         taps, channels, shifts = pack_depthwise_dsp(call)
         constants = (_pack(taps, np.int8, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))
-        shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+        shape = _line_shape(source, target, call)
         return CDepthwiseDsp(*shape, call.input_zero_point, call.requantization.zero_point, *constants)
     assert isinstance(call, Addition)
     c = add_constants_dsp(call)
     assert c is not None
     points = (c.exact_zero_point, c.scaled_zero_point, c.zero_point)
     return CAdditionDsp(target.size_bytes, *points, c.scaled_shift, c.shift, c.scaled_multiplier, c.multiplier)
+
+
+def _line_shape(source: Buffer, target: Buffer, call: Convolution) -> tuple[int, ...]:
+    return (target.width, source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
 
 
 def _call_thumb(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.Structure:
@@ -441,7 +454,7 @@ def _call_thumb(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.
     assert isinstance(call, Convolution)
     taps, channels, shifts = pack_depthwise_thumb(call)
     constants = (_pack(taps, np.int8, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))
-    shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+    shape = _line_shape(source, program.buffers[call.output], call)
     return CDepthwiseDsp(*shape, call.input_zero_point, call.requantization.zero_point, *constants)
 
 
@@ -456,21 +469,74 @@ def _call_helium(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes
     assert isinstance(call, Convolution)
     packed, channels = pack_depthwise_helium(call)
     constants = (_pack(packed, np.int8, keep), _pack(channels, np.int32, keep))
-    shape = (source.width, source.channels, call.kernel[1], call.dilation[1], call.pad[1])
+    shape = _line_shape(source, program.buffers[call.output], call)
     r = call.requantization
     return CDepthwiseHelium(*shape, call.input_zero_point, r.zero_point, r.low, r.high, *constants)
 
 
 def run_program_c(program: Program, values: np.ndarray, kernel_set: str = "portable") -> np.ndarray:
-    """Return the network's output, every call run by its C kernel in one arena, laid out by the planner."""
-    plan: MemoryPlan = plan_memory(program, kernel_set)
+    """Return the network's output, every step run by its C kernel in one arena, laid out by the planner."""
+    return run_plan_c(program, values, plan_memory(program, kernel_set))[-1]
+
+
+def run_plan_c(program: Program, values: np.ndarray, plan: MemoryPlan) -> list[np.ndarray]:
+    """Return the output of each call, put together of its stripes, as an observer sees it, and the network's."""
     arena = _Memory(plan.arena_bytes)
     first = plan.offsets[program.input]
     arena.content[first : first + values.size] = values.ravel()
-    for number, call in enumerate(program.calls):
-        inputs = [arena.address + plan.offsets[index] for index in call_inputs(call)]
-        output, scratch = (arena.address + at for at in (plan.offsets[call.output], plan.scratch_offsets[number]))
-        invoke(program, call, plan.kernels[number], inputs, output, scratch)
+    seen: list[list[np.ndarray]] = [[] for _ in program.calls]
+
+    def place(buffer: int, at: int = 0) -> int:
+        return plan.offsets[buffer] + at * program.buffers[buffer].channels
+
+    for step in plan.steps():
+        if isinstance(step, Shift):
+            start, rows = place(step.buffer), step.count * program.buffers[step.buffer].channels
+            source = place(step.buffer, step.first)
+            shift(arena.address + source, arena.address + start, rows)
+            continue
+        view, call = (program, program.calls[step.call]) if isinstance(step, Whole) else stripe_view(program, step)
+        ats = [0, 0, 0] if isinstance(step, Whole) else [step.input_at, step.other_at, step.output_at]
+        inputs = [arena.address + place(index, at) for index, at in zip(call_inputs(call), ats, strict=False)]
+        output = place(call.output, ats[2])
+        scratch = arena.address + plan.scratch_offsets[step.call]
+        kernel = plan.kernels[step.call]
+        if isinstance(step, Stripe) and isinstance(call, Average):
+            invoke_mean_stripe(program, call, step, kernel, inputs[0], arena.address + output, scratch)
+            size = program.buffers[call.output].size_bytes if step.end == program.buffers[call.input].width else 0
+        else:
+            invoke(view, call, kernel, inputs, arena.address + output, scratch)
+            size = view.buffers[call.output].size_bytes
+        seen[step.call].append(arena.content[output : output + size].copy())
     arena.check("the arena")
     start = plan.offsets[program.output]
-    return arena.content[start : start + program.buffers[program.output].size_bytes].copy()
+    last = arena.content[start : start + program.buffers[program.output].size_bytes].copy()
+    return [*(np.concatenate(parts) for parts in seen), last]
+
+
+class COperands(ctypes.Structure):
+    """mbx_operands."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("input", "other", "output", "scratch")]
+
+
+def shift(source: int, target: int, count: int) -> None:
+    """Run mbx_shift() on addresses."""
+    operands = COperands(source, None, target, None)
+    library().mbx_shift(ctypes.byref(U32(count)), ctypes.byref(operands))
+
+
+class CMeanStripe(ctypes.Structure):
+    """mbx_mean_stripe_call."""
+
+    _fields_ = [("mean", CAverage), ("positions", U16), ("is_first", U8), ("is_last", U8)]
+
+
+def invoke_mean_stripe(
+    program: Program, call: Average, step: Stripe, kernel: Kernel, source: int, output: int, sums: int
+) -> None:
+    """Run mbx_mean_stripe() on addresses."""
+    mean = call_structure(program, call, Kernel("mbx_mean", 0), [])
+    ends = (step.first == 0, step.end == program.buffers[call.input].width)
+    c = CMeanStripe(mean, step.end - step.first, *map(int, ends))
+    getattr(library(), kernel.name)(ctypes.byref(c), *map(ctypes.c_void_p, (source, output, sums)))

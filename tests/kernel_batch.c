@@ -24,6 +24,7 @@ typedef struct {
     uint32_t output_bytes;
     uint32_t scratch_bytes;
     uint32_t overwritten; /* the number of the input in whose place the output lies, from 1 on; 0: none */
+    uint32_t lead;        /* by which the output then begins before it */
 } job;
 
 static uint8_t memory[300000] __attribute__((aligned(16)));
@@ -66,16 +67,21 @@ static int run(void)
         memcpy(constants + pointers[i][0], &address, sizeof address);
     }
     uint32_t sizes[2] = {0, 0};
+    uint32_t leads[2] = {0, 0};
     for (uint32_t i = 0; i < j.inputs; i++) {
-        sizes[i] = j.overwritten == i + 1u && j.output_bytes > j.input_bytes[i] ? j.output_bytes : j.input_bytes[i];
-        inputs[i] = place(sizes[i]);
+        leads[i] = j.overwritten == i + 1u ? j.lead : 0u;
+        sizes[i] = leads[i] + j.input_bytes[i];
+        if (j.overwritten == i + 1u && j.output_bytes > sizes[i]) {
+            sizes[i] = j.output_bytes;
+        }
+        inputs[i] = place(sizes[i]) + leads[i];
         copies[i] = place(j.input_bytes[i]);
         if (!mbx_session_read(copies[i], j.input_bytes[i])) {
             return 0;
         }
         memcpy(inputs[i], copies[i], j.input_bytes[i]);
     }
-    uint8_t *output = j.overwritten != 0u ? inputs[j.overwritten - 1u] : place(j.output_bytes);
+    uint8_t *output = j.overwritten != 0u ? inputs[j.overwritten - 1u] - j.lead : place(j.output_bytes);
     uint8_t *scratch = place(j.scratch_bytes);
     void *arguments[4] = {inputs[0], inputs[1], output, scratch};
     if (j.inputs == 1u) {
@@ -89,7 +95,7 @@ static int run(void)
     }
     for (uint32_t i = 0; i < j.inputs; i++) {
         const int same = j.overwritten == i + 1u || memcmp(inputs[i], copies[i], j.input_bytes[i]) == 0;
-        if (!same || !is_guarded(inputs[i], sizes[i])) {
+        if (!same || !is_guarded(inputs[i] - leads[i], sizes[i])) {
             status |= 4u << i;
         }
     }

@@ -12,7 +12,8 @@ import numpy as np
 from mbx_deploy.codegen import generate_project, kernel_modules
 from mbx_deploy.frontend import FrontendConfig
 from mbx_deploy.kernels import Kernel, select_kernel
-from mbx_deploy.program import Buffer, Call, Program, call_inputs, may_overwrite
+from mbx_deploy.memory_plan import ALIGNMENT_BYTES
+from mbx_deploy.program import Buffer, Call, Program, call_inputs, lead_in_place, may_overwrite
 from mbx_deploy.recognizer import parse_recognizer
 from mbx_deploy.target import Target
 from mbx_deploy.toolchain import need_tool, run_tool
@@ -101,6 +102,10 @@ class KernelBatch:
         kernel = job.kernel(self.target.kernels)
         return [2 - number if swaps_inputs(job.call, kernel) else 1 + number for number in numbers]
 
+    def _lead(self, job: Job, overwritten: int) -> int:
+        lead = lead_in_place(job.program, job.call, job.call.input) if overwritten else 0
+        return -(-lead // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
     def _encode(self, job: Job, overwritten: int) -> bytes:
         kernel = job.kernel(self.target.kernels)
         keep: list[np.ndarray] = []
@@ -117,7 +122,7 @@ class KernelBatch:
         sizes = [values.size for values in inputs] + [0] * (2 - len(inputs))
         number = self.kernels.index(kernel.name)
         head = (number, len(constants), len(pointers), len(inputs), *sizes, job.target.size_bytes)
-        parts = [struct.pack("<9I", *head, kernel.scratch_bytes, overwritten)]
+        parts = [struct.pack("<10I", *head, kernel.scratch_bytes, overwritten, self._lead(job, overwritten))]
         parts += [struct.pack("<2I", at, starts[array]) for at, array in pointers]
         return b"".join([*parts, bytes(constants), *(values.astype(np.int8).tobytes() for values in inputs)])
 

@@ -30,6 +30,7 @@ from mbx_deploy.target import find_target
 _FRAME, _AFTER_FRAME = "mbx_frame_coefficients", "mbx_quantize_features"
 _OBSERVER = "observe"
 STEPS = "mbx_run_steps"
+_OTHER_CONSTANTS = re.compile(r"model|cascade_\w+_(steps|bytes)")  # than those of a layer, which bear its number
 _CYCLES_NOTE = "estimate for a Cortex-M4 without wait states, from ARM DDI 0439B"
 
 
@@ -138,8 +139,8 @@ def profile_build(build: Build | NetworkBuild) -> Profile:
         layers = _measure_layers(
             model.program, plan_memory(model.program, build.target.kernels), listing, plain, inference
         )
-        model_bytes = sum(s.size for s in listing.symbols if s.name == "model" and s.kind in "rR")
-        constants = sum(layer.bytes for layer in layers) + model_bytes
+        others = [s.size for s in listing.symbols if _OTHER_CONSTANTS.fullmatch(s.name) and s.kind in "rR"]
+        constants = sum(layer.bytes for layer in layers) + sum(others)
     network = _measure(listing, plain, inference, 1, _arena_bytes(build.folder), constants)
     frontend = None
     if isinstance(model, Recognizer):
@@ -217,7 +218,9 @@ def _measure_layers(
     busy = _busy(program, plan)
     step_returns = _step_returns(listing)
     kernels = [_callee(listing, segment.mark) for segment in inference[1:]]
-    ends = [STEPS if segment.mark in step_returns else name for segment, name in zip(inference[1:], kernels, strict=True)]
+    ends = [
+        STEPS if segment.mark in step_returns else name for segment, name in zip(inference[1:], kernels, strict=True)
+    ]
     if len(inference) == len(busy):  # it jumps to the last one, which returns for it
         ends += _jumps_out(listing, NETWORK)
     if len(ends) != len(busy):

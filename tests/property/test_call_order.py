@@ -21,9 +21,11 @@ def peak_bytes(program: Program, order: tuple[Call, ...]) -> int | None:
             return None
         later = {buffer for other in order[t + 1 :] for buffer in call_inputs(other)} | {program.output}
         alive = {buffer for buffer in written if buffer in later or buffer in call_inputs(call)}
-        in_place = any(may_overwrite(program, call, b) for b in call_inputs(call) if b not in later)
+        dying = [b for b in call_inputs(call) if b not in later and may_overwrite(program, call, b)]
         written.add(call.output)
-        peaks.append(sum(program.buffers[b].size_bytes for b in (alive if in_place else alive | {call.output})))
+        output = program.buffers[call.output].size_bytes
+        shared = max((min(output, program.buffers[b].size_bytes) for b in dying), default=0)
+        peaks.append(sum(program.buffers[b].size_bytes for b in alive) + output - shared)
     return max(peaks)
 
 

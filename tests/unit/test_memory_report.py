@@ -99,6 +99,8 @@ def test_the_report_lists_what_fills_the_arena_and_never_overlaps(shipped: Recog
     working = sum(kernel.scratch_bytes > 0 for kernel in plan.kernels)
     assert working > 5 and len(buffers) == len(shipped.program.buffers) + working
     assert max(buffer["offset"] + buffer["bytes"] for buffer in buffers) == plan.arena_bytes
+    ends = {(number, number) for number in range(len(plan.kernels))} | {(c.first, c.last) for c in plan.cascades}
+    assert report["arena"]["cascades"] == [[report["calls"][n] for n in (c.first, c.last)] for c in plan.cascades]
     taken: list[set[int]] = [set() for _ in report["calls"]]
     for i, one in enumerate(buffers):
         for call in range(max(0, one["first_call"]), min(len(taken) - 1, one["last_call"]) + 1):
@@ -106,9 +108,9 @@ def test_the_report_lists_what_fills_the_arena_and_never_overlaps(shipped: Recog
         for other in buffers[:i]:
             meet = one["first_call"] <= other["last_call"] and other["first_call"] <= one["last_call"]
             apart = one["offset"] + one["bytes"] <= other["offset"] or other["offset"] + other["bytes"] <= one["offset"]
-            # An output may lie in the place of an input that nothing reads after that call.
+            # An output may lie over an input that nothing reads after that call or cascade, and not behind its start.
             first, second = sorted((one, other), key=lambda b: int(b["first_call"]))
-            replaces = second["offset"] == first["offset"] and second["first_call"] == first["last_call"]
+            replaces = second["offset"] <= first["offset"] and (second["first_call"], first["last_call"]) in ends
             assert apart or not meet or (replaces and "working" not in first["name"] + second["name"]), (one, other)
     peak = report["arena"]["peak"]
     alive = [8 * len(words) for words in taken]

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -144,7 +145,15 @@ def test_the_numbers_are_those_of_the_memory_report_and_the_profile(
 @needs_firmware
 def test_bytes_by_layer_are_the_same_planned_and_counted(found: Findings, m4_build: Build) -> None:
     planned = gathering._layers(m4_build, None, found.sqnr)
-    assert [layer.bytes for layer in planned] == pytest.approx([layer.bytes for layer in found.layers], abs=32)
+    structs = Counter(
+        re.findall(
+            r"^static const mbx_\w+_call call_(?:[a-z]_)?(\d+) =",
+            (m4_build.folder / "generated/kws.c").read_text(),
+            re.MULTILINE,
+        )
+    )
+    for number, (one, other) in enumerate(zip(planned, found.layers, strict=True)):
+        assert 16 * structs[str(number)] <= other.bytes - one.bytes <= 32 * structs[str(number)]
     assert sum(layer.bytes for layer in planned) == found.memory["flash"]["weights_bytes"]
 
 
