@@ -1,4 +1,4 @@
-"""What the template of the call list needs: a C struct for each call, or for each kind of its stripes, and the steps."""
+"""What the template of the call list needs: a C struct a call, or a kind of its stripes, and the steps of cascades."""
 
 import string
 from typing import Any
@@ -70,7 +70,7 @@ def _cascade_contexts(
     program: Program, plan: MemoryPlan, cascade: Cascade, prefix: str
 ) -> tuple[list[Context], list[Context]]:
     """Return the steps of a cascade, and a struct for each kind of stripe that a call has."""
-    made: dict[tuple[Any, ...], Context] = {}
+    made: dict[tuple[int | str, ...], Context] = {}
     steps = []
     for step in cascade.steps:
         if isinstance(step, Shift):
@@ -94,7 +94,10 @@ def _cascade_contexts(
             continue
         call, kernel = program.calls[step.call], plan.kernels[step.call]
         view, part = stripe_view(program, step)
-        kind = (step.call, step.end - step.first, step.source_end - step.source_first, step.first - step.source_first)
+        kind: tuple[int, ...] = (
+            *(step.call, step.end - step.first),
+            *(step.source_end - step.source_first, step.first - step.source_first),
+        )
         first, last = step.first == 0, step.end == program.buffers[call.input].width
         if isinstance(call, Average):
             kind = (*kind, first, last)

@@ -20,8 +20,8 @@ from mbx_deploy.program import (
     is_depthwise_line,
 )
 
-# Positions that a step adds at the cascade's end: multiples of what kernels work on at a time, 4 of a pointwise call and
-# 6 of a depthwise one.
+# Positions that a round adds at the cascade's end: multiples of what kernels work on at a time, 4 of a pointwise call
+# and 6 of a depthwise one.
 STRIPES = (12, 24, 48)
 POSITION_MULTIPLE = 4  # so that a stripe begins at a word, and no block of a pointwise call is broken
 CHANNEL_MULTIPLE = 4

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from mbx_deploy import __version__
 from mbx_deploy.call_contexts import CASCADE_MODULE, call_contexts, runners
@@ -19,7 +18,8 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import feature_multiplier, fold_dct
 from mbx_deploy.kernels import KERNEL_MODULES, NEEDED_SETS
 from mbx_deploy.layouts import CMAKE, arrange
-from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.memory_plan import MemoryPlan
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import Program
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.resources import firmware_templates_folder

@@ -8,7 +8,8 @@ from typing import Any
 from mbx_deploy.codegen import arena_bytes
 from mbx_deploy.constant_arrays import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
-from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.memory_plan import MemoryPlan
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import Program
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.target import Target

@@ -18,9 +18,9 @@ from mbx_deploy.codegen import (
 )
 from mbx_deploy.constant_arrays import constant_arrays
 from mbx_deploy.errors import InputError
-from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.memory_report import CODE_BYTES_ESTIMATE, arena_report
 from mbx_deploy.network import Network
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.target import SESSION_PART, Target
 
 NETWORK_SESSION_PART = "network_session"

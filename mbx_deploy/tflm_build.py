@@ -18,8 +18,8 @@ from typing import Any
 from mbx_deploy.bare_network import bare_network
 from mbx_deploy.codegen import generate_project
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
-from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.memory_report import memory_needs
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.target import Target, find_target
 from mbx_deploy.tflm_project import MEASURE_ENGINE_BYTES, TflmSizes, measured_arena_bytes

@@ -23,7 +23,8 @@ from mbx_deploy.kernels import (
     pack_pointwise_thumb,
     select_kernel,
 )
-from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.memory_plan import MemoryPlan
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import (
     Addition,
     Average,
@@ -428,8 +429,8 @@ def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.St
     if isinstance(call, Convolution):
         taps, channels, shifts = pack_depthwise_dsp(call)
         constants = (_pack(taps, np.int8, keep), _pack(channels, np.int32, keep), _pack(shifts, np.uint8, keep))
-        shape = _line_shape(source, target, call)
-        return CDepthwiseDsp(*shape, call.input_zero_point, call.requantization.zero_point, *constants)
+        points = (call.input_zero_point, call.requantization.zero_point)
+        return CDepthwiseDsp(*_line_shape(source, target, call), *points, *constants)
     assert isinstance(call, Addition)
     c = add_constants_dsp(call)
     assert c is not None

@@ -17,9 +17,10 @@ from mbx_deploy.cascade import Shift
 from mbx_deploy.constant_arrays import frontend_arrays
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.instructions import NETWORK, network_end, open_firmware, random_input
-from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.memory_plan import MemoryPlan
 from mbx_deploy.network import Network
 from mbx_deploy.network_build import NetworkBuild
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.profiling.counting import Counts, Segment, count
 from mbx_deploy.profiling.listing import Instruction, Listing, estimate_cycles_m4, mix, read_listing
 from mbx_deploy.program import Program

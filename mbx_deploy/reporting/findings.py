@@ -14,7 +14,7 @@ from mbx_deploy.constant_arrays import constant_arrays
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.evaluate import Options, evaluate_model
 from mbx_deploy.float_network import dequantize_network
-from mbx_deploy.memory_plan import plan_memory
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.reporting.sounds import Spectrograms, integer_coefficients, spectrograms, synthetic_sounds
 from mbx_deploy.sqnr import Report, measure_layers

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from mbx_deploy.build import Build
-from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.memory_report import memory_needs
 from mbx_deploy.output import OWNER_FILE
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.resources import targets_folder
 
 ROOT = Path(__file__).resolve().parents[2]

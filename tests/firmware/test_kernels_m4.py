@@ -7,7 +7,7 @@ import pytest
 
 from mbx_deploy.engines import Engine, SimEngine
 from mbx_deploy.frontend import FrontendConfig
-from mbx_deploy.memory_plan import plan_memory
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, TRACE_RESULTS, TRACE_STAGES, Item
 from mbx_deploy.target import find_target

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from mbx_deploy.cascade import Cascade, Shift, Stripe, make_cascade, stripe_view, stripes_of
 from mbx_deploy.kernels import KERNEL_SETS
-from mbx_deploy.memory_plan import MemoryPlan, check_plan, plan_cascades, plan_memory
+from mbx_deploy.memory_plan import MemoryPlan, plan_cascades, whole_kernels
+from mbx_deploy.plan_checker import check_plan
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import Average, Convolution, Program, multiply_accumulates
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.sim.model import logits, run_call
@@ -45,7 +47,7 @@ def layers_of(program: Program, values: np.ndarray) -> list[np.ndarray]:
 @given(divided_networks(), st.integers(0, 2**32 - 1))
 def test_every_layer_has_its_bytes(kernel_set: str, drawn: tuple[Program, tuple[Cascade, ...]], seed: int) -> None:
     program, cascades = drawn
-    plan = plan_cascades(program, kernel_set, cascades)
+    plan = plan_cascades(program, whole_kernels(program, kernel_set), cascades)
     check_plan(program, plan)
     values = np.random.default_rng(seed).integers(-128, 128, program.buffers[program.input].size_bytes).astype(np.int8)
     *seen, output = run_plan_c(program, values, plan)
@@ -94,7 +96,7 @@ def plan_of(program: Program) -> tuple[MemoryPlan, Cascade]:
     """Return a plan with a cascade that carries positions along and writes over its input."""
     cascade = make_cascade(program, 1, 5, 12)
     assert cascade is not None and cascade.carried
-    plan = plan_cascades(program, "dsp", (cascade,))
+    plan = plan_cascades(program, whole_kernels(program, "dsp"), (cascade,))
     check_plan(program, plan)
     return plan, cascade
 
@@ -104,7 +106,9 @@ def planted_steps(cascade: Cascade) -> Iterator[tuple[str, list[Stripe | Shift]]
     shift = next(i for i, step in enumerate(steps) if isinstance(step, Shift))
     stripe = next(i for i, step in enumerate(steps) if isinstance(step, Stripe) and step.first > 0)
     yield "a shift left out", steps[:shift] + steps[shift + 1 :]
-    yield "a shift of too few", [*steps[:shift], dataclasses.replace(steps[shift], count=1), *steps[shift + 1 :]]
+    moved = steps[shift]
+    assert isinstance(moved, Shift)
+    yield "a shift of too few", [*steps[:shift], dataclasses.replace(moved, count=1), *steps[shift + 1 :]]
     yield "a stripe left out", steps[:stripe] + steps[stripe + 1 :]
     yield "a stripe twice", [*steps[:stripe], steps[stripe], *steps[stripe:]]
     yield "two stripes exchanged", [*steps[:stripe], *steps[stripe : stripe + 2][::-1], *steps[stripe + 2 :]]
@@ -112,8 +116,8 @@ def planted_steps(cascade: Cascade) -> Iterator[tuple[str, list[Stripe | Shift]]
     step = steps[stripe]
     assert isinstance(step, Stripe)
     for name in ("input_at", "output_at"):
-        moved = dataclasses.replace(step, **{name: getattr(step, name) + 1})
-        yield f"{name} off by one", [*steps[:stripe], moved, *steps[stripe + 1 :]]
+        off = dataclasses.replace(step, **{name: getattr(step, name) + 1})
+        yield f"{name} off by one", [*steps[:stripe], off, *steps[stripe + 1 :]]
 
 
 def test_the_checker_finds_planted_steps(shipped: Recognizer) -> None:
@@ -153,7 +157,10 @@ def test_working_memory_over_what_is_carried_is_found(shipped: Recognizer) -> No
 
 @pytest.mark.parametrize("kernel_set", KERNEL_SETS)
 def test_the_shipped_model_needs_a_third_less(shipped: Recognizer, kernel_set: str) -> None:
-    plan, whole = plan_memory(shipped.program, kernel_set), plan_cascades(shipped.program, kernel_set)
+    plan, whole = (
+        plan_memory(shipped.program, kernel_set),
+        plan_cascades(shipped.program, whole_kernels(shipped.program, kernel_set)),
+    )
     assert plan.cascades and plan.arena_bytes < 0.70 * whole.arena_bytes
     assert plan.arena_bytes == plan.lower_bound_bytes
 
@@ -162,6 +169,6 @@ def test_what_saves_nothing_is_not_divided() -> None:
     """A cascade costs flash and time: where the arena's peak is elsewhere there is none."""
     for seed in range(8):
         program = random_recognizer(seed).program
-        plan, whole = plan_memory(program), plan_cascades(program, "portable")
+        plan, whole = plan_memory(program), plan_cascades(program, whole_kernels(program, "portable"))
         assert plan.arena_bytes < whole.arena_bytes if plan.cascades else plan.arena_bytes == whole.arena_bytes
         assert multiply_accumulates(program) > 0

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mbx_deploy.engines import _import_tflm
 from mbx_deploy.errors import InputError
 from mbx_deploy.kernels import KERNEL_SETS
-from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.passes import lower
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import Program
 from mbx_deploy.sim import model as sim_model
 from mbx_deploy.tflite_reader import parse_tflite

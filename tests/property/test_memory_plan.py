@@ -8,7 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.kernels import KERNEL_SETS
-from mbx_deploy.memory_plan import ALIGNMENT_BYTES, MemoryPlan, check_plan, live_ranges, plan_memory
+from mbx_deploy.memory_plan import ALIGNMENT_BYTES, MemoryPlan, live_ranges
+from mbx_deploy.plan_checker import check_plan
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import Addition, Average, Buffer, Call, Pointwise, Program, Requantization
 from mbx_deploy.recognizer import Recognizer
 

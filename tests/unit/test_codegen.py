@@ -16,7 +16,7 @@ from mbx_deploy.codegen import generate_project, make_manifest
 from mbx_deploy.constant_arrays import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
-from mbx_deploy.memory_plan import plan_memory
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.resources import firmware_templates_folder
 from mbx_deploy.target import find_target

@@ -8,7 +8,7 @@ import pytest
 from mbx_deploy.constant_arrays import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend import FrontendConfig
-from mbx_deploy.memory_plan import MemoryPlan, plan_memory
+from mbx_deploy.memory_plan import MemoryPlan
 from mbx_deploy.memory_report import (
     CODE_BYTES_ESTIMATE,
     LIBRARY_CALL_STACK_BYTES,
@@ -19,6 +19,7 @@ from mbx_deploy.memory_report import (
     render_report,
     stack_bound,
 )
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import Convolution, Pointwise
 from mbx_deploy.recognizer import Recognizer, parse_recognizer
 from mbx_deploy.resources import firmware_templates_folder

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.memory_plan import plan_memory
 from mbx_deploy.passes import (
     activation_range,
     fold_input_zero_points,
@@ -20,6 +19,7 @@ from mbx_deploy.passes import (
     quantize_multiplier,
     verify_program,
 )
+from mbx_deploy.planner import plan_memory
 from mbx_deploy.program import Addition, Average, Buffer, Convolution, Pointwise, Program, Requantization
 from mbx_deploy.program import multiply_accumulates as count_multiply_accumulates
 from mbx_deploy.sim.model import logits
