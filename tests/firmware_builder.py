@@ -39,10 +39,10 @@ class FirmwareBuilder:
         write_project(files, folder)
         common = {name: text for name, text in files.items() if name.startswith(("src/", "board/"))}
         del common["board/main.c"]
-        if not self.common:
-            self.common = common
-            self._compile(folder, [name for name in common if name.endswith((".c", ".S"))])
-        assert self.common == common
+        new = [name for name in common if name not in self.common]
+        self.common = common | self.common
+        assert all(self.common[name] == text for name, text in common.items())
+        self._compile(folder, [name for name in new if name.endswith((".c", ".S"))])
         own = [name for name in files if name.endswith(".c") and name not in common]
         objects = [str(path) for path in sorted((self.folder / "common").glob("*.o"))]
         command = [COMPILER, *self.flags, *INCLUDES, *own, *objects, *LINKER_FLAGS, "-o", "firmware.elf"]
@@ -50,8 +50,10 @@ class FirmwareBuilder:
         return FirmwareEngine(recognizer, folder / "firmware.elf", self.target)
 
     def _compile(self, folder: Path, units: list[str]) -> None:
+        if not units:
+            return
         objects = self.folder / "common"
-        objects.mkdir()
+        objects.mkdir(exist_ok=True)
         includes = [f"-I{folder / include[2:]}" for include in INCLUDES]
         command = [COMPILER, *self.flags, *includes, "-c", *(str(folder / unit) for unit in units)]
         run_tool(command, cwd=objects, what="compiling the runtime")

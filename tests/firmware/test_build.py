@@ -84,6 +84,8 @@ EXPECTED_FILES = {
     "src/mbx_recognizer.c",
     "src/mbx_recognizer.h",
     "src/mbx_runtime.h",
+    "src/mbx_steps.c",
+    "src/mbx_steps.h",
     "src/mbx_taps.h",
     "toolchain.cmake",
 }

@@ -1,0 +1,65 @@
+"""Cascades on every core: networks in stripes give, layer by layer, the simulator's bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from mbx_deploy import planner
+from mbx_deploy.cascade import Shift, make_cascade
+from mbx_deploy.memory_plan import MemoryPlan, plan_cascades, whole_kernels
+from mbx_deploy.plan_checker import check_plan
+from mbx_deploy.planner import plan_memory
+from mbx_deploy.program import Average, Program
+from mbx_deploy.recognizer import Recognizer
+from mbx_deploy.session import TRACE_LAYERS
+from mbx_deploy.target import find_target
+from mbx_deploy.toolchain import find_tool
+from tests.firmware.test_kernels_m4 import check_same, inputs
+from tests.firmware_builder import FirmwareBuilder
+from tests.networks import random_recognizer
+
+pytestmark = pytest.mark.skipif(
+    not all(map(find_tool, ("arm-none-eabi-gcc", "qemu-system-arm"))),
+    reason="arm-none-eabi-gcc or qemu-system-arm is not installed",
+)
+TARGETS = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55")
+SEEDS = range(60)
+NETWORKS = 3
+STRIPE = 8
+
+
+def plan_in_stripes(program: Program, kernel_set: str) -> MemoryPlan:
+    """Return a plan of the longest cascades that there are, worth their price or not."""
+    cascades = []
+    first = 0
+    while first < len(program.calls):
+        made = (make_cascade(program, first, last, STRIPE) for last in range(len(program.calls) - 1, first, -1))
+        cascade = next((cascade for cascade in made if cascade), None)
+        cascades += [cascade] if cascade else []
+        first = cascade.last + 1 if cascade else first + 1
+    plan = plan_cascades(program, whole_kernels(program, kernel_set), tuple(cascades))
+    check_plan(program, plan)
+    return plan
+
+
+def networks_in_stripes(kernel_set: str) -> list[Recognizer]:
+    """Return drawn networks whose cascades carry positions along, or end in a mean."""
+    found: dict[str, list[Recognizer]] = {"both": [], "shift": [], "mean": []}
+    for recognizer in map(random_recognizer, SEEDS):
+        plan = plan_memory(recognizer.program, kernel_set)
+        shifts = any(isinstance(step, Shift) for cascade in plan.cascades for step in cascade.steps)
+        means = any(isinstance(recognizer.program.calls[cascade.last], Average) for cascade in plan.cascades)
+        if shifts or means:
+            found["both" if shifts and means else "shift" if shifts else "mean"].append(recognizer)
+    assert all(found.values()), {kind: len(those) for kind, those in found.items()}
+    return [recognizer for those in found.values() for recognizer in those[:NETWORKS]]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_networks_in_stripes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "_smallest_plan", plan_in_stripes)
+    target = find_target(name)
+    builder = FirmwareBuilder(target, tmp_path)
+    for recognizer in networks_in_stripes(target.kernels):
+        items = inputs(recognizer, 3)[:5]
+        check_same(builder.engine(recognizer), recognizer, items, TRACE_LAYERS)
