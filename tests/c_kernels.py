@@ -434,8 +434,8 @@ def _call_dsp(program: Program, call: Call, keep: list[np.ndarray]) -> ctypes.St
     assert isinstance(call, Addition)
     c = add_constants_dsp(call)
     assert c is not None
-    points = (c.exact_zero_point, c.scaled_zero_point, c.zero_point)
-    return CAdditionDsp(target.size_bytes, *points, c.scaled_shift, c.shift, c.scaled_multiplier, c.multiplier)
+    zeros = (c.exact_zero_point, c.scaled_zero_point, c.zero_point)
+    return CAdditionDsp(target.size_bytes, *zeros, c.scaled_shift, c.shift, c.scaled_multiplier, c.multiplier)
 
 
 def _line_shape(source: Buffer, target: Buffer, call: Convolution) -> tuple[int, ...]:
