@@ -415,3 +415,44 @@ def test_baud_rates_are_near_what_they_are_called() -> None:
     rp2040 = 128_000_000 / 16 / (8 + 44 / 64)
     for rate, name, bound in ((nrf, 921600, 0.022), (stm32, 460800, 0.002), (rp2040, 921600, 0.001)):
         assert abs(rate / name - 1) < bound
+
+
+# RM0090 Rev 21: the first and the last page of each block's registers, its register map included.
+STM32F407_PAGES = {
+    "RCC": (226, 269),
+    "PWR": (142, 145),
+    "FLASH": (99, 100),
+    "GPIO": (284, 291),
+    "SPI2": (919, 928),
+    "DMA1": (328, 341),
+}
+
+
+def register_lines(chip: str) -> list[tuple[str, str, str]]:
+    """Return (name, its line, the comment that begins its block) of each register of a chip's header."""
+    found, heading = [], ""
+    names = {name.partition("(")[0] for _, offsets in CHIPS[chip][0].values() for name in offsets}
+    for line in (BOARDS / chip / f"mbx_{chip}.h").read_text().splitlines():
+        if line.startswith("/* Section"):
+            heading = line
+        match = re.match(r"#define (\w+)", line)
+        if match and match[1] in names:
+            found.append((match[1], line, heading))
+    assert {name for name, _, _ in found} == names
+    return found
+
+
+def test_each_register_names_its_page_of_the_manual() -> None:
+    for name, line, heading in register_lines("stm32f407"):
+        if name.startswith("USART2"):
+            assert "its register map: p. 1021 */" in heading
+            continue
+        pages = re.search(r"/\* p\. (\d+)(?:, (\d+))? \*/$", line)
+        assert pages, name
+        first, last = STM32F407_PAGES[name.partition("_")[0]]
+        assert first <= int(pages[1]) <= int(pages[2] or pages[1]) <= last, name
+    for chip, place in (("nrf52840", r": (\w+)\.html"), ("rp2040", r": #tab-registerlist_(\w+)")):
+        for name, _, heading in register_lines(chip):
+            page = re.search(place, heading)
+            assert page, (name, heading)
+            assert name.lower().replace("padsbank", "pads_bank").startswith(page[1].split("_")[0]), (name, page[1])

@@ -1,19 +1,20 @@
 /* Registers of the nRF52840 that the boards use. Source: nRF52840 Product Specification v1.7 (4413_417); the section of
- * each peripheral is named with it. Its base address: section 4.2.4, Instantiation. */
+ * each peripheral is named with it, and its page, below https://docs.nordicsemi.com/bundle/ps_nrf52840/page/, where a
+ * register is, say, pdm.html#register.PDMCLKCTRL. Its base address: section 4.2.4, Instantiation, memory.html. */
 #ifndef MBX_NRF52840_H
 #define MBX_NRF52840_H
 
 #include "mbx_cortexm.h"
 
-/* Section 5.4, CLOCK */
+/* Section 5.4, CLOCK: clock.html */
 #define CLOCK_TASKS_HFCLKSTART MBX_REGISTER(0x40000000u)
 #define CLOCK_EVENTS_HFCLKSTARTED MBX_REGISTER(0x40000100u)
 
-/* Section 4.3, NVMC */
+/* Section 4.3, NVMC: nvmc.html */
 #define NVMC_ICACHECNF MBX_REGISTER(0x4001E540u)
 #define NVMC_ICACHECNF_CACHEEN 1u
 
-/* Section 6.9, GPIO. A pin is 32 * port + number, as in PSEL. */
+/* Section 6.9, GPIO: gpio.html. A pin is 32 * port + number, as in PSEL. */
 #define GPIO_PORT(pin) (0x50000000u + 0x300u * ((pin) >> 5))
 #define GPIO_BIT(pin) (1u << ((pin)&31u))
 #define GPIO_OUTSET(pin) MBX_REGISTER(GPIO_PORT(pin) + 0x508u)
@@ -25,7 +26,7 @@
 #define GPIO_PIN_CNF_INPUT_PULLUP 0xCu   /* and PULL up */
 #define GPIO_PIN_CNF_OUTPUT 0x3u         /* DIR output, INPUT disconnected */
 
-/* Section 6.15, PDM */
+/* Section 6.15, PDM: pdm.html */
 #define PDM_TASKS_START MBX_REGISTER(0x4001D000u)
 #define PDM_EVENTS_STARTED MBX_REGISTER(0x4001D100u)
 #define PDM_EVENTS_END MBX_REGISTER(0x4001D108u)
@@ -48,7 +49,7 @@
 #define PDM_SAMPLE_MAXCNT MBX_REGISTER(0x4001D564u) /* samples */
 #define PDM_INTERRUPT 29u                /* the peripheral's ID: its base address, bits 12 to 17 */
 
-/* Section 6.33, UART */
+/* Section 6.33, UART: uart.html */
 #define UART_TASKS_STARTRX MBX_REGISTER(0x40002000u)
 #define UART_TASKS_STARTTX MBX_REGISTER(0x40002008u)
 #define UART_EVENTS_RXDRDY MBX_REGISTER(0x40002108u)

@@ -1,5 +1,5 @@
 /* Vector table of the nRF52840: 16 of the core, 48 of the chip. An interrupt's number is its peripheral's ID.
- * Source: nRF52840 Product Specification v1.7, section 4.2.4, Instantiation: IDs 0 (CLOCK) to 47 (SPIM3). */
+ * Source: nRF52840 Product Specification v1.7, section 4.2.4, Instantiation (memory.html): IDs 0 (CLOCK) to 47 (SPIM3). */
 #include "mbx_nrf52840.h"
 
 #define INTERRUPTS 48u

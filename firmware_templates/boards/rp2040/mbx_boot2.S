@@ -4,7 +4,7 @@
  *
  * Reads are those that every serial flash knows: command 03h, 24 bits of address, one data line, 32 bits at a time, at a
  * quarter of the system clock (datasheet of the W25Q16JV, section 8.2.6: at most 50 MHz).
- * Registers: RP2040 datasheet, section 4.10.13, SSI. */
+ * Registers: RP2040 datasheet, section 4.10.13, SSI: #tab-registerlist_ssi. */
     .syntax unified
     .cpu cortex-m0plus
     .thumb

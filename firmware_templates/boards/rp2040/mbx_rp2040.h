@@ -1,4 +1,6 @@
-/* Registers of the RP2040 that the boards use. Source: RP2040 Datasheet; the section of each block is named with it. */
+/* Registers of the RP2040 that the boards use. Source: RP2040 Datasheet. The section of each block is named with it, and
+ * the place in the file at which the page of its registers opens, whatever the edition: say,
+ * https://datasheets.raspberrypi.com/rp2040/rp2040-datasheet.pdf#tab-registerlist_resets */
 #ifndef MBX_RP2040_H
 #define MBX_RP2040_H
 
@@ -8,7 +10,7 @@
 #define RP2040_SET 0x2000u
 #define RP2040_CLEAR 0x3000u
 
-/* Section 2.14.3, RESETS */
+/* Section 2.14.3, RESETS: #tab-registerlist_resets */
 #define RESETS_RESET 0x4000C000u
 #define RESETS_RESET_DONE MBX_REGISTER(0x4000C008u)
 #define RESETS_DMA (1u << 2)
@@ -18,14 +20,14 @@
 #define RESETS_PLL_SYS (1u << 12)
 #define RESETS_UART0 (1u << 22)
 
-/* Section 2.16.7, XOSC */
+/* Section 2.16.7, XOSC: #tab-registerlist_xosc */
 #define XOSC_CTRL MBX_REGISTER(0x40024000u)
 #define XOSC_CTRL_ENABLE_1_15MHZ ((0xFABu << 12) | 0xAA0u)
 #define XOSC_STATUS MBX_REGISTER(0x40024004u)
 #define XOSC_STATUS_STABLE (1u << 31)
 #define XOSC_STARTUP MBX_REGISTER(0x4002400Cu) /* in units of 256 cycles */
 
-/* Section 2.18.4, PLL */
+/* Section 2.18.4, PLL: #tab-registerlist_pll */
 #define PLL_SYS_CS MBX_REGISTER(0x40028000u)
 #define PLL_CS_LOCK (1u << 31)
 #define PLL_SYS_PWR 0x40028004u
@@ -36,7 +38,7 @@
 #define PLL_SYS_PRIM MBX_REGISTER(0x4002800Cu)
 #define PLL_PRIM(first, second) (((first) << 16) | ((second) << 12))
 
-/* Section 2.15.7, CLOCKS */
+/* Section 2.15.7, CLOCKS: #tab-registerlist_clocks */
 #define CLOCKS_CLK_REF_CTRL MBX_REGISTER(0x40008030u)
 #define CLOCKS_CLK_REF_XOSC 2u
 #define CLOCKS_CLK_REF_SELECTED MBX_REGISTER(0x40008038u)
@@ -47,22 +49,22 @@
 #define CLOCKS_CLK_PERI_CTRL MBX_REGISTER(0x40008048u)
 #define CLOCKS_CLK_PERI_ENABLE (1u << 11) /* from clk_sys, where bits 5 to 7 are 0 */
 
-/* Section 2.19.6.1, IO_BANK0; the functions: section 2.19.2 */
+/* Section 2.19.6.1, IO_BANK0: #tab-registerlist_io_bank0; the functions: section 2.19.2 */
 #define IO_BANK0_CTRL(pin) MBX_REGISTER(0x40014004u + 8u * (pin))
 #define GPIO_FUNCTION_UART 2u
 #define GPIO_FUNCTION_SIO 5u
 #define GPIO_FUNCTION_PIO0 6u
 
-/* Section 2.19.6.3, PADS_BANK0 */
+/* Section 2.19.6.3, PADS_BANK0: #tab-registerlist_pads_bank0 */
 #define PADS_BANK0(pin) MBX_REGISTER(0x4001C004u + 4u * (pin))
 #define PADS_INPUT_PULLUP 0x4Au /* IE, PUE, SCHMITT */
 
-/* Section 2.3.1.7, SIO */
+/* Section 2.3.1.7, SIO: #tab-registerlist_sio */
 #define SIO_GPIO_OUT_SET MBX_REGISTER(0xD0000014u)
 #define SIO_GPIO_OUT_CLR MBX_REGISTER(0xD0000018u)
 #define SIO_GPIO_OE_SET MBX_REGISTER(0xD0000024u)
 
-/* Section 4.2.8, UART (Arm PL011) */
+/* Section 4.2.8, UART (Arm PL011): #tab-registerlist_uart */
 #define UART0_DR MBX_REGISTER(0x40034000u)
 #define UART0_FR MBX_REGISTER(0x40034018u)
 #define UART_FR_RXFE (1u << 4)
@@ -80,7 +82,7 @@
 #define UART0_ICR MBX_REGISTER(0x40034044u)
 #define UART0_INTERRUPT 20u /* section 2.3.2, as those below */
 
-/* Section 3.7, PIO */
+/* Section 3.7, PIO: #tab-registerlist_pio */
 #define PIO0_CTRL MBX_REGISTER(0x50200000u)
 #define PIO0_RXF0 0x50200020u
 #define PIO0_INSTR_MEM(place) MBX_REGISTER(0x50200048u + 4u * (place))
@@ -94,7 +96,7 @@
 #define PIO_SHIFTCTRL_PUSH_THRESHOLD(bits) ((bits) << 20)
 #define PIO_SHIFTCTRL_AUTOPUSH (1u << 16)
 
-/* Section 2.5.7, DMA */
+/* Section 2.5.7, DMA: #tab-registerlist_dma */
 #define DMA_WRITE_ADDR(channel) MBX_REGISTER(0x50000004u + 0x40u * (channel))
 #define DMA_READ_ADDR(channel) MBX_REGISTER(0x50000000u + 0x40u * (channel))
 #define DMA_TRANS_COUNT(channel) MBX_REGISTER(0x50000008u + 0x40u * (channel))

@@ -1,5 +1,6 @@
 /* Vector table of the STM32F407: 16 of the core, 82 of the chip.
- * Source: RM0090, section 12.2, table 62 (STM32F405xx/07xx and STM32F415xx/17xx): positions 0 (WWDG) to 81 (FPU). */
+ * Source: RM0090 Rev 21, section 12.2, table 62 (STM32F405xx/07xx and STM32F415xx/17xx), pages 375 to 378: positions 0
+ * (WWDG) to 81 (FPU). */
 #include "mbx_stm32f407.h"
 
 #define INTERRUPTS 82u
