@@ -26,7 +26,8 @@ typedef enum {
     MBX_ERROR_RUNTIME   /* TFLite Micro refuses the model: its arena is too small for this version of it */
 } mbx_status;
 
-/* Sees each stage's result; for verification only, NULL in an application. */
+/* Sees each stage's result, a layer that runs in stripes in as many parts; for verification only, NULL in an
+ * application. */
 typedef void (*mbx_observer)(void *context, int stage, const void *data, uint32_t bytes);
 
 enum { MBX_STAGE_LAYERS = 16 }; /* layers of the network follow from here on, in the order of the calls */
