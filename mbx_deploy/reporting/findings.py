@@ -48,13 +48,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Scores of the float and the int8 network. source: what they were measured on, or where they stand."""
+    """Scores of the float and the int8 network. source: what they were measured on, or where they stand.
+
+    without_noise: as Score.noise, of the same recipe trained without noise, in float; empty where nobody measured it.
+    """
 
     source: str
     clips: int
     command_clips: int
     speakers: int
     scores: tuple[Score, ...]
+    without_noise: tuple[tuple[float | None, float], ...] = ()
 
     @property
     def best_known(self) -> Score:
@@ -249,9 +253,11 @@ def read_card(recognizer: Recognizer) -> tuple[Accuracy | None, str]:
         scores = [_score(kind, card[kind], card[kind]["noise"], recognizer.labels) for kind in ("float", "int8")]
         source = f"as the model's file says, on the {card['split']} clips of its data"
         clips, command_clips, speakers = (int(card[key]) for key in ("clips", "command_clips", "speakers"))
+        without = _noise_rows((card.get("without_noise_training") or {"noise": []})["noise"])
+        without = without if [ratio for ratio, _ in without] == [ratio for ratio, _ in scores[0].noise] else ()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         return None, "The card in the model's file can't be read."
-    return Accuracy(source, clips, command_clips, speakers, tuple(scores)), ""
+    return Accuracy(source, clips, command_clips, speakers, tuple(scores), without), ""
 
 
 def _score(engine: str, found: dict[str, Any], noise: list[dict[str, Any]], labels: Sequence[str]) -> Score:
@@ -265,11 +271,15 @@ def _score(engine: str, found: dict[str, Any], noise: list[dict[str, Any]], labe
         command_accuracy=_share(found.get("command_accuracy")),
         command_interval=_interval(found.get("command_accuracy_interval")),
         balanced=float(found["balanced_accuracy"]),
-        noise=tuple((_share(row["snr_db"]), _row_share(row)) for row in noise),
+        noise=_noise_rows(noise),
         precision=tuple(_share(found["precision"][label]) for label in labels),
         recall=tuple(_share(found["recall"][label]) for label in labels),
         confusion=confusion,
     )
+
+
+def _noise_rows(rows: Sequence[dict[str, Any]]) -> tuple[tuple[float | None, float], ...]:
+    return tuple((_share(row["snr_db"]), _row_share(row)) for row in rows)
 
 
 def _row_share(row: dict[str, Any]) -> float:

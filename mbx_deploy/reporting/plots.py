@@ -141,13 +141,15 @@ def noise(accuracy: Accuracy) -> str:
 
     def paint(figure: Any) -> None:
         axes = figure.add_subplot()
-        places: list[float] = []
-        for score, colour, mark in zip(accuracy.scores, (SECOND, FIRST), ("s", "o"), strict=False):
-            rows = sorted(score.noise, key=lambda row: np.inf if row[0] is None else row[0])
+        curves = [(score.engine, score.noise) for score in accuracy.scores]
+        if accuracy.without_noise:
+            curves.append(("float, trained without noise", accuracy.without_noise))
+        styles = ((SECOND, "s", "--"), (FIRST, "o", "-"), (QUIET, "^", ":"))
+        for (name, noise_rows), (colour, mark, dash) in zip(curves, styles, strict=False):
+            rows = sorted(noise_rows, key=lambda row: np.inf if row[0] is None else row[0])
             places = list(range(len(rows)))
             shares = [100 * share for _, share in rows]
-            dash = "--" if score.engine == "float" else "-"
-            axes.plot(places, shares, dash, marker=mark, color=colour, label=score.engine, markersize=5)
+            axes.plot(places, shares, dash, marker=mark, color=colour, label=name, markersize=5)
             axes.set_xticks(places, ["clean" if ratio is None else f"{ratio:g} dB" for ratio, _ in rows])
         axes.set_ylim(0, 102)
         axes.grid(axis="y", linewidth=0.6)

@@ -116,7 +116,9 @@ def test_the_card_of_the_shipped_model_is_there(page: str, found: Findings, ship
     assert found.accuracy.clips == card["clips"] == found.accuracy.best_known.confusion.sum()
     text = _Page(page).text
     assert page.count("<svg") == 8
-    for row in (*card["float"]["noise"], *card["int8"]["noise"]):
+    assert "trained without noise" in text and page.count("trained without noise") >= 2  # in the table, and the plot
+    assert len(found.accuracy.without_noise) == len(card["float"]["noise"])
+    for row in (*card["float"]["noise"], *card["int8"]["noise"], *card["without_noise_training"]["noise"]):
         assert f"{row['command_accuracy']:.1%}" in text
     assert all(line in text for line in card["limits"])
 
