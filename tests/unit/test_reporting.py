@@ -137,6 +137,8 @@ def test_the_numbers_are_those_of_the_memory_report_and_the_profile(
     assert f"{network['instructions']:,}" in text
     assert sum(layer.instructions or 0 for layer in found.layers) == network["instructions"]
     assert [layer.name for layer in found.layers] == memory["calls"]
+    assert memory["arena"]["cascades"]
+    assert all(f"{first} to {last} run in stripes" in text for first, last in memory["arena"]["cascades"])
     for layer in found.layers:
         assert f"{layer.instructions:,}" in text and layer.name in text
     assert found.comparison.digests.keys() >= {"sim", "c", "firmware"}
