@@ -6,19 +6,18 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.call_fields import call_fields
-from mbx_deploy.cascade import Cascade, Shift, Stripe, stripe_view
+from mbx_deploy.cascade import WORD_BYTES, Cascade, Shift, Stripe, row_bytes, row_count, stripe_view
 from mbx_deploy.constant_arrays import plain_text
 from mbx_deploy.kernels import DSP_GROUP_INPUTS, add_constants_dsp, as_product
 from mbx_deploy.memory_plan import MemoryPlan
 from mbx_deploy.program import Addition, Average, Call, Convolution, Pointwise, Program
 
 CASCADE_MODULE = "mbx_steps"
-WORD_BYTES = 4
 # The kernels that a step may call.
 STRIPE_KERNELS = (
     *(
         f"mbx_{name}{suffix}"
-        for name in ("pointwise", "depthwise_line", "add")
+        for name in ("pointwise", "depthwise_line", "depthwise_conv_2d", "conv_2d", "add")
         for suffix in ("", "_dsp", "_thumb", "_helium")
     ),
     *("mbx_mean_stripe", "mbx_mean_stripe_helium"),
@@ -74,7 +73,7 @@ def _cascade_contexts(
     steps = []
     for step in cascade.steps:
         if isinstance(step, Shift):
-            row = program.buffers[step.buffer].channels
+            row = row_bytes(program.buffers[step.buffer])
             start = plan.offsets[step.buffer]
             size = step.count * row
             struct = made.setdefault(
@@ -90,7 +89,7 @@ def _cascade_contexts(
             )
             places = (start + step.first * row, start, start, start)
             name = plain_text(program.buffers[step.buffer].name)
-            steps.append(_step("mbx_shift", struct, places, 0, 0, f"{step.count} positions of {name}"))
+            steps.append(_step("mbx_shift", struct, places, 0, 0, f"{step.count} rows of {name}"))
             continue
         call, kernel = program.calls[step.call], plan.kernels[step.call]
         view, part = stripe_view(program, step)
@@ -98,7 +97,7 @@ def _cascade_contexts(
             *(step.call, step.end - step.first),
             *(step.source_end - step.source_first, step.first - step.source_first),
         )
-        first, last = step.first == 0, step.end == program.buffers[call.input].width
+        first, last = step.first == 0, step.end == row_count(program.buffers[call.input])
         if isinstance(call, Average):
             kind = (*kind, first, last)
         if kind not in made:
@@ -107,7 +106,7 @@ def _cascade_contexts(
             made[kind] = _call_context(view, plan, step.call, part, prefix) | {"name_in_c": name}
             if isinstance(call, Average):
                 made[kind] |= _mean_stripe(program, call, step)
-        source, target = program.buffers[call.input].channels, program.buffers[call.output].channels
+        source, target = (row_bytes(program.buffers[buffer]) for buffer in (call.input, call.output))
         places = (
             plan.offsets[call.input] + step.input_at * source,
             plan.offsets[call.other] + step.other_at * source if isinstance(call, Addition) else 0,
@@ -116,8 +115,10 @@ def _cascade_contexts(
         )
         if made[kind].get("swapped"):
             places = (places[1], places[0], *places[2:])
-        observed = target if isinstance(call, Average) else (step.end - step.first) * target
-        text = f"{plain_text(call.name)}, positions {step.first} to {step.end - 1}"
+        observed = (
+            program.buffers[call.output].size_bytes if isinstance(call, Average) else (step.end - step.first) * target
+        )
+        text = f"{plain_text(call.name)}, rows {step.first} to {step.end - 1}"
         observed = 0 if isinstance(call, Average) and not last else observed
         steps.append(_step(runner_name(kernel.name), made[kind], places, step.call, observed, text))
     return steps, list(made.values())
@@ -139,15 +140,15 @@ def _step(run: str, struct: Context, places: tuple[int, ...], layer: int, observ
 
 
 def _mean_stripe(program: Program, call: Average, step: Stripe) -> Context:
-    fields = call_fields(program, call).fields
+    fields, source = call_fields(program, call).fields, program.buffers[call.input]
     mean = ", ".join(f".{name} = {value}" for name, value in fields.items())
     return {
         "struct": "mbx_mean_stripe_call",
         "fields": {
             "mean": f"{{{mean}}}",
-            "positions": step.end - step.first,
+            "positions": (step.end - step.first) * row_bytes(source) // source.channels,
             "is_first": int(step.first == 0),
-            "is_last": int(step.end == program.buffers[call.input].width),
+            "is_last": int(step.end == row_count(source)),
         },
     }
 

@@ -1,8 +1,8 @@
-"""Cascades: calls that follow each other, run stripe by stripe of positions instead of layer by layer.
+"""Cascades: calls that follow each other, run stripe by stripe of rows instead of layer by layer.
 
-What lies between two of them is then never in memory as a whole: a few positions are, and where a convolution looks
-back, those that it still needs. Every value is computed once, by the same kernels: the bytes are the same.
-Source of the idea: cascades and stripes of Arm's Vela compiler.
+A row is a position of a line (height 1), or a row of an image. What lies between two calls is then never in memory as a
+whole: a few rows are, and where a convolution looks back, those that it still needs. Every value is computed once, by
+the same kernels: the bytes are the same. Source of the idea: cascades and stripes of Arm's Vela compiler.
 """
 
 from collections.abc import Iterator
@@ -20,27 +20,27 @@ from mbx_deploy.program import (
     is_depthwise_line,
 )
 
-# Positions that a round adds at the cascade's end: multiples of what kernels work on at a time, 4 of a pointwise call
-# and 6 of a depthwise one.
-STRIPES = (12, 24, 48)
-POSITION_MULTIPLE = 4  # so that a stripe begins at a word, and no block of a pointwise call is broken
-CHANNEL_MULTIPLE = 4
-DILATIONS = (1, 2, 4)  # of which a stripe's first position is a multiple
+# Rows that a round adds at the cascade's end: multiples of what kernels work on at a time, 4 positions of a pointwise
+# call and 6 of a depthwise line.
+STRIPES = (4, 12, 24, 48)
+ROW_MULTIPLE = 4  # so that a stripe begins at a word, and no block of a pointwise call is broken
+WORD_BYTES = 4
+DILATIONS = (1, 2, 4)  # of a line's kernels: a stripe's first row is a multiple
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A call on all of its positions. call: its number."""
+    """A call on all of its rows. call: its number."""
 
     call: int
 
 
 @dataclass(frozen=True)
 class Stripe:
-    """A call on some of its positions.
+    """A call on some of its rows.
 
     first, end: of its output; of a mean those of its input. source_first, source_end: those that it sees of its input.
-    input_at, other_at, output_at: the place of the first of them in its buffer's memory, in positions.
+    input_at, other_at, output_at: the place of the first of them in its buffer's memory, in rows.
     """
 
     call: int
@@ -55,7 +55,7 @@ class Stripe:
 
 @dataclass(frozen=True)
 class Shift:
-    """The positions of a buffer that are still needed move to its start. first: the place of the first of them."""
+    """The rows of a buffer that are still needed move to its start. first: the place of the first of them."""
 
     buffer: int
     first: int
@@ -69,8 +69,8 @@ Step = Whole | Stripe | Shift
 class Cascade:
     """The calls first to last in stripes. steps: in the order in which they run.
 
-    windows: buffer -> the most positions that are in memory at once, of what lies between the calls. carried: of
-    these, the ones that keep positions from one stripe to the next.
+    windows: buffer -> the most rows that are in memory at once, of what lies between the calls. carried: of
+    these, the ones that keep rows from one stripe to the next.
     """
 
     first: int
@@ -80,14 +80,37 @@ class Cascade:
     carried: frozenset[int]
 
 
-def positions_before(call: Call) -> int:
-    """Return how many positions before its own a call sees."""
-    return call.pad[1] if isinstance(call, Convolution) else 0
+def row_count(buffer: Buffer) -> int:
+    """Return how many rows a buffer has."""
+    return buffer.width if buffer.height == 1 else buffer.height
 
 
-def positions_behind(call: Call) -> int:
-    """Return how many positions behind its own a call sees."""
-    return (call.kernel[1] - 1) * call.dilation[1] - call.pad[1] if isinstance(call, Convolution) else 0
+def row_bytes(buffer: Buffer) -> int:
+    """Return the size of a row."""
+    return buffer.channels if buffer.height == 1 else buffer.width * buffer.channels
+
+
+def _with_rows(buffer: Buffer, rows: int) -> Buffer:
+    width = rows if buffer.height == 1 else buffer.width
+    return Buffer(buffer.name, 1 if buffer.height == 1 else rows, width, buffer.channels)
+
+
+def _axis(program: Program, call: Call) -> int:
+    """Return along which of (height, width) the rows of a call's input run."""
+    return 1 if program.buffers[call.input].height == 1 else 0
+
+
+def rows_before(program: Program, call: Call) -> int:
+    """Return how many rows before its own a call sees."""
+    return call.pad[_axis(program, call)] if isinstance(call, Convolution) else 0
+
+
+def rows_behind(program: Program, call: Call) -> int:
+    """Return how many rows behind its own a call sees."""
+    if not isinstance(call, Convolution):
+        return 0
+    axis = _axis(program, call)
+    return (call.kernel[axis] - 1) * call.dilation[axis] - call.pad[axis]
 
 
 def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascade | None:
@@ -95,18 +118,18 @@ def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascad
     if not _may_cascade(program, first, last):
         return None
     calls = program.calls[first : last + 1]
-    total = program.buffers[calls[0].input].width
+    total = row_count(program.buffers[calls[0].input])
     inner = [call.output for call in calls[:-1]]
     done = {call.output: 0 for call in calls}
-    start = {call.output: 0 for call in calls}  # the position that lies at the start of a buffer's memory
+    start = {call.output: 0 for call in calls}  # the row that lies at the start of a buffer's memory
     windows = dict.fromkeys(inner, 0)
     carried: set[int] = set()
     steps: list[Stripe | Shift] = []
     for end in (*range(stripe, total, stripe), total):
-        need = _needs(calls, inner, end, total)
+        need = _needs(program, calls, inner, end, total)
         for buffer in inner:
             readers = [call for call in calls if buffer in call_inputs(call)]
-            keep = min(max(0, done[call.output] - positions_before(call)) for call in readers)
+            keep = min(max(0, done[call.output] - rows_before(program, call)) for call in readers)
             if start[buffer] < keep < done[buffer]:
                 steps.append(Shift(buffer, keep - start[buffer], done[buffer] - keep))
             if keep < done[buffer]:
@@ -116,8 +139,8 @@ def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascad
             before, behind = done[call.output], need[call.output]
             if before == behind:
                 continue
-            source_first = max(0, before - positions_before(call))
-            source_end = min(total, behind + positions_behind(call))
+            source_first = max(0, before - rows_before(program, call))
+            source_end = min(total, behind + rows_behind(program, call))
             steps.append(
                 Stripe(
                     call=number,
@@ -136,12 +159,12 @@ def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascad
     return Cascade(first, last, tuple(steps), windows, frozenset(carried))
 
 
-def _needs(calls: tuple[Call, ...], inner: list[int], end: int, total: int) -> dict[int, int]:
-    """Return up to which position each output is needed, so that the last one comes to end."""
+def _needs(program: Program, calls: tuple[Call, ...], inner: list[int], end: int, total: int) -> dict[int, int]:
+    """Return up to which row each output is needed, so that the last one comes to end."""
     need = {calls[-1].output: end} | dict.fromkeys(inner, 0)
     for call in reversed(calls):
-        seen = need[call.output] + positions_behind(call)
-        rounded = min(total, -(-seen // POSITION_MULTIPLE) * POSITION_MULTIPLE)
+        seen = need[call.output] + rows_behind(program, call)
+        rounded = min(total, -(-seen // ROW_MULTIPLE) * ROW_MULTIPLE)
         for buffer in call_inputs(call):
             if buffer in need:
                 need[buffer] = max(need[buffer], rounded)
@@ -156,25 +179,28 @@ def _may_cascade(program: Program, first: int, last: int) -> bool:
         return False
     if len(inner) != len(calls) - 1 or not all(any(b in call_inputs(c) for c in calls) for b in inner):
         return False
-    width = program.buffers[calls[0].input].width
-    return all(_takes_stripes(program, call, width, call is calls[-1]) for call in calls)
+    first_input = program.buffers[calls[0].input]
+    lines, rows = first_input.height == 1, row_count(first_input)
+    return all(_takes_stripes(program, call, lines, rows, call is calls[-1]) for call in calls)
 
 
-def _takes_stripes(program: Program, call: Call, width: int, is_last: bool) -> bool:
-    """Whether a call can run on some of its positions: those of one line of a width, to as many."""
+def _takes_stripes(program: Program, call: Call, lines: bool, rows: int, is_last: bool) -> bool:
+    """Whether a call can run on some of its rows: those of a line or of an image, so many in and out."""
     source, target = program.buffers[call.input], program.buffers[call.output]
-    if source.channels % CHANNEL_MULTIPLE or target.channels % CHANNEL_MULTIPLE or source.height != 1:
+    if row_bytes(source) % WORD_BYTES or (source.height == 1) != lines or row_count(source) != rows:
         return False
     if isinstance(call, Average):
-        return (
-            is_last and source.width == width and call.axes in ((1,), (0, 1)) and source.channels == target.size_bytes
-        )
-    if (source.height, source.width, target.height, target.width) != (1, width, 1, width):
+        whole = call.axes == (0, 1) or (lines and call.axes == (1,))
+        return is_last and whole and source.channels == target.size_bytes and target.size_bytes % WORD_BYTES == 0
+    if (target.height == 1) != lines or row_count(target) != rows or row_bytes(target) % WORD_BYTES:
         return False
     if isinstance(call, Convolution):
-        behind = positions_behind(call)
-        return is_depthwise_line(program, call) and call.dilation[1] in DILATIONS and behind >= 0
-    return isinstance(call, Addition) or (isinstance(call, Pointwise) and call.positions == width)
+        axis = _axis(program, call)
+        phases = is_depthwise_line(program, call) and call.dilation[1] not in DILATIONS
+        return call.stride[axis] == 1 and rows_behind(program, call) >= 0 and not phases
+    return isinstance(call, Addition) or (
+        isinstance(call, Pointwise) and call.positions == source.height * source.width
+    )
 
 
 def lead_bytes(program: Program, cascade: Cascade, buffer: int) -> int:
@@ -182,7 +208,7 @@ def lead_bytes(program: Program, cascade: Cascade, buffer: int) -> int:
 
     At each step what is written must end before what that step and those after it still read.
     """
-    read_channels = program.buffers[buffer].channels
+    read_bytes = row_bytes(program.buffers[buffer])
     output = program.calls[cascade.last].output
     target = program.buffers[output]
     still_read: int | None = None
@@ -196,8 +222,8 @@ def lead_bytes(program: Program, cascade: Cascade, buffer: int) -> int:
         for place in reads:
             still_read = place if still_read is None else min(still_read, place)
         if call.output == output and still_read is not None:
-            end = target.size_bytes if isinstance(call, Average) else step.end * target.channels
-            lead = max(lead, end - still_read * read_channels)
+            end = target.size_bytes if isinstance(call, Average) else step.end * row_bytes(target)
+            lead = max(lead, end - still_read * read_bytes)
     return lead
 
 
@@ -205,18 +231,19 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
     """Return a program of which the stripe is a whole call, and that call: what a kernel's struct is written from."""
     call = program.calls[stripe.call]
     buffers = list(program.buffers)
+    rows = stripe.end - stripe.first
     for buffer in {*call_inputs(call), call.output}:
-        whole = buffers[buffer]
-        buffers[buffer] = Buffer(whole.name, 1, stripe.end - stripe.first, whole.channels)
+        if not (isinstance(call, Average) and buffer == call.output):
+            buffers[buffer] = _with_rows(buffers[buffer], rows)
     if isinstance(call, Convolution):
-        pad = call.pad[1] - (stripe.first - stripe.source_first)
-        call = Convolution(**{**vars(call), "pad": (0, pad)})
-        whole = program.buffers[call.input]
-        buffers[call.input] = Buffer(whole.name, 1, stripe.source_end - stripe.source_first, whole.channels)
+        axis = _axis(program, call)
+        pad = [*call.pad]
+        pad[axis] -= stripe.first - stripe.source_first
+        call = Convolution(**{**vars(call), "pad": (pad[0], pad[1])})
+        buffers[call.input] = _with_rows(program.buffers[call.input], stripe.source_end - stripe.source_first)
     elif isinstance(call, Pointwise):
-        call = Pointwise(**{**vars(call), "positions": stripe.end - stripe.first})
-    elif isinstance(call, Average):
-        buffers[call.output] = program.buffers[call.output]
+        whole = program.buffers[call.input]
+        call = Pointwise(**{**vars(call), "positions": call.positions // row_count(whole) * rows})
     return Program(**{**vars(program), "buffers": tuple(buffers)}), call
 
 

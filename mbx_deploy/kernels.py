@@ -82,7 +82,7 @@ def select_stripe_kernel(program: Program, call: Call, kernel: Kernel) -> Kernel
         return Kernel(
             f"mbx_mean_stripe{kernel.name.removeprefix('mbx_mean')}", 4 * program.buffers[call.input].channels
         )
-    if isinstance(call, Convolution):
+    if isinstance(call, Convolution) and "depthwise_line" in kernel.name:
         return Kernel(kernel.name, _line_bytes(kernel.name, program, call))
     return kernel
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mbx_deploy.cascade import Cascade, Step, Whole, lead_bytes, stripe_view, stripes_of
+from mbx_deploy.cascade import Cascade, Step, Whole, lead_bytes, row_bytes, stripe_view, stripes_of
 from mbx_deploy.kernels import Kernel, select_kernel, select_stripe_kernel
 from mbx_deploy.program import (
     Addition,
@@ -115,8 +115,8 @@ def live_ranges(program: Program, cascades: Sequence[Cascade] = ()) -> tuple[Liv
                     last[buffer] = max(last[buffer], cascade.last)
             if call.output not in cascade.windows or call.output in cascade.carried:
                 first[call.output] = cascade.first
-        for buffer, positions in cascade.windows.items():
-            sizes[buffer] = positions * program.buffers[buffer].channels
+        for buffer, rows in cascade.windows.items():
+            sizes[buffer] = rows * row_bytes(program.buffers[buffer])
     return tuple(LiveRange(i, _aligned(sizes[i]), first[i], last[i]) for i in range(len(program.buffers)))
 
 
@@ -255,8 +255,8 @@ def _leads_in_stripes(program: Program, ranges: tuple[LiveRange, ...], cascade: 
     if call.output in cascade.carried or not isinstance(call, Pointwise | Addition):
         return {}
     dying = [b for b in call_inputs(call) if ranges[b].last == number and b in cascade.windows]
-    positions, channels = cascade.windows[call.output], program.buffers[call.output].channels
-    return {b: max(0, positions * (channels - program.buffers[b].channels)) for b in dying if b not in cascade.carried}
+    rows, size = cascade.windows[call.output], row_bytes(program.buffers[call.output])
+    return {b: max(0, rows * (size - row_bytes(program.buffers[b]))) for b in dying if b not in cascade.carried}
 
 
 def _spans(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int], ...]:

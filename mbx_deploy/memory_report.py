@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from mbx_deploy.cascade import row_bytes, row_count
 from mbx_deploy.codegen import arena_bytes
 from mbx_deploy.constant_arrays import constant_arrays, frontend_arrays
 from mbx_deploy.errors import InputError
@@ -99,16 +100,16 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
 def arena_report(program: Program, plan: MemoryPlan, arena: int) -> dict[str, Any]:
     """Return the size of an arena, its peak, and what lies where in it during which calls."""
     writers = {call.output: call.name for call in program.calls}
-    windows = {buffer: positions for cascade in plan.cascades for buffer, positions in cascade.windows.items()}
+    windows = {buffer: rows for cascade in plan.cascades for buffer, rows in cascade.windows.items()}
     buffers = []
     for live in plan.live_ranges:
         whole = program.buffers[live.buffer]
-        positions = windows.get(live.buffer)
-        part = f", {positions} of {whole.width} positions" if positions else ""
+        rows = windows.get(live.buffer)
+        part = f", {rows} of {row_count(whole)} rows" if rows else ""
         place = {
             "name": writers.get(live.buffer, "input") + part,
             "offset": plan.offsets[live.buffer],
-            "bytes": positions * whole.channels if positions else whole.size_bytes,
+            "bytes": rows * row_bytes(whole) if rows else whole.size_bytes,
             "first_call": live.first,
             "last_call": live.last,
         }

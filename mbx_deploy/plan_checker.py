@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from mbx_deploy.cascade import Shift, Stripe, Whole
+from mbx_deploy.cascade import WORD_BYTES, Shift, Stripe, Whole, row_bytes, row_count
 from mbx_deploy.memory_plan import ALIGNMENT_BYTES, MemoryPlan
 from mbx_deploy.program import Addition, Average, Call, Pointwise, Program, call_inputs, may_overwrite
-
-WORD_BYTES = 4  # to which stripes are aligned
 
 
 def check_plan(program: Program, plan: MemoryPlan) -> None:
@@ -15,7 +13,7 @@ def check_plan(program: Program, plan: MemoryPlan) -> None:
     It runs the program on owners instead of values: each byte of the arena knows of which buffer it is, and which byte
     of it. What a step reads must be just that; its working memory must meet neither that nor its output nor anything
     that is still to be read; its output may lie over an input only where the kernel allows it. Every call must run on
-    all of its positions, in order.
+    all of its rows, in order.
     """
     arena = np.full(plan.arena_bytes, -1, np.int64)
     done = [0] * len(program.calls)
@@ -37,9 +35,9 @@ def check_plan(program: Program, plan: MemoryPlan) -> None:
     )
     for step in plan.steps():
         if isinstance(step, Shift):
-            channels, start = program.buffers[step.buffer].channels, plan.offsets[step.buffer]
-            source = span(start + step.first * channels, step.count * channels, WORD_BYTES)
-            arena[span(start, step.count * channels, WORD_BYTES)] = arena[source].copy()
+            size, start = row_bytes(program.buffers[step.buffer]), plan.offsets[step.buffer]
+            source = span(start + step.first * size, step.count * size, WORD_BYTES)
+            arena[span(start, step.count * size, WORD_BYTES)] = arena[source].copy()
             continue
         number = step.call
         call, kernel = program.calls[number], plan.kernels[number]
@@ -60,18 +58,18 @@ def check_plan(program: Program, plan: MemoryPlan) -> None:
                 raise AssertionError(f"{call.name}: its output meets its input {buffer}")
         first = step.first if isinstance(step, Stripe) else 0
         if done[number] != first:
-            raise AssertionError(f"{call.name} goes on at position {first} after {done[number]}")
-        done[number] = step.end if isinstance(step, Stripe) else _positions(program, call)
+            raise AssertionError(f"{call.name} goes on at row {first} after {done[number]}")
+        done[number] = step.end if isinstance(step, Stripe) else _rows(program, call)
         buffer, _, size, start = operands[-1]
         arena[output] = owners(buffer, start, size)
-    if any(done[number] != _positions(program, call) for number, call in enumerate(program.calls)):
-        raise AssertionError("a call did not run on all of its positions")
+    if any(done[number] != _rows(program, call) for number, call in enumerate(program.calls)):
+        raise AssertionError("a call did not run on all of its rows")
     last = program.buffers[program.output].size_bytes
     read(program.output, span(plan.offsets[program.output], last, ALIGNMENT_BYTES), 0, "the application")
 
 
-def _positions(program: Program, call: Call) -> int:
-    return program.buffers[call.input].width
+def _rows(program: Program, call: Call) -> int:
+    return row_count(program.buffers[call.input])
 
 
 def _operands(program: Program, plan: MemoryPlan, step: Whole | Stripe) -> list[tuple[int, int, int, int]]:
@@ -88,9 +86,15 @@ def _operands(program: Program, plan: MemoryPlan, step: Whole | Stripe) -> list[
     )
     found = []
     for buffer, at, first, end in parts:
-        channels = program.buffers[buffer].channels
-        found.append((buffer, plan.offsets[buffer] + at * channels, (end - first) * channels, first * channels))
+        size = (
+            program.buffers[buffer].size_bytes if _is_mean_output(call, buffer) else row_bytes(program.buffers[buffer])
+        )
+        found.append((buffer, plan.offsets[buffer] + at * size, (end - first) * size, first * size))
     return found
+
+
+def _is_mean_output(call: Call, buffer: int) -> bool:
+    return isinstance(call, Average) and buffer == call.output
 
 
 def _runs_behind(program: Program, call: Call, striped: bool, source: slice, output: slice) -> bool:

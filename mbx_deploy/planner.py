@@ -6,10 +6,10 @@ from collections.abc import Callable
 from mbx_deploy.cascade import STRIPES, Cascade, make_cascade, stripes_of
 from mbx_deploy.memory_plan import MemoryPlan, alive_bytes, plan_cascades, whole_kernels
 from mbx_deploy.plan_checker import check_plan
-from mbx_deploy.program import Convolution, Program, multiply_accumulates
+from mbx_deploy.program import Convolution, Program, is_depthwise_line, multiply_accumulates
 
 # What a cascade saves in the arena must be worth its price. A step takes some 28 bytes of flash with its struct, and
-# a microcontroller has some four bytes of flash for one of RAM. Each stripe of a depthwise layer prepares its channels
+# a microcontroller has some four bytes of flash for one of RAM. Each stripe of a depthwise line prepares its channels
 # anew, which takes the time of so many multiply-accumulates of that set of kernels (counted in the emulator, on the
 # shipped model); one percent of time is to spare five of RAM.
 STEP_COST_BYTES = 7
@@ -53,7 +53,7 @@ def _price(program: Program, arena_bytes: int, channel_macs: int) -> Callable[[C
         depthwise = [
             program.buffers[call.output].channels
             for number, call in enumerate(program.calls[cascade.first : cascade.last + 1], cascade.first)
-            if isinstance(call, Convolution)
+            if isinstance(call, Convolution) and is_depthwise_line(program, call)
             for _ in [*stripes_of(cascade, number)][1:]
         ]
         time = TIME_COST * arena_bytes * channel_macs * sum(depthwise) // max(1, total)

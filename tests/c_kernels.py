@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.call_fields import call_fields
-from mbx_deploy.cascade import Shift, Stripe, Whole, stripe_view
+from mbx_deploy.cascade import Shift, Stripe, Whole, row_bytes, row_count, stripe_view
 from mbx_deploy.kernels import (
     DSP_GROUP_INPUTS,
     KERNEL_MODULES,
@@ -488,11 +488,11 @@ def run_plan_c(program: Program, values: np.ndarray, plan: MemoryPlan) -> list[n
     seen: list[list[np.ndarray]] = [[] for _ in program.calls]
 
     def place(buffer: int, at: int = 0) -> int:
-        return plan.offsets[buffer] + at * program.buffers[buffer].channels
+        return plan.offsets[buffer] + at * row_bytes(program.buffers[buffer])
 
     for step in plan.steps():
         if isinstance(step, Shift):
-            start, rows = place(step.buffer), step.count * program.buffers[step.buffer].channels
+            start, rows = place(step.buffer), step.count * row_bytes(program.buffers[step.buffer])
             source = place(step.buffer, step.first)
             shift(arena.address + source, arena.address + start, rows)
             continue
@@ -504,7 +504,7 @@ def run_plan_c(program: Program, values: np.ndarray, plan: MemoryPlan) -> list[n
         kernel = plan.kernels[step.call]
         if isinstance(step, Stripe) and isinstance(call, Average):
             invoke_mean_stripe(program, call, step, kernel, inputs[0], arena.address + output, scratch)
-            size = program.buffers[call.output].size_bytes if step.end == program.buffers[call.input].width else 0
+            size = program.buffers[call.output].size_bytes if step.end == row_count(program.buffers[call.input]) else 0
         else:
             invoke(view, call, kernel, inputs, arena.address + output, scratch)
             size = view.buffers[call.output].size_bytes
@@ -538,6 +538,8 @@ def invoke_mean_stripe(
 ) -> None:
     """Run mbx_mean_stripe() on addresses."""
     mean = call_structure(program, call, Kernel("mbx_mean", 0), [])
-    ends = (step.first == 0, step.end == program.buffers[call.input].width)
-    c = CMeanStripe(mean, step.end - step.first, *map(int, ends))
+    ends = (step.first == 0, step.end == row_count(program.buffers[call.input]))
+    source_buffer = program.buffers[call.input]
+    positions = (step.end - step.first) * row_bytes(source_buffer) // source_buffer.channels
+    c = CMeanStripe(mean, positions, *map(int, ends))
     getattr(library(), kernel.name)(ctypes.byref(c), *map(ctypes.c_void_p, (source, output, sums)))

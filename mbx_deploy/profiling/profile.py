@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.build import Build
+from mbx_deploy.call_contexts import STRIPE_KERNELS, runner_name
 from mbx_deploy.cascade import Shift
 from mbx_deploy.constant_arrays import frontend_arrays
 from mbx_deploy.errors import CheckFailed, InputError
@@ -30,7 +31,6 @@ from mbx_deploy.target import find_target
 
 _FRAME, _AFTER_FRAME = "mbx_frame_coefficients", "mbx_quantize_features"
 _OBSERVER = "observe"
-STEPS = "mbx_run_steps"
 _OTHER_CONSTANTS = re.compile(r"model|cascade_\w+_(steps|bytes)")  # than those of a layer, which bear its number
 _CYCLES_NOTE = "estimate for a Cortex-M4 without wait states, from ARM DDI 0439B"
 
@@ -186,13 +186,14 @@ def _network_marks(listing: Listing, model: Recognizer | Network) -> list[int]:
     """Return where the network begins and ends, each call of it returns, and a frame begins and ends."""
     alone = isinstance(model, Network)
     begins = [_need_symbol(listing, name) for name in ((NETWORK,) if alone else (NETWORK, _FRAME, _AFTER_FRAME))]
-    returns = [*_returns(listing, NETWORK, ("bl",)), *_step_returns(listing)]
-    return [*begins, network_end(listing, alone), *returns]
+    returns = _returns(listing, NETWORK, ("bl",))
+    return [*begins, network_end(listing, alone), *returns, *_step_entries(listing)]
 
 
-def _step_returns(listing: Listing) -> list[int]:
-    """Return where a step of a cascade comes back: the first of the calls through a pointer; the other is observed."""
-    return _returns(listing, STEPS, ("blx",))[:1] if listing.address_of(STEPS) is not None else []
+def _step_entries(listing: Listing) -> list[int]:
+    """Return where the steps of cascades begin: the functions by which they call kernels."""
+    found = map(listing.address_of, ("mbx_shift", *map(runner_name, STRIPE_KERNELS)))
+    return [address for address in found if address is not None]
 
 
 def _stage_marks(listing: Listing) -> list[int]:
@@ -216,41 +217,57 @@ def _measure_layers(
     program: Program, plan: MemoryPlan, listing: Listing, counts: Counts, inference: Sequence[Segment]
 ) -> tuple[Layer, ...]:
     """Return the cost of each call of an inference, which together are the whole."""
-    busy = _busy(program, plan)
-    step_returns = _step_returns(listing)
-    kernels = [_callee(listing, segment.mark) for segment in inference[1:]]
-    ends = [
-        STEPS if segment.mark in step_returns else name for segment, name in zip(inference[1:], kernels, strict=True)
-    ]
-    if len(inference) == len(busy):  # it jumps to the last one, which returns for it
-        ends += _jumps_out(listing, NETWORK)
-    if len(ends) != len(busy):
-        raise CheckFailed(f"the firmware can't be counted by layer: it made {len(ends)} calls of {len(busy)}")
+    steps = set(_step_entries(listing))
     constants = _layer_bytes(listing, len(program.calls))
     layers = [Layer(call.name, "", 0, constants[number]) for number, call in enumerate(program.calls)]
-    for place, (number, end) in enumerate(zip(busy, ends, strict=True)):
-        parts = inference[place:] if place == len(busy) - 1 else [inference[place]]  # the last one's with the way back
-        kernel = plan.kernels[number].name if end == STEPS else end
-        found = layers[number].instructions + counts.instructions(parts)
-        layers[number] = replace(layers[number], kernel=kernel, instructions=found)
+    place = 0
+
+    def take(number: int, kernel: str | None = None) -> None:
+        nonlocal place
+        found = layers[number].instructions + counts.instructions(inference[place : place + 1])
+        layers[number] = replace(layers[number], kernel=kernel or plan.kernels[number].name, instructions=found)
+        place += 1
+
+    number = 0
+    for unit in _units(program, plan):
+        number = unit[-1]
+        behind = inference[place + 1].mark if place + 1 < len(inference) else None
+        if len(unit) > 1:  # a cascade: its set-up, and each step from its entry on
+            if any(segment.mark not in steps for segment in inference[place + 1 : place + len(unit)]):
+                break
+            for step in unit:
+                take(step)
+        elif behind is None:  # it jumps to the last one, which returns for it
+            take(number, next(iter(_jumps_out(listing, NETWORK)), "?"))
+        elif behind in steps:
+            break
+        else:
+            take(number, _callee(listing, behind))
+    if place + 1 == len(inference):  # the way back
+        take(number, layers[number].kernel)
+    if place != len(inference):
+        raise CheckFailed(
+            f"the firmware can't be counted by layer: it made {len(inference)} calls, not those of the plan"
+        )
     return tuple(layers)
 
 
-def _busy(program: Program, plan: MemoryPlan) -> list[int]:
-    """Return of which call each piece of an inference is, in order: a call, or a step of a cascade and its way back.
+def _units(program: Program, plan: MemoryPlan) -> list[list[int]]:
+    """Return what an inference calls: a call's number, or those of a cascade's steps, the first one twice for its set-up.
 
     A shift counts with the call that writes what is shifted.
     """
     writers = {call.output: number for number, call in enumerate(program.calls)}
-    busy = []
-    ends = {cascade.last: cascade.steps[-1] for cascade in plan.cascades}
-    for step in plan.steps():
-        number = writers[step.buffer] if isinstance(step, Shift) else step.call
-        if not plan.is_free(program.calls[number]):
-            busy.append(number)
-        if step is ends.get(number):
-            busy.append(number)
-    return busy
+    begins = {cascade.first: cascade for cascade in plan.cascades}
+    inside = {number for cascade in plan.cascades for number in range(cascade.first, cascade.last + 1)}
+    units = []
+    for number, call in enumerate(program.calls):
+        if number in begins:
+            steps = [writers[step.buffer] if isinstance(step, Shift) else step.call for step in begins[number].steps]
+            units.append([steps[0], *steps])
+        elif number not in inside and not plan.is_free(call):
+            units.append([number])
+    return units
 
 
 def _callee(listing: Listing, behind: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.cascade import Cascade, Shift, Stripe, make_cascade, stripe_view, stripes_of
+from mbx_deploy.cascade import Cascade, Shift, Stripe, make_cascade, row_count, stripe_view, stripes_of
 from mbx_deploy.kernels import KERNEL_SETS
 from mbx_deploy.memory_plan import MemoryPlan, plan_cascades, whole_kernels
 from mbx_deploy.plan_checker import check_plan
@@ -63,8 +63,8 @@ def test_a_call_runs_once_on_each_of_its_positions(drawn: tuple[Program, tuple[C
     for cascade in cascades:
         for number in range(cascade.first, cascade.last + 1):
             stripes = [*stripes_of(cascade, number)]
-            width = program.buffers[program.calls[number].input].width
-            assert [s.first for s in stripes] == [0, *(s.end for s in stripes[:-1])] and stripes[-1].end == width
+            rows = row_count(program.buffers[program.calls[number].input])
+            assert [s.first for s in stripes] == [0, *(s.end for s in stripes[:-1])] and stripes[-1].end == rows
             assert all(s.first % 4 == 0 for s in stripes)
 
 
