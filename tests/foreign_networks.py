@@ -16,10 +16,19 @@ LAYERS = 9
 
 def foreign_network(seed: int) -> Network:
     """Return a drawn network; the same for the same seed."""
+    return _drawn(seed, _Drawing)
+
+
+def image_network(seed: int) -> Network:
+    """Return a drawn network that keeps its height and width: its layers can run in stripes of rows."""
+    return _drawn(seed, _ImageDrawing)
+
+
+def _drawn(seed: int, kind: type["_Drawing"]) -> Network:
     for attempt in range(20):
         rng = np.random.default_rng((seed, attempt))
         try:
-            return parse_network(_Drawing(rng).file(), f"network {seed}")
+            return parse_network(kind(rng).file(), f"network {seed}")
         except InputError as error:
             assert "overflow" in error.what or "too far apart" in error.what, error.what
     raise AssertionError(f"no network for seed {seed}")
@@ -56,12 +65,13 @@ class _Drawing:
     def point(self) -> int:
         return int(self.rng.choice(ZERO_POINTS))
 
-    def convolution(self, x: int, depthwise: bool) -> int:
+    def convolution(self, x: int, depthwise: bool, most_stride: int = 2) -> int:
         rng = self.rng
         inside = self.network.shape(x)[3]
         kernel = [int(rng.choice((1, 2, 3, 4, 10))), int(rng.choice((1, 2, 3, 4)))]
         outside = inside * int(rng.choice((1, 1, 2))) if depthwise else int(rng.choice((1, 3, 4, 8, 13, 16)))
-        stride, dilation = (int(rng.integers(1, 3)), int(rng.integers(1, 3))), (1, int(rng.integers(1, 3)))
+        stride = (int(rng.integers(1, most_stride + 1)), int(rng.integers(1, most_stride + 1)))
+        dilation = (1, int(rng.integers(1, 3)))
         shape = (1, *kernel, outside) if depthwise else (outside, *kernel, inside)
         taps = kernel[0] * kernel[1] * (1 if depthwise else inside)
         scale = self.network.scale(x) * 0.01 * 74 * 60 * np.sqrt(taps) / 60
@@ -97,3 +107,22 @@ class _Drawing:
         low, high = (int(value) for value in self.rng.integers(0, 3, 2))
         value = None if self.rng.integers(2) else int(self.rng.integers(-128, 128))
         return self.network.pad(x, ((0, 0), (low, high), (high, 1), (0, low)), value)
+
+
+class _ImageDrawing(_Drawing):
+    def file(self) -> bytes:
+        rng, network = self.rng, self.network
+        shape = (1, int(rng.integers(5, 27)), int(rng.choice((2, 4, 4, 5, 8))), int(rng.choice((1, 2, 4))))
+        x = network.activation(shape, 0.05, self.point())
+        kinds: tuple[Callable[[int], int], ...] = (
+            lambda x: self.convolution(x, False, 1),
+            lambda x: self.convolution(x, True, 1),
+            self.residual,
+        )
+        for kind in rng.choice(len(kinds), LAYERS, p=(0.4, 0.4, 0.2)):
+            x = kinds[kind](x)
+        x = network.mean(x, network.scale(x) * 0.5, self.point())
+        scale = network.scale(x) * 0.01 * 74 * 40
+        return network.build(
+            network.fully_connected(x, random_weights(rng, (5, network.shape(x)[1])), [0.01], None, scale, 3)
+        )

@@ -253,9 +253,9 @@ def _measure_layers(
 
 
 def _units(program: Program, plan: MemoryPlan) -> list[list[int]]:
-    """Return what an inference calls: a call's number, or those of a cascade's steps, the first one twice for its set-up.
+    """Return what an inference calls: a call's number, or those of a cascade's steps, the first one twice.
 
-    A shift counts with the call that writes what is shifted.
+    Before it comes the cascade's set-up. A shift counts with the call that writes what is shifted.
     """
     writers = {call.output: number for number, call in enumerate(program.calls)}
     begins = {cascade.first: cascade for cascade in plan.cascades}

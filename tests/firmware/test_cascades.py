@@ -6,16 +6,21 @@ import pytest
 
 from mbx_deploy import planner
 from mbx_deploy.cascade import Shift, make_cascade
+from mbx_deploy.instructions import count_inference
 from mbx_deploy.memory_plan import MemoryPlan, plan_cascades, whole_kernels
+from mbx_deploy.network_build import build_network, load_network_build
 from mbx_deploy.plan_checker import check_plan
 from mbx_deploy.planner import plan_memory
+from mbx_deploy.profiling.profile import profile_build
 from mbx_deploy.program import Average, Program
 from mbx_deploy.recognizer import Recognizer
 from mbx_deploy.session import TRACE_LAYERS
 from mbx_deploy.target import find_target
 from mbx_deploy.toolchain import find_tool
+from mbx_deploy.verify_network import verify_network_build
 from tests.firmware.test_kernels_m4 import check_same, inputs
 from tests.firmware_builder import FirmwareBuilder
+from tests.foreign_networks import image_network
 from tests.networks import random_recognizer
 
 pytestmark = pytest.mark.skipif(
@@ -24,6 +29,7 @@ pytestmark = pytest.mark.skipif(
 )
 TARGETS = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55")
 SEEDS = range(60)
+IMAGE_SEEDS = (1, 4)
 NETWORKS = 3
 STRIPE = 8
 
@@ -63,3 +69,24 @@ def test_networks_in_stripes(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     for recognizer in networks_in_stripes(target.kernels):
         items = inputs(recognizer, 3)[:5]
         check_same(builder.engine(recognizer), recognizer, items, TRACE_LAYERS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_images_in_stripes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of rows: the same bytes, what they cost counted by layer, and within the static bound of the stack."""
+    monkeypatch.setattr(planner, "_smallest_plan", plan_in_stripes)
+    for seed in IMAGE_SEEDS:
+        network = image_network(seed)
+        model = tmp_path / f"{seed}.tflite"
+        model.write_bytes(network.data)
+        build_network(model, find_target(name), tmp_path / f"{seed}")
+        loaded = load_network_build(tmp_path / f"{seed}")
+        assert loaded is not None
+        plan = plan_memory(loaded.network.program, loaded.target.kernels)
+        assert any(isinstance(step, Shift) for cascade in plan.cascades for step in cascade.steps)
+        comparison = verify_network_build(loaded)
+        assert comparison.first_mismatch is None and "firmware" in comparison.engines, comparison.to_dict()
+        found = profile_build(loaded)
+        assert sum(layer.instructions for layer in found.layers) == found.network.instructions
+        assert found.network.instructions == count_inference(loaded.network, loaded.elf, loaded.target)
+        assert 0 < found.stack_bytes <= found.firmware["stack_bound_bytes"]
