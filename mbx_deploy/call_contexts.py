@@ -1,6 +1,5 @@
 """What the template of the call list needs: a C struct a call, or a kind of its stripes, and the steps of cascades."""
 
-import string
 from typing import Any
 
 import numpy as np
@@ -101,8 +100,7 @@ def _cascade_contexts(
         if isinstance(call, Average):
             kind = (*kind, first, last)
         if kind not in made:
-            letter = string.ascii_lowercase[sum(known[0] == step.call for known in made)]
-            name = f"call_{letter}_{step.call}"
+            name = f"call_v{sum(known[0] == step.call for known in made)}_{step.call}"
             made[kind] = _call_context(view, plan, step.call, part, prefix) | {"name_in_c": name}
             if isinstance(call, Average):
                 made[kind] |= _mean_stripe(program, call, step)

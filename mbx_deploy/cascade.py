@@ -5,7 +5,6 @@ whole: a few rows are, and where a convolution looks back, those that it still n
 the same kernels: the bytes are the same. Source of the idea: cascades and stripes of Arm's Vela compiler.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mbx_deploy.program import (
@@ -26,6 +25,8 @@ STRIPES = (4, 12, 24, 48)
 ROW_MULTIPLE = 4  # so that a stripe begins at a word, and no block of a pointwise call is broken
 WORD_BYTES = 4
 DILATIONS = (1, 2, 4)  # of a line's kernels: a stripe's first row is a multiple
+MOST_CALLS = 10  # of a cascade; each call more makes the search for the best ones longer
+MOST_STRIPE_BYTES = (1 << 16) - 1  # what a step can tell an observer
 
 
 @dataclass(frozen=True)
@@ -120,50 +121,54 @@ def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascad
     calls = program.calls[first : last + 1]
     total = row_count(program.buffers[calls[0].input])
     inner = [call.output for call in calls[:-1]]
+    before = {call.output: rows_before(program, call) for call in calls}
+    behind = {call.output: rows_behind(program, call) for call in calls}
+    readers = {buffer: [call.output for call in calls if buffer in call_inputs(call)] for buffer in inner}
     done = {call.output: 0 for call in calls}
     start = {call.output: 0 for call in calls}  # the row that lies at the start of a buffer's memory
     windows = dict.fromkeys(inner, 0)
     carried: set[int] = set()
     steps: list[Stripe | Shift] = []
     for end in (*range(stripe, total, stripe), total):
-        need = _needs(program, calls, inner, end, total)
+        need = _needs(calls, behind, end, total)
         for buffer in inner:
-            readers = [call for call in calls if buffer in call_inputs(call)]
-            keep = min(max(0, done[call.output] - rows_before(program, call)) for call in readers)
+            keep = min(max(0, done[reader] - before[reader]) for reader in readers[buffer])
             if start[buffer] < keep < done[buffer]:
                 steps.append(Shift(buffer, keep - start[buffer], done[buffer] - keep))
             if keep < done[buffer]:
                 carried.add(buffer)
             start[buffer] = keep
         for number, call in enumerate(calls, first):
-            before, behind = done[call.output], need[call.output]
-            if before == behind:
+            made, wanted = done[call.output], need[call.output]
+            if made == wanted:
                 continue
-            source_first = max(0, before - rows_before(program, call))
-            source_end = min(total, behind + rows_behind(program, call))
+            source_first = max(0, made - before[call.output])
+            source_end = min(total, wanted + behind[call.output])
             steps.append(
                 Stripe(
                     call=number,
-                    first=before,
-                    end=behind,
+                    first=made,
+                    end=wanted,
                     source_first=source_first,
                     source_end=source_end,
                     input_at=source_first - start.get(call.input, 0),
-                    other_at=before - start.get(call.other, 0) if isinstance(call, Addition) else 0,
-                    output_at=0 if isinstance(call, Average) else before - start[call.output],
+                    other_at=made - start.get(call.other, 0) if isinstance(call, Addition) else 0,
+                    output_at=0 if isinstance(call, Average) else made - start[call.output],
                 )
             )
             if call.output in windows:
-                windows[call.output] = max(windows[call.output], behind - start[call.output])
-            done[call.output] = behind
+                windows[call.output] = max(windows[call.output], wanted - start[call.output])
+            done[call.output] = wanted
+            if (wanted - made) * row_bytes(program.buffers[call.output]) > MOST_STRIPE_BYTES:
+                return None
     return Cascade(first, last, tuple(steps), windows, frozenset(carried))
 
 
-def _needs(program: Program, calls: tuple[Call, ...], inner: list[int], end: int, total: int) -> dict[int, int]:
-    """Return up to which row each output is needed, so that the last one comes to end."""
-    need = {calls[-1].output: end} | dict.fromkeys(inner, 0)
+def _needs(calls: tuple[Call, ...], behind: dict[int, int], end: int, total: int) -> dict[int, int]:
+    """Return up to which row each output is needed, so that the last one comes to end. behind: rows_behind()."""
+    need = dict.fromkeys(behind, 0) | {calls[-1].output: end}
     for call in reversed(calls):
-        seen = need[call.output] + rows_behind(program, call)
+        seen = need[call.output] + behind[call.output]
         rounded = min(total, -(-seen // ROW_MULTIPLE) * ROW_MULTIPLE)
         for buffer in call_inputs(call):
             if buffer in need:
@@ -175,7 +180,11 @@ def _may_cascade(program: Program, first: int, last: int) -> bool:
     calls = program.calls[first : last + 1]
     inner = {call.output for call in calls[:-1]}
     outside = (*program.calls[:first], *program.calls[last + 1 :])
-    if len(calls) < 2 or program.output in inner or any(inner & set(call_inputs(call)) for call in outside):
+    if (
+        not 2 <= len(calls) <= MOST_CALLS
+        or program.output in inner
+        or any(inner & set(call_inputs(call)) for call in outside)
+    ):
         return False
     if len(inner) != len(calls) - 1 or not all(any(b in call_inputs(c) for c in calls) for b in inner):
         return False
@@ -247,6 +256,10 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
     return Program(**{**vars(program), "buffers": tuple(buffers)}), call
 
 
-def stripes_of(cascade: Cascade, number: int) -> Iterator[Stripe]:
-    """Yield the stripes of a call."""
-    return (step for step in cascade.steps if isinstance(step, Stripe) and step.call == number)
+def stripes_of(cascade: Cascade) -> dict[int, list[Stripe]]:
+    """Return the stripes of each call, in order."""
+    found: dict[int, list[Stripe]] = {number: [] for number in range(cascade.first, cascade.last + 1)}
+    for step in cascade.steps:
+        if isinstance(step, Stripe):
+            found[step.call].append(step)
+    return found

@@ -133,8 +133,8 @@ def _striped(program: Program, kernels: tuple[Kernel, ...], cascades: Sequence[C
     """Return the kernels with those of cascades in the place of those of whole calls."""
     striped = list(kernels)
     for cascade in cascades:
-        for number in range(cascade.first, cascade.last + 1):
-            largest = max(stripes_of(cascade, number), key=lambda stripe: stripe.end - stripe.first)
+        for number, stripes in stripes_of(cascade).items():
+            largest = max(stripes, key=lambda stripe: stripe.end - stripe.first)
             striped[number] = select_stripe_kernel(*stripe_view(program, largest), kernels[number])
     return tuple(striped)
 
@@ -149,13 +149,14 @@ def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[C
     """
     ranges = live_ranges(program, cascades)
     kernels = _striped(program, whole, cascades)
-    every = _blocks(program, ranges, kernels, cascades)
+    calls = range(len(program.calls))
+    every = _blocks(program, ranges, kernels, cascades, calls)
     orders = (
         sorted(every, key=lambda b: (-b.size_bytes, b.first)),
         sorted(every, key=lambda b: (b.first, -b.size_bytes)),
         sorted(every, key=lambda b: (b.first - b.last, -b.size_bytes, b.first)),
     )
-    alive = _alive(program, every)
+    alive = _alive(calls, every)
     placed = min((_climb(order, max(alive)) for order in orders), key=_top)
     offsets = {buffer: placed[block] + low for block in every for buffer, low in block.places if buffer >= 0}
     scratch = {-1 - mark: placed[block] for block in every for mark, _ in block.places if mark < 0}
@@ -171,30 +172,35 @@ def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[C
     )
 
 
-def alive_bytes(program: Program, whole: tuple[Kernel, ...], cascades: Sequence[Cascade]) -> list[int]:
-    """Return the bytes that are taken during each call, wherever they are placed. whole: as whole_kernels()."""
+def alive_bytes(program: Program, whole: tuple[Kernel, ...], cascades: Sequence[Cascade], calls: range) -> list[int]:
+    """Return the bytes that are taken during each of some calls, wherever they are placed.
+
+    whole: as whole_kernels(). calls: all, or those of a cascade, which depend on no other one.
+    """
     kernels = _striped(program, whole, cascades)
-    return _alive(program, _blocks(program, live_ranges(program, cascades), kernels, cascades))
+    return _alive(calls, _blocks(program, live_ranges(program, cascades), kernels, cascades, calls))
 
 
-def _alive(program: Program, blocks: Sequence[_Block]) -> list[int]:
+def _alive(calls: range, blocks: Sequence[_Block]) -> list[int]:
     spans = [span for block in blocks for span in block.spans]
-    return [
-        sum(high - low for first, last, low, high in spans if first <= call <= last)
-        for call in range(len(program.calls))
-    ]
+    return [sum(high - low for first, last, low, high in spans if first <= call <= last) for call in calls]
 
 
 def _blocks(
-    program: Program, ranges: tuple[LiveRange, ...], kernels: Sequence[Kernel], cascades: Sequence[Cascade]
+    program: Program,
+    ranges: tuple[LiveRange, ...],
+    kernels: Sequence[Kernel],
+    cascades: Sequence[Cascade],
+    calls: range,
 ) -> list[_Block]:
     """Return what is placed: a block for each chain of buffers that overwrite each other, and working memories.
 
-    The working memory of a call is marked by -1 less its number.
+    Of what is in use during some calls. The working memory of a call is marked by -1 less its number.
     """
-    leads = _leads(program, ranges, cascades)
-    chain: dict[int, list[tuple[int, int]]] = {program.input: [(program.input, 0)]}
-    for call in program.calls:
+    leads = _leads(program, ranges, cascades, calls)
+    before = [live.buffer for live in ranges if live.first < calls.start <= live.last or live.first < 0]
+    chain = {buffer: [(buffer, 0)] for buffer in before}
+    for call in program.calls[calls.start : calls.stop]:
         host, lead = leads.get(call.output, (None, 0))
         chain[call.output] = chain[host] if host is not None else []
         place = dict(chain[host])[host] - lead if host is not None else 0
@@ -205,8 +211,8 @@ def _blocks(
         lowest = min(place for _, place in members)
         places = tuple((buffer, place - lowest) for buffer, place in members)
         blocks.append(_Block(places, _spans([(ranges[buffer], place) for buffer, place in places])))
-    for number, kernel in enumerate(kernels):
-        size = _aligned(kernel.scratch_bytes)
+    for number in calls:
+        size = _aligned(kernels[number].scratch_bytes)
         if size:
             blocks.append(_Block(((-1 - number, 0),), ((*_scratch_calls(program, cascades, number), 0, size),)))
     return blocks
@@ -219,13 +225,13 @@ def _scratch_calls(program: Program, cascades: Sequence[Cascade], number: int) -
 
 
 def _leads(
-    program: Program, ranges: tuple[LiveRange, ...], cascades: Sequence[Cascade]
+    program: Program, ranges: tuple[LiveRange, ...], cascades: Sequence[Cascade], calls: range
 ) -> dict[int, tuple[int | None, int]]:
     """Return for each output that takes the place of an input: that input, and by how much it begins before it."""
     leads: dict[int, tuple[int | None, int]] = {}
     inside = {number: c for c in cascades for number in range(c.first, c.last + 1)}
-    for number, call in enumerate(program.calls):
-        cascade = inside.get(number)
+    for number in calls:
+        call, cascade = program.calls[number], inside.get(number)
         if cascade:
             found = _leads_in_stripes(program, ranges, cascade, number)
         else:

@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable
 
-from mbx_deploy.cascade import STRIPES, Cascade, make_cascade, stripes_of
+from mbx_deploy.cascade import MOST_CALLS, STRIPES, Cascade, make_cascade, stripes_of
 from mbx_deploy.memory_plan import MemoryPlan, alive_bytes, plan_cascades, whole_kernels
 from mbx_deploy.plan_checker import check_plan
 from mbx_deploy.program import Convolution, Program, is_depthwise_line, multiply_accumulates
@@ -50,13 +50,12 @@ def _price(program: Program, arena_bytes: int, channel_macs: int) -> Callable[[C
     total = multiply_accumulates(program)
 
     def price(cascade: Cascade) -> int:
-        depthwise = [
-            program.buffers[call.output].channels
-            for number, call in enumerate(program.calls[cascade.first : cascade.last + 1], cascade.first)
-            if isinstance(call, Convolution) and is_depthwise_line(program, call)
-            for _ in [*stripes_of(cascade, number)][1:]
-        ]
-        time = TIME_COST * arena_bytes * channel_macs * sum(depthwise) // max(1, total)
+        channels = 0
+        for number, stripes in stripes_of(cascade).items():
+            call = program.calls[number]
+            if isinstance(call, Convolution) and is_depthwise_line(program, call):
+                channels += program.buffers[call.output].channels * (len(stripes) - 1)
+        time = TIME_COST * arena_bytes * channel_macs * channels // max(1, total)
         return STEP_COST_BYTES * len(cascade.steps) + time
 
     return price
@@ -69,15 +68,15 @@ def _choose_cascades(program: Program, whole: MemoryPlan, price: Callable[[Casca
     divide the calls up to one is the best way up to where the last cascade begins, and that cascade.
     """
     count = len(program.calls)
-    alone = alive_bytes(program, whole.kernels, ())
+    alone = alive_bytes(program, whole.kernels, (), range(count))
     chosen: list[tuple[Cascade, ...]] = []
     for stripe in STRIPES:
         candidates: dict[int, list[tuple[int, Cascade]]] = {}
         for first in range(count):
-            for last in range(first + 1, count):
+            for last in range(first + 1, min(count, first + MOST_CALLS)):
                 cascade = make_cascade(program, first, last, stripe)
                 if cascade:
-                    peak = max(alive_bytes(program, whole.kernels, (cascade,))[first : last + 1])
+                    peak = max(alive_bytes(program, whole.kernels, (cascade,), range(first, last + 1)))
                     candidates.setdefault(last, []).append((peak, cascade))
         peaks = {peak for found in candidates.values() for peak, _ in found}
         for limit in sorted(peak for peak in {*peaks, *alone} if peak < whole.arena_bytes):

@@ -63,8 +63,7 @@ def test_every_layer_has_its_bytes(kernel_set: str, drawn: tuple[Program, tuple[
 def test_a_call_runs_once_on_each_of_its_positions(drawn: tuple[Program, tuple[Cascade, ...]]) -> None:
     program, cascades = drawn
     for cascade in cascades:
-        for number in range(cascade.first, cascade.last + 1):
-            stripes = [*stripes_of(cascade, number)]
+        for number, stripes in stripes_of(cascade).items():
             rows = row_count(program.buffers[program.calls[number].input])
             assert [s.first for s in stripes] == [0, *(s.end for s in stripes[:-1])] and stripes[-1].end == rows
             assert all(s.first % 4 == 0 for s in stripes)

@@ -151,7 +151,7 @@ def test_bytes_by_layer_are_the_same_planned_and_counted(found: Findings, m4_bui
     planned = gathering._layers(m4_build, None, found.sqnr)
     structs = Counter(
         re.findall(
-            r"^static const mbx_\w+_call call_(?:[a-z]_)?(\d+) =",
+            r"^static const mbx_\w+_call call_(?:v\d+_)?(\d+) =",
             (m4_build.folder / "generated/kws.c").read_text(),
             re.MULTILINE,
         )
