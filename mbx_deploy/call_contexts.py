@@ -68,6 +68,7 @@ def _cascade_contexts(
     program: Program, plan: MemoryPlan, cascade: Cascade, prefix: str
 ) -> tuple[list[Context], list[Context]]:
     """Return the steps of a cascade, and a struct for each kind of stripe that a call has."""
+    writers = {call.output: call.name for call in program.calls}
     made: dict[tuple[int | str, ...], Context] = {}
     steps = []
     for step in cascade.steps:
@@ -87,7 +88,7 @@ def _cascade_contexts(
                 },
             )
             places = (start + step.first * row, start, start, start)
-            name = plain_text(program.buffers[step.buffer].name)
+            name = plain_text(writers[step.buffer])
             steps.append(_step("mbx_shift", struct, places, 0, 0, f"{step.count} rows of {name}"))
             continue
         call, kernel = program.calls[step.call], plan.kernels[step.call]
