@@ -217,57 +217,50 @@ def _measure_layers(
     program: Program, plan: MemoryPlan, listing: Listing, counts: Counts, inference: Sequence[Segment]
 ) -> tuple[Layer, ...]:
     """Return the cost of each call of an inference, which together are the whole."""
-    steps = set(_step_entries(listing))
+    entries = set(_step_entries(listing))
+    pieces = _pieces(program, plan)
+    steps = [segment.mark in entries for segment in inference]
+    if len(steps) - len(pieces) not in (0, 1) or steps[: len(pieces)] != [piece.is_step for piece in pieces]:
+        raise CheckFailed(
+            f"the firmware can't be counted by layer: its {len(inference)} calls are not the {len(pieces)} of the plan"
+        )
     constants = _layer_bytes(listing, len(program.calls))
     layers = [Layer(call.name, "", 0, constants[number]) for number, call in enumerate(program.calls)]
-    place = 0
-
-    def take(number: int, kernel: str | None = None) -> None:
-        nonlocal place
-        found = layers[number].instructions + counts.instructions(inference[place : place + 1])
-        layers[number] = replace(layers[number], kernel=kernel or plan.kernels[number].name, instructions=found)
-        place += 1
-
-    number = 0
-    for unit in _units(program, plan):
-        number = unit[-1]
-        behind = inference[place + 1].mark if place + 1 < len(inference) else None
-        if len(unit) > 1:  # a cascade: its set-up, and each step from its entry on
-            if any(segment.mark not in steps for segment in inference[place + 1 : place + len(unit)]):
-                break
-            for step in unit:
-                take(step)
-        elif behind is None:  # it jumps to the last one, which returns for it
-            take(number, next(iter(_jumps_out(listing, NETWORK)), "?"))
-        elif behind in steps:
-            break
-        else:
-            take(number, _callee(listing, behind))
-    if place + 1 == len(inference):  # the way back
-        take(number, layers[number].kernel)
-    if place != len(inference):
-        raise CheckFailed(
-            f"the firmware can't be counted by layer: it made {len(inference)} calls, not those of the plan"
-        )
+    for place, piece in enumerate(pieces):
+        parts = inference[place:] if place + 1 == len(pieces) else [inference[place]]  # the last with the way back
+        kernel = plan.kernels[piece.call].name
+        if not piece.in_cascade and place + 1 < len(inference):
+            kernel = _callee(listing, inference[place + 1].mark)
+        elif not piece.in_cascade:  # it jumps to the last one, which returns for it
+            kernel = next(iter(_jumps_out(listing, NETWORK)), "?")
+        found = layers[piece.call].instructions + counts.instructions(parts)
+        layers[piece.call] = replace(layers[piece.call], kernel=kernel, instructions=found)
     return tuple(layers)
 
 
-def _units(program: Program, plan: MemoryPlan) -> list[list[int]]:
-    """Return what an inference calls: a call's number, or those of a cascade's steps, the first one twice.
+@dataclass(frozen=True)
+class _Piece:
+    """A part of an inference: a call up to its return, a cascade's set-up, or a step of it from its entry on."""
 
-    Before it comes the cascade's set-up. A shift counts with the call that writes what is shifted.
-    """
+    call: int
+    in_cascade: bool = False
+    is_step: bool = False
+
+
+def _pieces(program: Program, plan: MemoryPlan) -> list[_Piece]:
+    """Return the parts of an inference, in order. A shift counts with the call that writes what is shifted."""
     writers = {call.output: number for number, call in enumerate(program.calls)}
     begins = {cascade.first: cascade for cascade in plan.cascades}
     inside = {number for cascade in plan.cascades for number in range(cascade.first, cascade.last + 1)}
-    units = []
+    pieces = []
     for number, call in enumerate(program.calls):
         if number in begins:
-            steps = [writers[step.buffer] if isinstance(step, Shift) else step.call for step in begins[number].steps]
-            units.append([steps[0], *steps])
+            steps = begins[number].steps
+            numbers = [writers[step.buffer] if isinstance(step, Shift) else step.call for step in steps]
+            pieces += [_Piece(number, in_cascade=True), *(_Piece(n, in_cascade=True, is_step=True) for n in numbers)]
         elif number not in inside and not plan.is_free(call):
-            units.append([number])
-    return units
+            pieces.append(_Piece(number))
+    return pieces
 
 
 def _callee(listing: Listing, behind: int) -> str:
