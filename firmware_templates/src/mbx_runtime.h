@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define MBX_RUNTIME_VERSION 1
+#define MBX_RUNTIME_VERSION 2
 
 #if defined(__GNUC__)
 #define MBX_MUST_CHECK __attribute__((warn_unused_result))
