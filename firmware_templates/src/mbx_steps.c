@@ -2,20 +2,10 @@
 
 #include <string.h>
 
-/* operands->output lies before operands->input: parts as long as the distance do not overlap. */
 void mbx_shift(const void *call, const mbx_operands *operands)
 {
     const mbx_shift_call *shift = call;
-    const int8_t *from = operands->input;
-    int8_t *to = operands->output;
-    const uint32_t distance = (uint32_t)(from - to);
-    for (uint32_t left = shift->bytes; left != 0u;) {
-        const uint32_t part = left < distance ? left : distance;
-        memcpy(to, from, part);
-        from += part;
-        to += part;
-        left -= part;
-    }
+    memmove(operands->output, operands->input, shift->bytes);
 }
 
 void mbx_run_steps(const mbx_step *steps, uint32_t count, int8_t *arena, mbx_observer observe, void *context)
