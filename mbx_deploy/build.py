@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mbx_deploy.budgets import NO_BUDGETS, Budgets
-from mbx_deploy.call_contexts import STRIPE_KERNELS, runner_name
+from mbx_deploy.call_contexts import SHIFT_FUNCTION, STEP_PREFIX
 from mbx_deploy.codegen import generate_project, make_manifest, session_main
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.flash_image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
@@ -45,7 +45,7 @@ from mbx_deploy.toolchain import find_tool, run_tool
 DEFAULT_STRIDE_MS = 250
 DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
-INDIRECT_FUNCTIONS = ("invoke", "observe", "keep_checksum", "mbx_shift", *map(runner_name, STRIPE_KERNELS))
+INDIRECT_FUNCTIONS = ("invoke", "observe", "keep_checksum", SHIFT_FUNCTION, f"{STEP_PREFIX}*")
 INTERRUPT_PREFIX = "mbx_interrupt_"
 RESET_FUNCTION = "mbx_reset"  # where a core begins, and main() is called
 STACK_ASSERTION = "the RAM is too small for the data and the stack"  # what linker.ld.j2 asserts

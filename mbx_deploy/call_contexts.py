@@ -12,15 +12,8 @@ from mbx_deploy.memory_plan import MemoryPlan
 from mbx_deploy.program import Addition, Average, Call, Convolution, Pointwise, Program
 
 CASCADE_MODULE = "mbx_steps"
-# The kernels that a step may call.
-STRIPE_KERNELS = (
-    *(
-        f"mbx_{name}{suffix}"
-        for name in ("pointwise", "depthwise_line", "depthwise_conv_2d", "conv_2d", "add")
-        for suffix in ("", "_dsp", "_thumb", "_helium")
-    ),
-    *("mbx_mean_stripe", "mbx_mean_stripe_helium"),
-)
+SHIFT_FUNCTION = "mbx_shift"
+STEP_PREFIX = "step_"  # of the generated functions by which a step calls a kernel
 
 Context = dict[str, Any]
 
@@ -29,18 +22,16 @@ def call_contexts(program: Program, plan: MemoryPlan, prefix: str) -> tuple[list
     """Return what runs, a context a call or a cascade, and the C structs that it needs."""
     calls: list[Context] = []
     structs: list[Context] = []
-    inside = {number for c in plan.cascades for number in range(c.first, c.last + 1)}
-    begins = {cascade.first: cascade for cascade in plan.cascades}
-    for number, call in enumerate(program.calls):
-        if number not in inside:
-            context = _call_context(program, plan, number, call, prefix)
+    for part in plan.parts():
+        if isinstance(part, Cascade):
+            steps, made = _cascade_contexts(program, plan, part, prefix)
+            names = (plain_text(program.calls[number].name) for number in (part.first, part.last))
+            calls.append({"name": " to ".join(names), "steps": steps, "steps_name": f"cascade_{part.first}_steps"})
+            structs += made
+        else:
+            context = _call_context(program, plan, part.call, program.calls[part.call], prefix)
             calls.append(context)
             structs.append(context)
-        elif number in begins:
-            steps, made = _cascade_contexts(program, plan, begins[number], prefix)
-            names = (plain_text(program.calls[n].name) for n in (number, begins[number].last))
-            calls.append({"name": " to ".join(names), "steps": steps, "steps_name": f"cascade_{number}_steps"})
-            structs += made
     return calls, structs
 
 
@@ -51,7 +42,7 @@ def runners(program: Program, plan: MemoryPlan) -> list[Context]:
         for number in range(cascade.first, cascade.last + 1):
             kernel = plan.kernels[number]
             found[kernel.name] = {
-                "name": runner_name(kernel.name),
+                "name": _runner_name(kernel.name),
                 "kernel": kernel.name,
                 "other": isinstance(program.calls[number], Addition),
                 "scratch": kernel.scratch_bytes > 0,
@@ -59,9 +50,8 @@ def runners(program: Program, plan: MemoryPlan) -> list[Context]:
     return [found[name] for name in sorted(found)]
 
 
-def runner_name(kernel: str) -> str:
-    """Return the name of the generated function by which a step calls a kernel."""
-    return f"run_{kernel.removeprefix('mbx_')}"
+def _runner_name(kernel: str) -> str:
+    return f"{STEP_PREFIX}{kernel.removeprefix('mbx_')}"
 
 
 def _cascade_contexts(
@@ -89,7 +79,7 @@ def _cascade_contexts(
             )
             places = (start + step.first * row, start, start, start)
             name = plain_text(writers[step.buffer])
-            steps.append(_step("mbx_shift", struct, places, 0, 0, f"{step.count} rows of {name}"))
+            steps.append(_step(SHIFT_FUNCTION, struct, places, 0, 0, f"{step.count} rows of {name}"))
             continue
         call, kernel = program.calls[step.call], plan.kernels[step.call]
         view, part = stripe_view(program, step)
@@ -114,12 +104,11 @@ def _cascade_contexts(
         )
         if made[kind].get("swapped"):
             places = (places[1], places[0], *places[2:])
-        observed = (
-            program.buffers[call.output].size_bytes if isinstance(call, Average) else (step.end - step.first) * target
-        )
+        observed = (step.end - step.first) * target
+        if isinstance(call, Average):
+            observed = program.buffers[call.output].size_bytes if last else 0
         text = f"{plain_text(call.name)}, rows {step.first} to {step.end - 1}"
-        observed = 0 if isinstance(call, Average) and not last else observed
-        steps.append(_step(runner_name(kernel.name), made[kind], places, step.call, observed, text))
+        steps.append(_step(_runner_name(kernel.name), made[kind], places, step.call, observed, text))
     return steps, list(made.values())
 
 

@@ -5,7 +5,7 @@ whole: a few rows are, and where a convolution looks back, those that it still n
 the same kernels: the bytes are the same. Source of the idea: cascades and stripes of Arm's Vela compiler.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mbx_deploy.program import (
     Addition,
@@ -248,12 +248,12 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
         axis = _axis(program, call)
         pad = [*call.pad]
         pad[axis] -= stripe.first - stripe.source_first
-        call = Convolution(**{**vars(call), "pad": (pad[0], pad[1])})
+        call = replace(call, pad=(pad[0], pad[1]))
         buffers[call.input] = _with_rows(program.buffers[call.input], stripe.source_end - stripe.source_first)
     elif isinstance(call, Pointwise):
         whole = program.buffers[call.input]
-        call = Pointwise(**{**vars(call), "positions": call.positions // row_count(whole) * rows})
-    return Program(**{**vars(program), "buffers": tuple(buffers)}), call
+        call = replace(call, positions=call.positions // row_count(whole) * rows)
+    return replace(program, buffers=tuple(buffers)), call
 
 
 def stripes_of(cascade: Cascade) -> dict[int, list[Stripe]]:

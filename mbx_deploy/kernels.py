@@ -4,7 +4,7 @@ Every kernel of a call gives the same bytes. Twins: the structs of firmware_temp
 the folders beside it, one for each set of kernels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,8 +63,7 @@ def select_kernel(program: Program, call: Call, kernel_set: str) -> Kernel:
         return Kernel("mbx_pointwise", in_place_row_bytes(call))
     if isinstance(call, Convolution):
         if is_depthwise_line(program, call):
-            width = program.buffers[call.input].width
-            return Kernel("mbx_depthwise_line", depthwise_line_bytes(width, call))
+            return _line_kernel("mbx_depthwise_line", program, call)
         return Kernel("mbx_depthwise_conv_2d", 0) if call.depthwise else Kernel("mbx_conv_2d", patch_bytes(call))
     if isinstance(call, Pooling):
         return Kernel("mbx_pool_average" if call.average else "mbx_pool_max", 0)
@@ -83,16 +82,19 @@ def select_stripe_kernel(program: Program, call: Call, kernel: Kernel) -> Kernel
             f"mbx_mean_stripe{kernel.name.removeprefix('mbx_mean')}", 4 * program.buffers[call.input].channels
         )
     if isinstance(call, Convolution) and "depthwise_line" in kernel.name:
-        return Kernel(kernel.name, _line_bytes(kernel.name, program, call))
+        return _line_kernel(kernel.name, program, call)
     return kernel
 
 
-def _line_bytes(name: str, program: Program, call: Convolution) -> int:
-    """Return the working memory of a depthwise line kernel, for as many outputs as the call has."""
-    width = program.buffers[call.output].width
-    sizes = {"mbx_depthwise_line_dsp": _dsp_line_bytes, "mbx_depthwise_line_thumb": _thumb_line_bytes}
-    sizes |= {"mbx_depthwise_line_helium": _helium_line_bytes}
-    return sizes.get(name, depthwise_line_bytes)(width, call)
+def _line_kernel(name: str, program: Program, call: Convolution) -> Kernel:
+    """Return a kernel of depthwise lines, with working memory for as many outputs as the call has."""
+    sizes = {
+        "mbx_depthwise_line": _line_bytes,
+        "mbx_depthwise_line_dsp": _dsp_line_bytes,
+        "mbx_depthwise_line_thumb": _thumb_line_bytes,
+        "mbx_depthwise_line_helium": _helium_line_bytes,
+    }
+    return Kernel(name, sizes[name](program.buffers[call.output].width, call))
 
 
 # The modules of the portable kernels beside mbx_kernels.c: compiled where a model has such a call.
@@ -128,10 +130,10 @@ def fold_zero_point(call: Convolution) -> Requantization:
     """Return a convolution's requantization with the input's zero point in the bias: the padding holds it, too."""
     sums = call.weights.reshape(len(call.weights), -1).astype(np.int64).sum(axis=1)
     bias = call.requantization.bias - call.input_zero_point * sums
-    return Requantization(**{**vars(call.requantization), "bias": bias})
+    return replace(call.requantization, bias=bias)
 
 
-def depthwise_line_bytes(width: int, call: Convolution) -> int:
+def _line_bytes(width: int, call: Convolution) -> int:
     """Return the bytes of a channel's padded line, for mbx_depthwise_line() with outputs of a width."""
     return width + (call.kernel[1] - 1) * call.dilation[1]
 
@@ -162,7 +164,7 @@ def _select_dsp(program: Program, call: Call) -> Kernel | None:
         folded = _folded(call)
         if not even or call.kernel[1] > DSP_MAX_TAPS or not _requantizes_dsp(weights, folded, 128, 1 << 30):
             return None
-        return Kernel("mbx_depthwise_line_dsp", _dsp_line_bytes(program.buffers[call.input].width, call))
+        return _line_kernel("mbx_depthwise_line_dsp", program, call)
     return None
 
 
@@ -170,7 +172,7 @@ def _folded(call: Convolution) -> Requantization:
     """Return the requantization with the input's zero point in the bias: the padding holds the zero point, too."""
     sums = call.weights.reshape(call.kernel[1], -1).astype(np.int64).sum(axis=0)
     bias = call.requantization.bias - call.input_zero_point * sums
-    return Requantization(**{**vars(call.requantization), "bias": bias})
+    return replace(call.requantization, bias=bias)
 
 
 def _dsp_line_bytes(width: int, call: Convolution) -> int:
@@ -245,7 +247,7 @@ def _select_thumb(program: Program, call: Call) -> Kernel | None:
         weights = call.weights.reshape(call.kernel[1], -1).T
         if call.pad[1] % call.dilation[1] or not _requantizes_thumb(weights, _folded(call)):
             return None
-        return Kernel("mbx_depthwise_line_thumb", _thumb_line_bytes(program.buffers[call.input].width, call))
+        return _line_kernel("mbx_depthwise_line_thumb", program, call)
     return None
 
 
@@ -307,7 +309,7 @@ def _select_helium(program: Program, call: Call) -> Kernel | None:
         inputs = -(-call.weights.shape[1] // HELIUM_LANES) * HELIUM_LANES
         return Kernel("mbx_pointwise_helium", HELIUM_POSITIONS * inputs)
     if is_depthwise_line(program, call) and call.pad[1] % call.dilation[1] == 0:
-        return Kernel("mbx_depthwise_line_helium", _helium_line_bytes(program.buffers[call.input].width, call))
+        return _line_kernel("mbx_depthwise_line_helium", program, call)
     if is_depthwise_line(program, call):
         return None
     if call.depthwise and program.buffers[call.input].channels == program.buffers[call.output].channels:

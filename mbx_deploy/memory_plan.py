@@ -62,16 +62,15 @@ class MemoryPlan:
         """Return the first and the last call during which a call's working memory is in use."""
         return _scratch_calls(program, self.cascades, number)
 
-    def steps(self) -> list[Step]:
-        """Return what runs one after another: calls, and the steps of cascades."""
-        steps: list[Step] = []
-        number = 0
+    def parts(self) -> list[Whole | Cascade]:
+        """Return what runs one after another: calls, and cascades in the place of theirs."""
         begins = {cascade.first: cascade for cascade in self.cascades}
-        while number < len(self.kernels):
-            cascade = begins.get(number)
-            steps += cascade.steps if cascade else [Whole(number)]
-            number = cascade.last + 1 if cascade else number + 1
-        return steps
+        inside = {number for cascade in self.cascades for number in range(cascade.first + 1, cascade.last + 1)}
+        return [begins.get(number, Whole(number)) for number in range(len(self.kernels)) if number not in inside]
+
+    def steps(self) -> list[Step]:
+        """Return the same, the steps of a cascade in its place."""
+        return [step for part in self.parts() for step in (part.steps if isinstance(part, Cascade) else (part,))]
 
 
 @dataclass(frozen=True)

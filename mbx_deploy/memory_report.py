@@ -1,5 +1,6 @@
 """What a build needs in flash, RAM and stack, and whether its target has that."""
 
+import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -193,14 +194,14 @@ def stack_bound(
 ) -> int:
     """Return the most stack in bytes that a program can use below root, from gcc's call graphs (-fcallgraph-info=su).
 
-    call_graphs: texts of the .ci files. indirect: names of the functions that are called through pointers.
+    call_graphs: texts of the .ci files. indirect: patterns of the names of functions that are called through pointers.
     Functions without a graph (libc, libgcc) count LIBRARY_CALL_STACK_BYTES each. interrupts: what the names of handlers
     begin with, which may nest all, once each, on top of root.
     Raises AssertionError for recursion, a frame without a bound, or graphs without the root.
     """
     frames: dict[str, int] = {}
     edges: dict[str, set[str]] = {}
-    targets = set(indirect)
+    targets = [*indirect]
     for text in call_graphs:
         for title, label in re.findall(r'^node: { title: "([^"]+)" label: "([^"]+)"', text, re.MULTILINE):
             size = re.search(r"(\d+) bytes \((\w+(?:,\w+)*)\)", label)
@@ -210,7 +211,7 @@ def stack_bound(
                 frames[title] = int(size[1])
         for source, target in re.findall(r'^edge: { sourcename: "([^"]+)" targetname: "([^"]+)"', text, re.MULTILINE):
             edges.setdefault(source, set()).add(target)
-    pointed = {title for title in frames if title.rsplit(":", 1)[-1] in targets}
+    pointed = {t for t in frames if any(fnmatch.fnmatchcase(t.rsplit(":", 1)[-1], name) for name in targets)}
 
     def depth(node: str, path: frozenset[str]) -> int:
         if node == "__indirect_call":

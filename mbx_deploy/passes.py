@@ -1,6 +1,7 @@
 """Model -> Program: free functions, each taking frozen data and returning new data, the result verified."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -245,10 +246,10 @@ def fold_input_zero_points(program: Program, zero_points: dict[int, int]) -> Pro
             requantization = call.requantization
             sums = call.weights.astype(np.int64).sum(axis=1)
             bias = requantization.bias - zero_points[call.input] * sums
-            folded = Requantization(**{**vars(requantization), "bias": bias})
-            call = Pointwise(**{**vars(call), "requantization": folded})
+            folded = replace(requantization, bias=bias)
+            call = replace(call, requantization=folded)
         calls.append(call)
-    return Program(**{**vars(program), "calls": tuple(calls)})
+    return replace(program, calls=tuple(calls))
 
 
 def order_calls(program: Program) -> Program:
@@ -283,7 +284,7 @@ def order_calls(program: Program) -> Program:
     own = (_live_bytes(program, frozenset(range(n)), n, users) for n in range(len(program.calls)))
     if max(own, default=0) == peak:
         return program
-    return Program(**{**vars(program), "calls": tuple(program.calls[number] for number in order)})
+    return replace(program, calls=tuple(program.calls[number] for number in order))
 
 
 def _live_bytes(program: Program, done: frozenset[int], number: int, users: dict[int, set[int]]) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.build import Build
-from mbx_deploy.call_contexts import STRIPE_KERNELS, runner_name
-from mbx_deploy.cascade import Shift
+from mbx_deploy.call_contexts import SHIFT_FUNCTION, STEP_PREFIX
+from mbx_deploy.cascade import Cascade, Shift
 from mbx_deploy.constant_arrays import frontend_arrays
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.instructions import NETWORK, network_end, open_firmware, random_input
@@ -192,8 +192,8 @@ def _network_marks(listing: Listing, model: Recognizer | Network) -> list[int]:
 
 def _step_entries(listing: Listing) -> list[int]:
     """Return where the steps of cascades begin: the functions by which they call kernels."""
-    found = map(listing.address_of, ("mbx_shift", *map(runner_name, STRIPE_KERNELS)))
-    return [address for address in found if address is not None]
+    functions = (symbol for symbol in listing.symbols if symbol.is_code)
+    return [f.address for f in functions if f.name == SHIFT_FUNCTION or f.name.startswith(STEP_PREFIX)]
 
 
 def _stage_marks(listing: Listing) -> list[int]:
@@ -250,16 +250,14 @@ class _Piece:
 def _pieces(program: Program, plan: MemoryPlan) -> list[_Piece]:
     """Return the parts of an inference, in order. A shift counts with the call that writes what is shifted."""
     writers = {call.output: number for number, call in enumerate(program.calls)}
-    begins = {cascade.first: cascade for cascade in plan.cascades}
-    inside = {number for cascade in plan.cascades for number in range(cascade.first, cascade.last + 1)}
     pieces = []
-    for number, call in enumerate(program.calls):
-        if number in begins:
-            steps = begins[number].steps
-            numbers = [writers[step.buffer] if isinstance(step, Shift) else step.call for step in steps]
-            pieces += [_Piece(number, in_cascade=True), *(_Piece(n, in_cascade=True, is_step=True) for n in numbers)]
-        elif number not in inside and not plan.is_free(call):
-            pieces.append(_Piece(number))
+    for part in plan.parts():
+        if isinstance(part, Cascade):
+            numbers = [writers[step.buffer] if isinstance(step, Shift) else step.call for step in part.steps]
+            pieces += [_Piece(part.first, in_cascade=True)]
+            pieces += [_Piece(number, in_cascade=True, is_step=True) for number in numbers]
+        elif not plan.is_free(program.calls[part.call]):
+            pieces.append(_Piece(part.call))
     return pieces
 
 
