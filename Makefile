@@ -27,7 +27,8 @@ check: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow" tests/unit tests/property
+	$(BIN)/lint-imports
+	$(PYTEST) -m "not slow" tests/unit tests/parity
 
 test: setup-test
 	@test -d ../shared/speech_commands || \

@@ -6,11 +6,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mbx_deploy.codegen.network_project import generate_network_project
+from mbx_deploy.codegen.target import Target
+from mbx_deploy.compiler.network_model import Network
 from mbx_deploy.errors import MbxError
-from mbx_deploy.network import Network
-from mbx_deploy.network_project import generate_network_project
-from mbx_deploy.target import Target
-from mbx_deploy.toolchain import need_tool, run_tool
+from mbx_deploy.system.tools import need_tool, run_tool
 
 HERE = Path(__file__).parent
 # gnu11: bakenn's C is C11, CMSIS-NN's has GNU's extensions.

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.artifact import pack_model, unpack_model
 from mbx_deploy.errors import InputError
+from mbx_deploy.network.metadata import pack_model, unpack_model
 
 _AVERAGE_POOL_VERSION, _RESHAPE_VERSION = 2, 1  # those of int8
 _VALID_PADDING = 1

@@ -19,17 +19,18 @@ import numpy as np
 from contestants import Contestant, link, make_bakenn_environment, write_bakenn, write_empty, write_ours
 from pooled_model import replace_mean
 
+from mbx_deploy.codegen.target import Target, find_target
+from mbx_deploy.compiler.network_model import Network, parse_network
+from mbx_deploy.engines.network_engines import NetworkFirmware, NetworkTflm
+from mbx_deploy.engines.session import ITEM_FEATURES, Item, Result
 from mbx_deploy.errors import CheckFailed, MbxError
-from mbx_deploy.instructions import NETWORK, network_end
-from mbx_deploy.memory_report import elf_sizes
-from mbx_deploy.network import Network, parse_network
-from mbx_deploy.network_engines import NetworkFirmware, NetworkTflm
-from mbx_deploy.pretrained import artifact_of, resolve_model
-from mbx_deploy.profiling.counting import Counts, count
-from mbx_deploy.profiling.listing import Listing, estimate_cycles_m4, read_listing
-from mbx_deploy.session import ITEM_FEATURES, Item, Result
-from mbx_deploy.target import Target, find_target
-from mbx_deploy.toolchain import need_tool, run_tool
+from mbx_deploy.firmware.memory import elf_sizes
+from mbx_deploy.measure.profile.counting import Counts, count
+from mbx_deploy.measure.profile.inference import NETWORK, network_end
+from mbx_deploy.measure.profile.listing import Listing, estimate_cycles_m4, read_listing
+from mbx_deploy.nemo.conversion import artifact_of
+from mbx_deploy.system.resources import resolve_model
+from mbx_deploy.system.tools import need_tool, run_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT.parent / "shared" / "nemo" / "matchboxnet_3x1x64_8w_nemo221.nemo"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.data.dataset import load_split
+from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.train.config import load_train_config
-from mbx_deploy.train.dataset import load_split
 from mbx_deploy.train.loop import TrainConfig, train
-from mbx_deploy.train.model import build_matchboxnet
+from mbx_deploy.train.matchboxnet import build_matchboxnet
 from mbx_deploy.train.plan import EpochBatches
 
 

@@ -1,5 +1,5 @@
 """python -m mbx_deploy."""
 
-from mbx_deploy.cli import main
+from mbx_deploy.commands.cli import main
 
 main()

@@ -67,7 +67,7 @@ base_python() {
 python="$venv/bin/python"
 suits "$python" || python="$(base_python)"
 
-missing_tools() { "$python" -m mbx_deploy.doctor; }
+missing_tools() { "$python" -m mbx_deploy.system.doctor; }
 
 missing="$(missing_tools)"
 if [ -n "$missing" ]; then
@@ -75,7 +75,7 @@ if [ -n "$missing" ]; then
     debian_install $missing
     missing="$(missing_tools)"
     [ -z "$missing" ] || die "tools are still missing after the installation: need $missing" \
-        "see why they do not run: $python -m mbx_deploy.doctor"
+        "see why they do not run: $python -m mbx_deploy.system.doctor"
 fi
 
 # Programs that only tests compare with: without them these are skipped.

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from mbx_deploy.build import Build, build, load_build
-from mbx_deploy.pretrained import shipped_model_path
-from mbx_deploy.recognizer import Recognizer, load_recognizer
-from mbx_deploy.target import find_target
+from mbx_deploy.codegen.target import find_target
+from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.firmware.build import Build, build, load_build
+from mbx_deploy.system.resources import shipped_model_path
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

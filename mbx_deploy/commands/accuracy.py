@@ -80,8 +80,8 @@ def evaluate(
     MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt. BUILD: a folder that `build` wrote;
     --engine c and firmware run its own C.
     """
-    from mbx_deploy import evaluate as evaluator
-    from mbx_deploy.output import check_file, write_file
+    from mbx_deploy.measure import evaluate as evaluator
+    from mbx_deploy.system.files import check_file, write_file
 
     if json_path:
         check_file(json_path)
@@ -131,9 +131,9 @@ def regress(
 
     MODEL: a .tflite, a .nemo or a shipped model's name. BUILD: a folder that `build` wrote, its own C is run.
     """
-    from mbx_deploy import regress as regression
-    from mbx_deploy.budgets import Budgets
-    from mbx_deploy.output import check_file, write_file
+    from mbx_deploy.firmware.budgets import Budgets
+    from mbx_deploy.measure import regress as regression
+    from mbx_deploy.system.files import check_file, write_file
 
     if json_path:
         check_file(json_path)

@@ -45,7 +45,7 @@ def import_command(
 @JSON_OPTION
 def models(name: str | None, as_json: bool) -> None:
     """List the shipped models, or print the model card of NAME: a shipped one, or a .tflite."""
-    from mbx_deploy.pretrained import describe_model, list_models, model_card, render_models
+    from mbx_deploy.measure.catalogue import describe_model, list_models, model_card, render_models
 
     if name is not None:
         if as_json:
@@ -64,7 +64,7 @@ def models(name: str | None, as_json: bool) -> None:
 @JSON_OPTION
 def targets(as_json: bool) -> None:
     """List the targets that `build` knows."""
-    from mbx_deploy.target import list_targets, render_targets, target_to_dict
+    from mbx_deploy.codegen.target import list_targets, render_targets, target_to_dict
 
     found = list_targets()
     if as_json:
@@ -77,7 +77,7 @@ def targets(as_json: bool) -> None:
 @JSON_OPTION
 def doctor(as_json: bool) -> None:
     """Say what is installed, what is missing, and the line that installs it."""
-    from mbx_deploy import doctor as diagnosis
+    from mbx_deploy.system import doctor as diagnosis
 
     findings = diagnosis.diagnose()
     click.echo(diagnosis.to_json(findings) if as_json else diagnosis.render(findings))

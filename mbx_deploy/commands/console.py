@@ -30,8 +30,8 @@ class BudgetType(click.ParamType):
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number. A bad one is told by click."""
-        from mbx_deploy.budgets import parse_bytes, parse_count
         from mbx_deploy.errors import InputError
+        from mbx_deploy.firmware.budgets import parse_bytes, parse_count
 
         if isinstance(value, int):
             return value
@@ -54,7 +54,7 @@ MAX_INSTRUCTIONS_OPTION = click.option(
 
 def print_answers(answers: list[dict[str, Any]], as_json: bool) -> None:
     """Print what an engine said of each recording, as JSON or a line each."""
-    from mbx_deploy.simulate import render_answer
+    from mbx_deploy.engines.recognize import render_answer
 
     if as_json:
         print_json(answers)

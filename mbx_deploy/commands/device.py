@@ -26,12 +26,12 @@ def monitor(
 
     The device runs a firmware of mbx-deploy build. Without --port it is the one serial port on USB that there is.
     """
-    from mbx_deploy.audio import read_recording
-    from mbx_deploy.output import check_file
+    from mbx_deploy.data.audio import read_recording
     from mbx_deploy.serial.link import Link, NoAnswer
     from mbx_deploy.serial.monitor import MonitorOptions
     from mbx_deploy.serial.monitor import monitor as listen
     from mbx_deploy.serial.port import BAUDS, Port, find_port
+    from mbx_deploy.system.files import check_file
 
     if record is not None:
         check_file(record)

@@ -82,11 +82,13 @@ def build(
 
     A build that exceeds a budget exits with 1 and writes nothing.
     """
-    from mbx_deploy import build as builder
-    from mbx_deploy.budgets import Budgets
-    from mbx_deploy.memory_report import render_report
-    from mbx_deploy.pretrained import resolve_model
-    from mbx_deploy.target import find_target
+    from mbx_deploy.codegen.target import find_target
+    from mbx_deploy.firmware import build as builder
+    from mbx_deploy.firmware.budgets import Budgets
+    from mbx_deploy.firmware.memory import render_report
+    from mbx_deploy.measure.profile.inference import count_inference
+    from mbx_deploy.nemo.conversion import artifact_of
+    from mbx_deploy.system.resources import resolve_model
 
     chosen = find_target(target)
     path = resolve_model(model)
@@ -94,7 +96,7 @@ def build(
     folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram, max_instructions)
     sources = None
     if runtime == "tflm":
-        from mbx_deploy.tflm_build import find_checkouts
+        from mbx_deploy.firmware.tflm import find_checkouts
 
         sources = find_checkouts({name.upper(): given for name, given in checkouts.items()})
     elif any(checkouts.values()):
@@ -104,12 +106,23 @@ def build(
             raise click.UsageError(
                 "--network-only has no front end, so no --stride-ms, and only CMake's --layout and the --runtime c."
             )
-        from mbx_deploy.network_build import build_network
-        from mbx_deploy.pretrained import artifact_of
+        from mbx_deploy.firmware.network_build import build_network
+        from mbx_deploy.nemo.conversion import artifact_of
 
-        report = build_network(artifact_of(path, forward, say), chosen, folder, prefix, say, budgets)
+        report = build_network(artifact_of(path, forward, say), chosen, folder, prefix, say, budgets, count_inference)
     else:
-        report = builder.build(path, chosen, folder, prefix, stride_ms, say, forward, budgets, layout, sources)
+        report = builder.build(
+            artifact_of(path, forward, say),
+            chosen,
+            folder,
+            prefix,
+            stride_ms,
+            say,
+            budgets,
+            layout,
+            sources,
+            count_inference,
+        )
     if as_json:
         print_json(report.to_dict())
         return
@@ -146,8 +159,8 @@ def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forw
 
     MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt.
     """
-    from mbx_deploy import simulate as simulator
-    from mbx_deploy.pretrained import resolve_model
+    from mbx_deploy.engines import recognize as simulator
+    from mbx_deploy.system.resources import resolve_model
 
     print_answers(simulator.simulate(resolve_model(model), clips, engine, trace, note, forward), as_json)
 
@@ -159,8 +172,8 @@ def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forw
 @JSON_OPTION
 def run(folder: Path, clips: tuple[Path, ...], trace: bool, as_json: bool) -> None:
     """Run a build's firmware on recordings, in the emulator of its target."""
-    from mbx_deploy import simulate as simulator
-    from mbx_deploy.build import load_build
+    from mbx_deploy.engines import recognize as simulator
+    from mbx_deploy.firmware.build import load_build
 
     print_answers(simulator.run_firmware(load_build(folder), clips, trace, note), as_json)
 
@@ -172,8 +185,8 @@ def run(folder: Path, clips: tuple[Path, ...], trace: bool, as_json: bool) -> No
 @FORWARD_OPTION
 def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | None) -> None:
     """Write the int8 features that the network sees: features (clips, frames, coefficients), scale, zero_point."""
-    from mbx_deploy import simulate as simulator
-    from mbx_deploy.pretrained import resolve_model
+    from mbx_deploy.engines import recognize as simulator
+    from mbx_deploy.system.resources import resolve_model
 
     shape = simulator.write_features(resolve_model(model), clips, output, note, forward)
     click.echo(f"{click.format_filename(output)}: {' x '.join(map(str, shape))} (clips x frames x coefficients)")
@@ -201,13 +214,13 @@ def verify(
     With --port the device there, which runs the build, is compared with the simulator. A build of a network alone is
     run on random inputs, and on those of --inputs.
     """
-    from mbx_deploy import verify as verifier
-    from mbx_deploy.build import load_build
-    from mbx_deploy.network_build import load_network_build
-    from mbx_deploy.output import write_file
+    from mbx_deploy.firmware.build import load_build
+    from mbx_deploy.firmware.network_build import load_network_build
+    from mbx_deploy.measure import verify as verifier
+    from mbx_deploy.measure.verify_network import read_inputs, verify_network_build
     from mbx_deploy.serial.link import Link
     from mbx_deploy.serial.port import DEFAULT_BAUD, Port
-    from mbx_deploy.verify_network import read_inputs, verify_network_build
+    from mbx_deploy.system.files import write_file
 
     if data is None and not (folder / "manifest.json").is_file():
         raise click.UsageError("Missing option '--data'.")
@@ -241,10 +254,10 @@ def verify(
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the profile to this file, too.")
 def profile(folder: Path, json_path: Path | None) -> None:
     """Count a build's instructions in the emulator: by layer, by stage of the front end, by kind; flash, RAM, stack."""
-    from mbx_deploy.build import load_build
-    from mbx_deploy.network_build import load_network_build
-    from mbx_deploy.output import write_file
-    from mbx_deploy.profiling.profile import profile_build, render
+    from mbx_deploy.firmware.build import load_build
+    from mbx_deploy.firmware.network_build import load_network_build
+    from mbx_deploy.measure.profile.profile import profile_build, render
+    from mbx_deploy.system.files import write_file
 
     found = profile_build(load_network_build(folder) or load_build(folder))
     if json_path:
@@ -262,11 +275,11 @@ def report(folder: Path, output: Path, data: Path | None, clips: int) -> None:
 
     Exits with 1 where the engines' bytes differ; the page is written then, too, and says where.
     """
-    from mbx_deploy.build import load_build
-    from mbx_deploy.output import check_file, write_file
-    from mbx_deploy.reporting.findings import gather
-    from mbx_deploy.reporting.page import render_page
-    from mbx_deploy.reporting.plots import require_matplotlib
+    from mbx_deploy.firmware.build import load_build
+    from mbx_deploy.measure.report.findings import gather
+    from mbx_deploy.measure.report.page import render_page
+    from mbx_deploy.measure.report.plots import require_matplotlib
+    from mbx_deploy.system.files import check_file, write_file
 
     require_matplotlib()
     loaded = load_build(folder)

@@ -35,7 +35,7 @@ def train(
     as_json: bool,
 ) -> None:
     """Train MatchboxNet; writes OUTPUT/model.pt. Ctrl-C stops it, the same line goes on."""
-    from mbx_deploy.training import run_training
+    from mbx_deploy.commands.torch_runs import run_training
 
     overrides = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     engine = {"accelerator": accelerator, "num_nodes": num_nodes, "precision": precision, "devices": devices or "auto"}
@@ -59,7 +59,7 @@ def train(
 @JSON_OPTION
 def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path, seed: int, as_json: bool) -> None:
     """Teach a trained checkpoint other words, from a few dozen recordings of each, and say how sure the result is."""
-    from mbx_deploy.training import run_finetuning
+    from mbx_deploy.commands.torch_runs import run_finetuning
 
     chosen = tuple(word.strip() for word in words.split(","))
     report = run_finetuning(base, data, chosen, clips, output, seed, say)
@@ -123,10 +123,11 @@ def export(
     as_json: bool,
 ) -> None:
     """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file."""
-    from mbx_deploy.export import CardRequest, QatOptions, export_checkpoint
+    from mbx_deploy.measure.card import build_card
+    from mbx_deploy.quantization.export import CardRequest, QatOptions, export_checkpoint
 
     options = QatOptions(qat_epochs, qat_margin) if qat else None
-    request = CardRequest(seed_runs, without_noise) if card or seed_runs or without_noise else None
+    request = CardRequest(build_card, seed_runs, without_noise) if card or seed_runs or without_noise else None
     report = export_checkpoint(
         checkpoint, data, output, ranges=ranges, qat=options, measure_accuracy=not no_accuracy, card=request
     )
@@ -156,8 +157,9 @@ def sqnr(model: str, data: Path, checkpoint: Path | None, clips: int, forward: s
     "own dB" is what a layer alone adds, "total dB" what has gathered up to there. They are against the checkpoint's
     float weights; without --checkpoint against the dequantized int8 weights.
     """
-    from mbx_deploy import sqnr as meter
-    from mbx_deploy.pretrained import artifact_of, resolve_model
+    from mbx_deploy.nemo.conversion import artifact_of
+    from mbx_deploy.quantization import sqnr as meter
+    from mbx_deploy.system.resources import resolve_model
 
     path = artifact_of(resolve_model(model), forward, note)
     report = meter.measure_model(path, data, checkpoint, clips)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.output import cannot_write
+from mbx_deploy.system.files import cannot_write
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]

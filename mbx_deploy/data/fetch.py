@@ -11,7 +11,7 @@ from mbx_deploy.data.archives import Archive
 from mbx_deploy.data.download import Progress, Remote, Say, check_url, download, wait
 from mbx_deploy.data.unpack import unpack
 from mbx_deploy.errors import InputError
-from mbx_deploy.output import OWNER_FILE, cannot_write
+from mbx_deploy.system.files import OWNER_FILE, cannot_write
 
 
 def fetch(

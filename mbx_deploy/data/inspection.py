@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.audio import Recording, read_recording
+from mbx_deploy.data.audio import Recording, read_recording
 from mbx_deploy.data.corpus import SPLITS, Corpus, Utterance
 from mbx_deploy.data.reader import read_corpus
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ, map_utterances

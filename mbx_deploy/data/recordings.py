@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mbx_deploy.audio import Recording, read_recording
+from mbx_deploy.data.audio import Recording, read_recording
 from mbx_deploy.data.corpus import Utterance
 from mbx_deploy.errors import InputError
 

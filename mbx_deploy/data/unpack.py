@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from mbx_deploy.data.corpus import shown
 from mbx_deploy.errors import InputError
-from mbx_deploy.output import cannot_write
+from mbx_deploy.system.files import cannot_write
 
 _BLOCK_BYTES = 1 << 18
 _MAX_READ_BYTES = 1 << 20  # a longer one is a header that wants to fill the memory

@@ -3,13 +3,13 @@
 import tempfile
 from pathlib import Path
 
-from mbx_deploy.doctor import BOSSAC_INSTALL, find_bossac
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.flashing.device import READ_BACK, Device, Say, lost, wrong_chip
 from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import run_program
 from mbx_deploy.flashing.usb import UsbDevice, list_usb
 from mbx_deploy.serial.port import close_port, open_alone
+from mbx_deploy.system.doctor import BOSSAC_INSTALL, find_bossac
 
 
 class Bossac:

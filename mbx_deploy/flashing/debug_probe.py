@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mbx_deploy.doctor import apt_line, pip_line
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.flashing.device import READ_BACK, Device, Say, check_identity, compare, lost, wrong_chip
 from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import LIST_S, Outcome, run_program
 from mbx_deploy.flashing.usb import list_usb
-from mbx_deploy.toolchain import find_tool
+from mbx_deploy.system.doctor import apt_line, pip_line
+from mbx_deploy.system.tools import find_tool
 
 IMAGE_NAME, BACK_NAME = "firmware.hex", "back.bin"
 UNKNOWN_CHIP = "cortex_m"  # what pyOCD says of a probe that does not know its board

@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbx_deploy.build import Build, compile_project, load_build, missing_tools, read_manifest
+from mbx_deploy.codegen.layouts import CMAKE
+from mbx_deploy.codegen.target import Probe, Target
 from mbx_deploy.errors import InputError, ToolMissing
-from mbx_deploy.flash_image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
-from mbx_deploy.layouts import CMAKE
-from mbx_deploy.target import Probe, Target
+from mbx_deploy.firmware.build import Build, compile_project, load_build, missing_tools, read_manifest
+from mbx_deploy.firmware.image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbx_deploy.codegen.target import Target
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.flashing.bossac import Bossac
 from mbx_deploy.flashing.debug_probe import OpenOcd, PyOcd
 from mbx_deploy.flashing.device import Device, Say, Tool, choose_device, names
 from mbx_deploy.flashing.firmware import Firmware, load_firmware
 from mbx_deploy.flashing.uf2 import Picotool, Uf2Drive
-from mbx_deploy.target import Target
 
 MAKERS: dict[str, Callable[[], Tool]] = {
     "pyocd": PyOcd,

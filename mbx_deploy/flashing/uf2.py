@@ -11,7 +11,7 @@ from mbx_deploy.flashing.device import READ_BACK, Device, Say, lost, wrong_chip
 from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import run_program
 from mbx_deploy.flashing.usb import list_usb
-from mbx_deploy.toolchain import find_tool
+from mbx_deploy.system.tools import find_tool
 
 MOUNTS = Path("/proc/self/mounts")
 INFO_NAME, IMAGE_NAME = "INFO_UF2.TXT", "firmware.uf2"  # the UF2 specification, "Files exposed by bootloaders"

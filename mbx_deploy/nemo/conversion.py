@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbx_deploy import __version__
 from mbx_deploy.errors import InputError, ToolMissing
-from mbx_deploy.nemo.calibration import (
+from mbx_deploy.nemo.clips import (
     Calibration,
     real_calibration,
     synthetic_calibration,
     synthetic_origin,
 )
 from mbx_deploy.nemo.imported import Imported
-from mbx_deploy.output import write_file
-from mbx_deploy.toolchain import cache_folder
+from mbx_deploy.system.files import write_file
+from mbx_deploy.system.tools import cache_folder
+from mbx_deploy.system.version import __version__
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mbx_deploy.nemo.description import NemoModel
     from mbx_deploy.nemo.masked import MaskedNetwork
     from mbx_deploy.train.checkpoint import CheckpointInfo
@@ -126,13 +128,13 @@ def quantize(imported: Imported, calibration: Calibration) -> bytes:
 
     Raises ToolMissing where the extra `export` is not installed, CheckFailed where the formats disagree.
     """
-    from mbx_deploy.quantize import require_export_extra
+    from mbx_deploy.quantization.convert import require_export_extra
 
     require_export_extra()
-    from mbx_deploy.artifact import METADATA_FORMAT, write_metadata
-    from mbx_deploy.export import Bounds, check_agreement, compare
-    from mbx_deploy.host_frontend import HostFrontend
-    from mbx_deploy.quantize import convert_module
+    from mbx_deploy.frontend.native import HostFrontend
+    from mbx_deploy.network.metadata import METADATA_FORMAT, write_metadata
+    from mbx_deploy.quantization.agreement import Bounds, check_agreement, compare
+    from mbx_deploy.quantization.convert import convert_module
 
     coefficients = HostFrontend(imported.frontend).coefficients(calibration.clips)
     features = coefficients.astype(np.float32) * np.float32(1.0 / 65536.0)
@@ -225,8 +227,8 @@ def cached_artifact(path: Path, forward: str | None, note: Note) -> Path:
 
     Calibrated on the synthetic set. Raises InputError for an unusable file, ToolMissing where an extra is missing.
     """
-    from mbx_deploy.artifact import read_metadata
     from mbx_deploy.nemo.archive import read_archive
+    from mbx_deploy.network.metadata import read_metadata
 
     archive = read_archive(path)
     tools = {name: packages.version(name) for name in _TOOLS if _is_installed(name)}
@@ -251,3 +253,32 @@ def _is_installed(name: str) -> bool:
     except packages.PackageNotFoundError:
         return False
     return True
+
+
+def artifact_of(model: Path, forward: str | None = None, note: Callable[[str], None] = lambda line: None) -> Path:
+    """Return the .tflite of a model: the file itself, or what a .nemo converts to, kept for the next time.
+
+    forward: which of NeMo's forward passes a .nemo is to be taken for, instead of what the file says. note hears of
+    what was chosen. Raises InputError for an unusable .nemo, or for forward with another model.
+    """
+    if model.suffix == ".nemo":
+        return cached_artifact(model, forward, note)
+    check_forward(model, forward)
+    return model
+
+
+def check_forward(model: Path, forward: str | None) -> None:
+    """Raise InputError where a forward pass is chosen for a model that has only one."""
+    if forward is not None and model.suffix != ".nemo":
+        raise InputError(f"--forward is for .nemo models: got {model}", "leave it out")
+
+
+def load_base(path: Path) -> "tuple[nn.Module, CheckpointInfo]":
+    """Return a checkpoint, or a .nemo, to begin from. Raises InputError for another kind of file."""
+    if path.suffix == ".tflite":
+        raise InputError(f"a quantized model can't be trained on: got {path}", "give the checkpoint, a .pt")
+    if path.suffix == ".nemo":
+        return to_checkpoint(import_nemo(path))
+    from mbx_deploy.train.checkpoint import load_checkpoint
+
+    return load_checkpoint(path)

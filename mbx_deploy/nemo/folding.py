@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.nemo.description import NemoModel
 from mbx_deploy.nemo.masked import JasperBlock, MaskedNetwork, SubBlock
 from mbx_deploy.nemo.preprocessor import Layout, clip_layout
 from mbx_deploy.train.jasper import JasperBlock as OurBlock
 from mbx_deploy.train.jasper import JasperBlockConfig, JasperConfig, JasperNet, build_jasper
-from mbx_deploy.train.model import BATCH_NORM_EPS
+from mbx_deploy.train.matchboxnet import BATCH_NORM_EPS
 
 LARGEST_ERROR = 1e-5  # of a logit, as a share of the largest; float32 of some ten layers is 1e-6
 _PROOF_INPUTS = 8

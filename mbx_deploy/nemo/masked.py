@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.nemo.description import Block, NemoModel
-from mbx_deploy.nemo.features import clip_features
+from mbx_deploy.nemo.float_features import clip_features
 from mbx_deploy.nemo.preprocessor import Layout, clip_layout
-from mbx_deploy.train.model import BATCH_NORM_EPS
+from mbx_deploy.train.matchboxnet import BATCH_NORM_EPS
 
 _IGNORED_PREFIXES = (
     "preprocessor.",

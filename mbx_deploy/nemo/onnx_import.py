@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
-from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.nemo.description import CROP, describe_frontend
 from mbx_deploy.nemo.folding import LARGEST_ERROR
 from mbx_deploy.nemo.imported import Imported
 from mbx_deploy.nemo.onnx_graph import OnnxNetwork, SubBlock, read_network
 from mbx_deploy.nemo.preprocessor import CEILING, Preprocessor, clip_layout
 from mbx_deploy.train.jasper import JasperBlock, JasperConfig, JasperNet, build_jasper
-from mbx_deploy.train.model import BATCH_NORM_EPS
+from mbx_deploy.train.matchboxnet import BATCH_NORM_EPS
 
 MAX_FILE_BYTES = 256 << 20
 STOCK_CROP_FRAMES = 128

@@ -4,7 +4,7 @@
 
 Numbers are little-endian, the CRC is zlib's.
 Source: Cheshire and Baker, "Consistent Overhead Byte Stuffing", 1999.
-Twin: firmware_templates/boards/serial/mbx_frame.h.
+Twin: firmware_templates/parts/serial/mbx_frame.h.
 """
 
 import struct

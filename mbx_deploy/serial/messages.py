@@ -25,7 +25,7 @@
 | answer | 0x87 | token u32, windows u16, what u8, offset u32, bytes in all u32, bytes |
 | live state | 0x88 | position u32 that comes next |
 
-Twin: firmware_templates/boards/serial/mbx_link.h and mbx_link.c.
+Twin: firmware_templates/parts/serial/mbx_link.h and mbx_link.c.
 """
 
 import struct

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.output import write_file
 from mbx_deploy.serial import messages
 from mbx_deploy.serial.link import AGAIN_S, SILENCE_S, Link
 from mbx_deploy.serial.messages import Audio, Detection, Hello, Level, LiveState, Message, Scores
+from mbx_deploy.system.files import write_file
 
 PING_S = 2.0  # a device whose host is silent for ten seconds goes back to its lines of text
 LISTEN_S = 0.1

@@ -1,11 +1,11 @@
 """What moves values or maps each by itself, on int8 arrays (height, width, channels), and softmax.
 
-Twins: firmware_templates/src/mbx_elements.c and mbx_softmax.c.
+Twins: firmware_templates/runtime/network/mbx_elements.c and mbx_softmax.c.
 """
 
 import numpy as np
 
-from mbx_deploy.program import Lookup, Padding, Softmax
+from mbx_deploy.network.program import Lookup, Padding, Softmax
 from mbx_deploy.sim.fixed_point import INT32_MAX, clamp, divide_by_power_of_two, doubling_high_multiply
 
 ACCUMULATOR_INTEGER_BITS = 12

@@ -1,6 +1,7 @@
 """Fixed-point arithmetic, on numpy arrays of int64 that hold values of the width that each docstring names.
 
-Twin: firmware_templates/src/mbx_fixed_point.h. All rounding of the project happens in the functions of this file.
+Twin: firmware_templates/runtime/base/mbx_fixed_point.h. All rounding of the project happens in the functions
+of this file.
 
 numpy's >> on signed integers is an arithmetic shift: it rounds towards minus infinity, as does the C on every compiler
 that we support.

@@ -1,6 +1,7 @@
 """The MFCC front end in integers: int16 samples -> int8 features. The readable definition.
 
-Twin: firmware_templates/src/mbx_frontend.c, the same stages in the same order. Formats: see mbx_deploy/frontend.py.
+Twin: firmware_templates/runtime/frontend/mbx_frontend.c, the same stages in the same order. Formats:
+see mbx_deploy/frontend/tables.py.
 Every function takes all frames at once, one row a frame; the C takes one frame at a time.
 """
 
@@ -9,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from mbx_deploy.frontend import (
+from mbx_deploy.frontend.tables import (
     COEFFICIENT_FRACTION_BITS,
     DCT_FRACTION_BITS,
     EMPHASIZED_SHIFT,

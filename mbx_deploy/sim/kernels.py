@@ -1,6 +1,6 @@
 """The kernels of the network, on int8 arrays (height, width, channels). The readable definition.
 
-Twins: firmware_templates/src/mbx_kernels.c (the same functions in the same order).
+Twins: firmware_templates/runtime/network/mbx_kernels.c (the same functions in the same order).
 
 Products are summed in float64 where numpy has a fast routine for that: each is an integer below 2^53 and so exact, in
 any order, as passes.verify_program() proves that the sums stay below 2^31.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mbx_deploy.program import Addition, Average, Convolution, Maximum, Pointwise, Requantization
+from mbx_deploy.network.program import Addition, Average, Convolution, Maximum, Pointwise, Requantization
 from mbx_deploy.sim.fixed_point import clamp, multiply_by_quantized_multiplier
 
 ADD_LEFT_SHIFT = 20

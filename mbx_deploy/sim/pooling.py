@@ -1,8 +1,8 @@
-"""Pooling, on int8 arrays (height, width, channels). Twin: firmware_templates/src/mbx_pooling.c."""
+"""Pooling, on int8 arrays (height, width, channels). Twin: firmware_templates/runtime/network/mbx_pooling.c."""
 
 import numpy as np
 
-from mbx_deploy.program import Pooling
+from mbx_deploy.network.program import Pooling
 from mbx_deploy.sim.fixed_point import clamp
 
 

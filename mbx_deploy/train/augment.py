@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mbx_deploy.data.dataset import SAMPLE_RATE_HZ, noise_clip
+from mbx_deploy.data.noise import mix
 from mbx_deploy.errors import InputError
-from mbx_deploy.host_frontend import HostFrontend
-from mbx_deploy.train.dataset import SAMPLE_RATE_HZ, noise_clip
+from mbx_deploy.frontend.native import HostFrontend
 
 FULL_SCALE = 32768.0
 # How far over full scale the loudest sample of an augmented clip may be: 3 dB of it are clipped.
@@ -308,19 +309,6 @@ def shift(wave: np.ndarray, samples: int) -> np.ndarray:
     else:
         out[:samples] = wave[-samples:]
     return out
-
-
-def mix(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Return wave + noise, float32 (n,), the noise scaled to snr_db below the wave's mean power.
-
-    Where either of them is digital silence there is no such scale: the wave comes back as it was.
-    """
-    wave_power = float(np.dot(wave, wave))
-    noise_power = float(np.dot(noise, noise))
-    if wave_power == 0.0 or noise_power == 0.0:
-        return wave
-    scale = (wave_power / noise_power * 10.0 ** (-snr_db / 10.0)) ** 0.5
-    return wave + noise * np.float32(scale)
 
 
 def mask_features(features: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> None:

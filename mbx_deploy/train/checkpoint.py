@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from mbx_deploy.data.dataset import check_labels
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend import FrontendConfig
-from mbx_deploy.output import write_file
-from mbx_deploy.train.dataset import check_labels
+from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.system.files import write_file
 from mbx_deploy.train.jasper import ARCHITECTURE, JasperConfig, JasperNet, build_jasper
-from mbx_deploy.train.model import (
+from mbx_deploy.train.matchboxnet import (
     MatchboxNet,
     MatchboxNetConfig,
     build_matchboxnet,

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
+from mbx_deploy.data.dataset import LABELS, SAMPLE_RATE_HZ, check_labels
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend import FrontendConfig
+from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.train.augment import AugmentConfig
-from mbx_deploy.train.dataset import LABELS, SAMPLE_RATE_HZ, check_labels
-from mbx_deploy.train.model import MatchboxNetConfig
+from mbx_deploy.train.matchboxnet import MatchboxNetConfig
 
 OPTIMIZERS = ("adamw", "novograd")
 SCHEDULES = ("cosine", "polynomial")

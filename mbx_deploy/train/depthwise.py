@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import ToolMissing
-from mbx_deploy.toolchain import compile_shared_library
+from mbx_deploy.system.tools import compile_shared_library
 
 _LANES = 8
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mbx_deploy.accuracy import Evaluation, measure
-from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.data.accuracy import Evaluation, measure
+from mbx_deploy.data.dataset import load_split
+from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.train.augment import float_features
 from mbx_deploy.train.checkpoint import CheckpointInfo
 from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.dataset import load_split
 
 _BATCH = 256
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mbx_deploy.accuracy import command_interval
+from mbx_deploy.data.accuracy import command_interval
+from mbx_deploy.data.dataset import SILENCE, UNKNOWN, Split, load_noise, load_split
 from mbx_deploy.errors import InputError
-from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.train.augment import AugmentConfig, augment_clip, float_features, mask_features, noise_sources
-from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
-from mbx_deploy.train.dataset import SILENCE, UNKNOWN, Split, load_noise, load_split
+from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
 from mbx_deploy.train.evaluation import clip_inputs, predict, to_inputs
 
 LEAST_CLIPS = 10
@@ -136,17 +136,6 @@ def finetune(
     model_config = replace(info.model_config, num_classes=len(config.words))
     save_checkpoint(output, fitted, CheckpointInfo(model_config, info.frontend, config.words, provenance))
     return report
-
-
-def load_base(path: Path) -> tuple[nn.Module, CheckpointInfo]:
-    """Return a checkpoint, or a .nemo, to begin from. Raises InputError for another kind of file."""
-    if path.suffix == ".tflite":
-        raise InputError(f"a quantized model can't be trained on: got {path}", "give the checkpoint, a .pt")
-    if path.suffix == ".nemo":
-        from mbx_deploy.nemo.conversion import import_nemo, to_checkpoint
-
-        return to_checkpoint(import_nemo(path))
-    return load_checkpoint(path)
 
 
 def choose_clips(split: Split, config: FinetuneConfig) -> Split:

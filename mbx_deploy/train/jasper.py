@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.train.model import BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Pointwise, Separable
+from mbx_deploy.train.matchboxnet import BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Pointwise, Separable
 
 ARCHITECTURE = "jasper"
 POOLINGS = ("avg", "max")

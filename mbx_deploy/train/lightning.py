@@ -27,14 +27,14 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import nn
 
-from mbx_deploy.accuracy import Evaluation, measure
+from mbx_deploy.data.accuracy import Evaluation, measure
+from mbx_deploy.data.dataset import Split
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.output import write_file
+from mbx_deploy.system.files import write_file
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_torch, save_checkpoint, save_torch
 from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.dataset import Split
 from mbx_deploy.train.evaluation import predict
-from mbx_deploy.train.model import MatchboxNet, build_matchboxnet, prepare_for_answers
+from mbx_deploy.train.matchboxnet import MatchboxNet, build_matchboxnet, prepare_for_answers
 from mbx_deploy.train.optimizers import build_optimizer, learning_rate_at, move_average
 from mbx_deploy.train.plan import Batch, EpochBatches
 

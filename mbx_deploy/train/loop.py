@@ -21,13 +21,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from mbx_deploy import __version__
-from mbx_deploy.accuracy import Evaluation, speakers
+from mbx_deploy.data.accuracy import Evaluation, speakers
+from mbx_deploy.data.dataset import SILENCE, Split, command_words, load_split
 from mbx_deploy.errors import InputError, MbxError
-from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.frontend.native import HostFrontend
+from mbx_deploy.system.version import __version__
 from mbx_deploy.train.checkpoint import load_checkpoint, load_torch, save_checkpoint, weights_digest
 from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.dataset import SILENCE, Split, command_words, load_split
 from mbx_deploy.train.evaluation import clip_inputs
 from mbx_deploy.train.lightning import (
     AverageWeights,
@@ -39,7 +39,7 @@ from mbx_deploy.train.lightning import (
     quiet,
     say,
 )
-from mbx_deploy.train.model import MatchboxNet
+from mbx_deploy.train.matchboxnet import MatchboxNet
 from mbx_deploy.train.plan import EpochBatches
 
 # Of glibc's malloc.h.

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.data.dataset import SILENCE, UNKNOWN, Split, command_words, silence_clips
+from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.train.augment import (
     NoiseSources,
     augment_clip,
@@ -19,7 +20,6 @@ from mbx_deploy.train.augment import (
     noise_sources,
 )
 from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.dataset import SILENCE, UNKNOWN, Split, command_words, silence_clips
 from mbx_deploy.train.evaluation import to_inputs
 
 Batch = tuple[torch.Tensor, torch.Tensor]

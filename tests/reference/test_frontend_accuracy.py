@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mbx_deploy.audio import fit_clip, read_recording
-from mbx_deploy.frontend import FrontendConfig, build_tables
-from mbx_deploy.host_frontend import HostFrontend
+from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.frontend.native import HostFrontend
+from mbx_deploy.frontend.tables import FrontendConfig, build_tables
+from mbx_deploy.network.reader import read_tflite
 from mbx_deploy.sim import frontend as sim
-from mbx_deploy.tflite_reader import read_tflite
 from tests.reference.mfcc_float64 import mfcc, round_to_int8
 
 LEVELS_DB = [0, -20, -40]
@@ -78,7 +78,7 @@ def case_named(name: str) -> Case:
     if name != "shipped":
         return CASES[name]
     try:
-        path = importlib.import_module("mbx_deploy.pretrained").shipped_model_path()
+        path = importlib.import_module("mbx_deploy.engines.pretrained").shipped_model_path()
     except (ModuleNotFoundError, FileNotFoundError) as error:
         pytest.skip(f"there is no shipped model: {error}")
     model = read_tflite(path)

@@ -8,16 +8,15 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from mbx_deploy.audio import fit_clip, read_recording
-from mbx_deploy.cli import cli
-from mbx_deploy.engines import HostEngine, SimEngine
-from mbx_deploy.float_engine import float_engine
-from mbx_deploy.nemo.conversion import read_nemo
-from mbx_deploy.nemo.features import clip_features
+from mbx_deploy.commands.cli import cli
+from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.engines.c import HostEngine, SimEngine
+from mbx_deploy.engines.float import float_engine
+from mbx_deploy.engines.session import ITEM_CLIP, Item
+from mbx_deploy.nemo.conversion import artifact_of, read_nemo
+from mbx_deploy.nemo.float_features import clip_features
 from mbx_deploy.nemo.masked import nemo_features
-from mbx_deploy.pretrained import artifact_of
-from mbx_deploy.recognizer import Recognizer, load_recognizer
-from mbx_deploy.session import ITEM_CLIP, Item
 
 # (saved by, computed by)
 PASSES = [("221", "221"), ("221", "262"), ("262", "262")]

@@ -1,0 +1,80 @@
+"""The command line: parse, call one function, print. Results go to stdout, progress to stderr.
+
+Nothing heavier than click is imported before a command runs.
+"""
+
+import signal
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, training
+from mbx_deploy.errors import MbxError
+from mbx_deploy.system.version import __version__
+
+
+class _Group(click.Group):
+    """Prints a user's error as one line and a hint, and exits with its code; anything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MbxError as error:
+            if error.hint is None and error.exit_code == MbxError.exit_code:
+                error.hint = f"mbx-deploy {ctx.invoked_subcommand} --help tells what it takes"
+            click.echo(error.render(), err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("\nerror: interrupted\n  hint: nothing is half-written; give the same line again", err=True)
+            ctx.exit(MbxError.exit_code)
+
+
+def main() -> None:
+    """Run the command line.
+
+    SIGTERM and SIGHUP end it like Ctrl-C: what was begun is cleaned up, nothing is half-written.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _interrupt)
+    cli(prog_name="mbx-deploy")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mbx-deploy")
+def cli() -> None:
+    """Spoken-command recognisers on microcontrollers: train, quantize, generate C, prove that it computes the same."""
+
+
+for _command in (
+    firmware.build,
+    firmware.simulate,
+    firmware.run,
+    firmware.features,
+    firmware.verify,
+    firmware.profile,
+    firmware.report,
+    device.monitor,
+    flashing.flash,
+    training.train,
+    training.finetune,
+    training.export,
+    training.sqnr,
+    accuracy.evaluate,
+    accuracy.regress,
+    data.data,
+    catalogue.import_command,
+    catalogue.models,
+    catalogue.targets,
+    catalogue.doctor,
+):
+    cli.add_command(_command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""Where each activation lies in the arena, layer by layer or in cascades that are given."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mbx_deploy.compiler.cascade import Cascade, Step, Whole, lead_bytes, row_bytes, stripe_view, stripes_of
+from mbx_deploy.compiler.kernels.kernel import Kernel, select_kernel, select_stripe_kernel
+from mbx_deploy.network.program import (
+    Addition,
+    Average,
+    Call,
+    Pointwise,
+    Program,
+    Reshape,
+    call_inputs,
+    lead_in_place,
+    may_overwrite,
+)
+
+ALIGNMENT_BYTES = 8
+MOST_ORDERS = 20
+
+
+@dataclass(frozen=True)
+class LiveRange:
+    """The calls during which a buffer holds something that is still needed, both ends included.
+
+    first is the call that writes it, -1 for the network's input; last the call that reads it last, one past the last
+    call for the network's output. What a cascade reads, writes or carries along lives for all of it. size_bytes: of
+    what of it is in memory at once.
+    """
+
+    buffer: int
+    size_bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """offsets: bytes from the arena's start, one a buffer. scratch_offsets: of each call's working memory.
+
+    kernels: one a call. cascades: in the order of their calls, each call in at most one. lower_bound_bytes: what is
+    alive at the worst call, peak_call; no plan in this order and with these cascades can do with less.
+    """
+
+    offsets: tuple[int, ...]
+    scratch_offsets: tuple[int, ...]
+    kernels: tuple[Kernel, ...]
+    arena_bytes: int
+    live_ranges: tuple[LiveRange, ...]
+    peak_call: int
+    lower_bound_bytes: int
+    cascades: tuple[Cascade, ...] = ()
+
+    def is_free(self, call: Call) -> bool:
+        """Return whether a call needs no code: it leaves the same bytes in the same place."""
+        return isinstance(call, Reshape) and self.offsets[call.input] == self.offsets[call.output]
+
+    def scratch_calls(self, program: Program, number: int) -> tuple[int, int]:
+        """Return the first and the last call during which a call's working memory is in use."""
+        return _scratch_calls(program, self.cascades, number)
+
+    def parts(self) -> list[Whole | Cascade]:
+        """Return what runs one after another: calls, and cascades in the place of theirs."""
+        begins = {cascade.first: cascade for cascade in self.cascades}
+        inside = {number for cascade in self.cascades for number in range(cascade.first + 1, cascade.last + 1)}
+        return [begins.get(number, Whole(number)) for number in range(len(self.kernels)) if number not in inside]
+
+    def steps(self) -> list[Step]:
+        """Return the same, the steps of a cascade in its place."""
+        return [step for part in self.parts() for step in (part.steps if isinstance(part, Cascade) else (part,))]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Buffers of which each overwrites the one before, or one call's working memory.
+
+    places: (buffer, bytes from the block's start). spans: (first, last, low, high): what it takes during some calls.
+    """
+
+    places: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int, int, int], ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return max(high for _, _, _, high in self.spans)
+
+    @property
+    def first(self) -> int:
+        return min(span[0] for span in self.spans)
+
+    @property
+    def last(self) -> int:
+        return max(span[1] for span in self.spans)
+
+
+def live_ranges(program: Program, cascades: Sequence[Cascade] = ()) -> tuple[LiveRange, ...]:
+    """Return one live range a buffer, in the order of the buffers."""
+    first = {program.input: -1}
+    last = {program.input: -1}
+    sizes = [buffer.size_bytes for buffer in program.buffers]
+    for number, call in enumerate(program.calls):
+        first.setdefault(call.output, number)
+        last[call.output] = number
+        for buffer in call_inputs(call):
+            last[buffer] = number
+    last[program.output] = len(program.calls)
+    for cascade in cascades:
+        for call in program.calls[cascade.first : cascade.last + 1]:
+            for buffer in call_inputs(call):
+                if buffer not in cascade.windows or buffer in cascade.carried:
+                    last[buffer] = max(last[buffer], cascade.last)
+            if call.output not in cascade.windows or call.output in cascade.carried:
+                first[call.output] = cascade.first
+        for buffer, rows in cascade.windows.items():
+            sizes[buffer] = rows * row_bytes(program.buffers[buffer])
+    return tuple(LiveRange(i, _aligned(sizes[i]), first[i], last[i]) for i in range(len(program.buffers)))
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def whole_kernels(program: Program, kernel_set: str) -> tuple[Kernel, ...]:
+    """Return the kernel of each call of a set, on all of its positions."""
+    return tuple(select_kernel(program, call, kernel_set) for call in program.calls)
+
+
+def _striped(program: Program, kernels: tuple[Kernel, ...], cascades: Sequence[Cascade]) -> tuple[Kernel, ...]:
+    """Return the kernels with those of cascades in the place of those of whole calls."""
+    striped = list(kernels)
+    for cascade in cascades:
+        for number, stripes in stripes_of(cascade).items():
+            largest = max(stripes, key=lambda stripe: stripe.end - stripe.first)
+            striped[number] = select_stripe_kernel(*stripe_view(program, largest), kernels[number])
+    return tuple(striped)
+
+
+def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[Cascade, ...] = ()) -> MemoryPlan:
+    """Return a plan with these cascades: outputs in the place of inputs that die, where kernels allow it.
+
+    whole: as whole_kernels().
+
+    Blocks are placed one after another, each at the lowest offset where it meets no live neighbour: by size, by time,
+    by lifetime, and, as long as the arena is above the lower bound, with the block that ends highest placed earlier.
+    """
+    ranges = live_ranges(program, cascades)
+    kernels = _striped(program, whole, cascades)
+    calls = range(len(program.calls))
+    every = _blocks(program, ranges, kernels, cascades, calls)
+    orders = (
+        sorted(every, key=lambda b: (-b.size_bytes, b.first)),
+        sorted(every, key=lambda b: (b.first, -b.size_bytes)),
+        sorted(every, key=lambda b: (b.first - b.last, -b.size_bytes, b.first)),
+    )
+    alive = _alive(calls, every)
+    placed = min((_climb(order, max(alive)) for order in orders), key=_top)
+    offsets = {buffer: placed[block] + low for block in every for buffer, low in block.places if buffer >= 0}
+    scratch = {-1 - mark: placed[block] for block in every for mark, _ in block.places if mark < 0}
+    return MemoryPlan(
+        offsets=tuple(offsets[live.buffer] for live in ranges),
+        scratch_offsets=tuple(scratch.get(number, 0) for number in range(len(kernels))),
+        kernels=kernels,
+        arena_bytes=_top(placed),
+        live_ranges=ranges,
+        peak_call=max(range(len(alive)), key=alive.__getitem__),
+        lower_bound_bytes=max(alive),
+        cascades=cascades,
+    )
+
+
+def alive_bytes(program: Program, whole: tuple[Kernel, ...], cascades: Sequence[Cascade], calls: range) -> list[int]:
+    """Return the bytes that are taken during each of some calls, wherever they are placed.
+
+    whole: as whole_kernels(). calls: all, or those of a cascade, which depend on no other one.
+    """
+    kernels = _striped(program, whole, cascades)
+    return _alive(calls, _blocks(program, live_ranges(program, cascades), kernels, cascades, calls))
+
+
+def _alive(calls: range, blocks: Sequence[_Block]) -> list[int]:
+    spans = [span for block in blocks for span in block.spans]
+    return [sum(high - low for first, last, low, high in spans if first <= call <= last) for call in calls]
+
+
+def _blocks(
+    program: Program,
+    ranges: tuple[LiveRange, ...],
+    kernels: Sequence[Kernel],
+    cascades: Sequence[Cascade],
+    calls: range,
+) -> list[_Block]:
+    """Return what is placed: a block for each chain of buffers that overwrite each other, and working memories.
+
+    Of what is in use during some calls. The working memory of a call is marked by -1 less its number.
+    """
+    leads = _leads(program, ranges, cascades, calls)
+    before = [live.buffer for live in ranges if live.first < calls.start <= live.last or live.first < 0]
+    chain = {buffer: [(buffer, 0)] for buffer in before}
+    for call in program.calls[calls.start : calls.stop]:
+        host, lead = leads.get(call.output, (None, 0))
+        chain[call.output] = chain[host] if host is not None else []
+        place = dict(chain[host])[host] - lead if host is not None else 0
+        chain[call.output].append((call.output, place))
+    unique = {id(members): members for members in chain.values()}
+    blocks = []
+    for members in unique.values():
+        lowest = min(place for _, place in members)
+        places = tuple((buffer, place - lowest) for buffer, place in members)
+        blocks.append(_Block(places, _spans([(ranges[buffer], place) for buffer, place in places])))
+    for number in calls:
+        size = _aligned(kernels[number].scratch_bytes)
+        if size:
+            blocks.append(_Block(((-1 - number, 0),), ((*_scratch_calls(program, cascades, number), 0, size),)))
+    return blocks
+
+
+def _scratch_calls(program: Program, cascades: Sequence[Cascade], number: int) -> tuple[int, int]:
+    """A mean's sums are kept from its first stripe to its last; other calls keep nothing."""
+    inside = [c for c in cascades if c.first <= number <= c.last and isinstance(program.calls[number], Average)]
+    return (inside[0].first, inside[0].last) if inside else (number, number)
+
+
+def _leads(
+    program: Program, ranges: tuple[LiveRange, ...], cascades: Sequence[Cascade], calls: range
+) -> dict[int, tuple[int | None, int]]:
+    """Return for each output that takes the place of an input: that input, and by how much it begins before it."""
+    leads: dict[int, tuple[int | None, int]] = {}
+    inside = {number: c for c in cascades for number in range(c.first, c.last + 1)}
+    for number in calls:
+        call, cascade = program.calls[number], inside.get(number)
+        if cascade:
+            found = _leads_in_stripes(program, ranges, cascade, number)
+        else:
+            dying = [b for b in call_inputs(call) if ranges[b].last == number and may_overwrite(program, call, b)]
+            found = {b: lead_in_place(program, call, b) for b in dying}
+        spared = []
+        for buffer, lead in found.items():
+            both = ranges[call.output].size_bytes + ranges[buffer].size_bytes
+            union = max(ranges[call.output].size_bytes, _aligned(lead) + ranges[buffer].size_bytes)
+            # Of equals the largest: what lies behind the output's end is then free soonest.
+            spared.append((both - union, ranges[buffer].size_bytes, -buffer))
+        best = max(spared, default=(0, 0, 0))
+        if best[0] > 0:
+            leads[call.output] = (-best[2], _aligned(found[-best[2]]))
+    return leads
+
+
+def _leads_in_stripes(program: Program, ranges: tuple[LiveRange, ...], cascade: Cascade, number: int) -> dict[int, int]:
+    """Return the inputs whose place the output of a call in a cascade may take, and by how much it begins before them.
+
+    The cascade's own output that of one of its inputs; a stripe that of one whose positions it holds.
+    """
+    call = program.calls[number]
+    if number == cascade.last:
+        read = {b for c in program.calls[cascade.first : number + 1] for b in call_inputs(c)} - {*cascade.windows}
+        return {b: lead_bytes(program, cascade, b) for b in sorted(read) if ranges[b].last == number}
+    if call.output in cascade.carried or not isinstance(call, Pointwise | Addition):
+        return {}
+    dying = [b for b in call_inputs(call) if ranges[b].last == number and b in cascade.windows]
+    rows, size = cascade.windows[call.output], row_bytes(program.buffers[call.output])
+    return {b: max(0, rows * (size - row_bytes(program.buffers[b]))) for b in dying if b not in cascade.carried}
+
+
+def _spans(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int], ...]:
+    """Return (first, last, low, high) of what a chain of (live range, place) holds, in pieces of time."""
+    edges = sorted({live.first for live, _ in chain} | {live.last + 1 for live, _ in chain})
+    spans = []
+    for first, end in itertools.pairwise(edges):
+        held = [(place, place + live.size_bytes) for live, place in chain if live.first <= first <= live.last]
+        if held:
+            spans.append((first, end - 1, min(low for low, _ in held), max(high for _, high in held)))
+    return tuple(spans)
+
+
+def _climb(order: list[_Block], bound: int) -> dict[_Block, int]:
+    """Return the best placement of an order and of those that follow from it, the highest block moved to the front."""
+    best = placed = _place(order)
+    for _ in range(MOST_ORDERS):
+        if _top(best) == bound:
+            break
+        highest = max(order, key=lambda block: placed[block] + block.size_bytes)
+        order = [highest, *(block for block in order if block is not highest)]
+        placed = _place(order)
+        best = min(best, placed, key=_top)
+    return best
+
+
+def _place(blocks: list[_Block]) -> dict[_Block, int]:
+    placed: dict[_Block, int] = {}
+    for block in blocks:
+        # Offsets of the block from..to that would lay one of its spans over what is placed.
+        taken = [
+            (at + low - high_here, at + high - low_here)
+            for other, at in placed.items()
+            for first, last, low, high in other.spans
+            for start, end, low_here, high_here in block.spans
+            if first <= end and start <= last
+        ]
+        candidates = sorted({0, *(end for _, end in taken if end > 0)})
+        placed[block] = next(o for o in candidates if all(o <= begin or o >= end for begin, end in taken))
+    return placed
+
+
+def _top(placed: dict[_Block, int]) -> int:
+    return max(offset + block.size_bytes for block, offset in placed.items())

@@ -1,0 +1,188 @@
+"""Recordings -> words: through an engine of a model, or the firmware of a build."""
+
+import io
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbx_deploy.codegen.target import Target
+from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.engines.c import Engine, FirmwareEngine, HostEngine, ProgramEngine, SimEngine, TflmEngine
+from mbx_deploy.engines.float import float_engine, softmax
+from mbx_deploy.engines.session import ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item, Result
+from mbx_deploy.errors import InputError
+from mbx_deploy.firmware.build import Build
+from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.nemo.conversion import artifact_of
+from mbx_deploy.sim.recognizer import features as sim_features
+from mbx_deploy.system.files import write_file
+
+FIRST_VALUES = 6
+Q15 = 32768
+ITEMS_AT_ONCE = 50
+
+Note = Callable[[str], None]
+
+
+def read_clip(
+    path: Path, config: FrontendConfig, note: Note, takes: Callable[[int], bool] = lambda samples: False
+) -> np.ndarray:
+    """Return the recording as the model's clip, int16 (clip_samples,): see audio.fit_clip() for the rule.
+
+    note hears of every conversion. takes: says of a number of samples whether the model takes them as they are.
+    Raises InputError for a file that can't be read.
+    """
+    recording = read_recording(path, config.sample_rate_hz)
+    for text in recording.notes:
+        note(f"{path}: {text}")
+    if takes(len(recording.samples)):
+        return recording.samples
+    if len(recording.samples) > config.clip_samples:
+        seconds = config.clip_samples / config.sample_rate_hz
+        note(f"{path}: {len(recording.samples) / config.sample_rate_hz:.2f} s long, its loudest {seconds:g} s are used")
+    return fit_clip(recording.samples, config.clip_samples)
+
+
+def simulate(
+    model: Path, clips: Sequence[Path], engine: str, trace: bool, note: Note, forward: str | None = None
+) -> list[dict[str, Any]]:
+    """Return one answer a recording: file, label, score, labels, scores, logits, engine, and stages where traced.
+
+    scores: posteriors in the order of labels, summing to 1. forward: of a .nemo, see pretrained.artifact_of().
+    Raises InputError for a bad model or recording.
+    """
+    if engine == "float":
+        return _simulate_float(model, clips, trace, note, forward)
+    if model.suffix == ".pt":
+        raise InputError(
+            f"the engine {engine} takes a .tflite model: got {model}", "use --engine float, or mbx-deploy export first"
+        )
+    recognizer = load_recognizer(artifact_of(model, forward, note))
+    makers: dict[str, Callable[[Recognizer], Engine]] = {"sim": SimEngine, "c": HostEngine, "tflm": TflmEngine}
+    return _answers(makers[engine](recognizer), recognizer, clips, trace, note)
+
+
+def run_firmware(build: Build, clips: Sequence[Path], trace: bool, note: Note) -> list[dict[str, Any]]:
+    """Return the answers of a build's firmware, as simulate()."""
+    if build.target.emulated_as is not None:
+        note(emulation_note(build.target))
+    if build.target.toolchain == "host":
+        engine: Engine = ProgramEngine(build.recognizer, build.elf)
+    else:
+        engine = FirmwareEngine(build.recognizer, build.elf, build.target)
+    return _answers(engine, build.recognizer, clips, trace, note)
+
+
+def emulation_note(target: Target) -> str:
+    """Return what an emulator's run proves of a board."""
+    return (
+        f"{target.name} is emulated as {target.emulated_as}: the recogniser's library is the board's, the rest is not"
+    )
+
+
+def write_features(
+    model: Path, clips: Sequence[Path], output: Path, note: Note, forward: str | None = None
+) -> tuple[int, ...]:
+    """Write an .npz with features (int8), scale, zero_point and files; return the shape of features.
+
+    The shape is (clips, frames, coefficients).
+    """
+    recognizer = load_recognizer(artifact_of(model, forward, note))
+    program = recognizer.program
+    rows = [sim_features(read_clip(path, recognizer.config, note), recognizer.tables, program) for path in clips]
+    values = np.stack(rows)
+    file = io.BytesIO()
+    np.savez(
+        file,
+        features=values,
+        scale=np.float32(program.input_scale),
+        zero_point=np.int32(program.input_zero_point),
+        files=np.array([str(path) for path in clips]),
+    )
+    write_file(output, file.getvalue())
+    return values.shape
+
+
+def _answers(
+    engine: Engine, recognizer: Recognizer, clips: Sequence[Path], trace: bool, note: Note
+) -> list[dict[str, Any]]:
+    answers = []
+    for start in range(0, len(clips), ITEMS_AT_ONCE):
+        paths = clips[start : start + ITEMS_AT_ONCE]
+        items = [Item(ITEM_CLIP, read_clip(path, recognizer.config, note)) for path in paths]
+        results = engine.run(items, TRACE_STAGES if trace else TRACE_RESULTS)
+        for path, windows in zip(paths, results, strict=True):
+            answers.append(_answer(path, engine.name, recognizer, windows[0], trace))
+    return answers
+
+
+def _answer(path: Path, engine: str, recognizer: Recognizer, result: Result, trace: bool) -> dict[str, Any]:
+    scores = [int(value) / Q15 for value in result.posteriors_q15]
+    answer: dict[str, Any] = {
+        "file": str(path),
+        "engine": engine,
+        "label": recognizer.labels[result.label],
+        "score": scores[result.label],
+        "labels": list(recognizer.labels),
+        "scores": scores,
+        "logits": [int(value) for value in result.logits],
+    }
+    if trace:
+        answer["stages"] = [_stage(name, values) for name, values in result.stages.items()]
+    return answer
+
+
+def _stage(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Return name, shape, type, first values and CRC-32 of the little-endian bytes of a stage."""
+    data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+    return {
+        "name": name,
+        "shape": list(values.shape),
+        "dtype": values.dtype.name,
+        "first": values.ravel()[:FIRST_VALUES].tolist(),
+        "crc32": f"{zlib.crc32(data):08x}",
+    }
+
+
+def _simulate_float(
+    model: Path, clips: Sequence[Path], trace: bool, note: Note, forward: str | None
+) -> list[dict[str, Any]]:
+    engine = float_engine(model, forward, note)
+    answers = []
+    for path in clips:
+        samples = read_clip(path, engine.config, note, engine.takes)
+        logits = engine.logits(samples)
+        scores = softmax(logits)
+        label = int(np.argmax(logits))
+        answer: dict[str, Any] = {
+            "file": str(path),
+            "engine": "float",
+            "label": engine.labels[label],
+            "score": float(scores[label]),
+            "labels": list(engine.labels),
+            "scores": scores.tolist(),
+            "logits": logits.tolist(),
+        }
+        if trace:
+            stages = {"features": engine.features(samples), "logits": logits}
+            answer["stages"] = [_stage(name, values) for name, values in stages.items()]
+        answers.append(answer)
+    return answers
+
+
+def render_answer(answer: dict[str, Any]) -> str:
+    """Return an answer as text: the word, then the three best scores; a line a stage where it was traced."""
+    best = sorted(zip(answer["scores"], answer["labels"], strict=True), key=lambda pair: -pair[0])[:3]
+    scores = "  ".join(f"{label} {score:.3f}" for score, label in best)
+    file = os.fsencode(answer["file"]).decode("utf-8", "replace")  # a terminal may refuse what is no UTF-8
+    lines = [f"{file}: {answer['label']}   ({scores})"]
+    for stage in answer.get("stages", ()):
+        shape = " x ".join(map(str, stage["shape"]))
+        first = " ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in stage["first"])
+        lines.append(f"  {stage['name']:<24} {stage['dtype']:<7} {shape:<14} {stage['crc32']}  {first} ...")
+    return "\n".join(lines)

@@ -1,0 +1,386 @@
+"""FrontendConfig -> the integer tables of the MFCC front end.
+
+The tables are computed here once, in float64, and shipped as integers; nothing behind them computes in floats. How the
+stages use them is in sim/frontend.py and its twin, firmware_templates/runtime/frontend/mbx_frontend.c. The scales, for
+one frame:
+
+    samples        int16           Q15, [-1, 1)
+    emphasized     int32           Q29, only with preemphasis: sample - preemphasis * the sample before it
+    windowed       int32           Q28: (sample * window_q29) >> 16; Q27 with preemphasis, which may double a sample
+    spectrum       int32 re, im    X * 2^spectrum_bits; spectrum_bits = 30 - log2(n_fft / 2), 22 for 512 points; one
+                                   less with preemphasis
+    power          uint64          |X|^2 * 2^(2 * spectrum_bits), below 2^61
+    mel            uint64          the same scale, each product with a Q32 weight truncated
+    log_mel        int32           Q24, natural logarithm of mel + log_offset
+    coefficients   int32           Q16, MFCCs (or log-mels) in their natural unit
+    features       int8            round(coefficient / scale) + zero_point
+
+There is no block exponent: 28 fractional bits on 16-bit samples put the rounding noise of the transform some 70 dB
+below
+log_offset (1e-6), so that quiet audio keeps its precision without one. Measured in tests/reference.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from mbx_deploy.errors import InputError
+
+WINDOW_FRACTION_BITS = 29
+SAMPLE_TO_WINDOWED_SHIFT = 16
+WINDOWED_FRACTION_BITS = 28
+LOG_TABLE_BITS = 8
+LOG_MEL_FRACTION_BITS = 24
+DCT_FRACTION_BITS = 31
+PREEMPHASIS_FRACTION_BITS = 30
+EMPHASIZED_SHIFT = 14  # fraction bits of an emphasized sample behind those of a sample
+COEFFICIENT_FRACTION_BITS = 16
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """Every parameter of the front end; the defaults are NeMo's MFCC for one second of audio at 16 kHz.
+
+    drop_frames_after: frames at a clip's end that are not computed. window: hann_periodic or hann_symmetric.
+    mel_scale: htk or slaney. mel_norm: none, or slaney (triangles of equal area). preemphasis: x[n] - preemphasis *
+    x[n - 1] before everything else; 0 is none. edge: what centred frames see beyond a clip's ends, its reflection or
+    zeros.
+
+    Each of them is checked when the configuration is made: an InputError names the key, the value and the need.
+    """
+
+    sample_rate_hz: int = 16000
+    clip_samples: int = 16000
+    window_length: int = 400
+    hop_length: int = 160
+    n_fft: int = 512
+    center: bool = True
+    n_mels: int = 64
+    low_hz: float = 0.0
+    high_hz: float = 8000.0
+    log_offset: float = 1e-6
+    n_mfcc: int = 64
+    pad_frames_before: int = 0
+    pad_frames_after: int = 0
+    drop_frames_after: int = 0
+    window: str = "hann_periodic"
+    mel_scale: str = "htk"
+    mel_norm: str = "none"
+    preemphasis: float = 0.0
+    edge: str = "reflect"
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a value of the wrong type or out of its range."""
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
+        _need(8000 <= self.sample_rate_hz <= 48000, "sample_rate_hz", self.sample_rate_hz, "8000 to 48000")
+        sizes = (64, 128, 256, 512, 1024, 2048)
+        _need(self.n_fft in sizes, "n_fft", self.n_fft, "a power of two from 64 to 2048")
+        _need(2 <= self.window_length <= self.n_fft, "window_length", self.window_length, "2 to n_fft")
+        _need(self.window_length % 2 == 0, "window_length", self.window_length, "an even number of samples")
+        _need(1 <= self.hop_length <= self.window_length, "hop_length", self.hop_length, "1 to window_length")
+        longest = 60 * self.sample_rate_hz
+        _need(
+            self.window_length < self.clip_samples <= longest,
+            "clip_samples",
+            self.clip_samples,
+            f"more than window_length, at most {longest} (a minute)",
+        )
+        _need(1 <= self.n_mels <= 128, "n_mels", self.n_mels, "1 to 128")
+        _need(0 <= self.n_mfcc <= self.n_mels, "n_mfcc", self.n_mfcc, "0 (log-mel) to n_mels")
+        _need(
+            0 <= self.low_hz < self.high_hz <= self.sample_rate_hz / 2,
+            "low_hz, high_hz",
+            (self.low_hz, self.high_hz),
+            "0 <= low_hz < high_hz <= half the sample rate",
+        )
+        _need(1e-9 <= self.log_offset <= 1.0, "log_offset", self.log_offset, "1e-9 to 1")
+        for name in ("pad_frames_before", "pad_frames_after"):
+            _need(0 <= getattr(self, name) <= 1024, name, getattr(self, name), "0 to 1024")
+        need = f"0 to {self.audio_frames + self.drop_frames_after - 1}, fewer than there are frames"
+        _need(self.drop_frames_after >= 0 < self.audio_frames, "drop_frames_after", self.drop_frames_after, need)
+        _need(0 <= self.preemphasis < 1, "preemphasis", self.preemphasis, "0 to below 1")
+        for name, choices in _CHOICES.items():
+            _need(getattr(self, name) in choices, name, getattr(self, name), " or ".join(choices))
+
+    @property
+    def lead(self) -> int:
+        """Samples by which frame 0 begins before sample 0: half a window if centred, else none."""
+        return self.window_length // 2 if self.center else 0
+
+    @property
+    def audio_frames(self) -> int:
+        """Frames that are computed from a clip, without padded and dropped ones."""
+        reach = 0 if self.center else self.window_length
+        return 1 + (self.clip_samples - reach) // self.hop_length - self.drop_frames_after
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that the network sees: those of the audio and the padded ones."""
+        return self.pad_frames_before + self.audio_frames + self.pad_frames_after
+
+    @property
+    def num_coefficients(self) -> int:
+        """Values in a frame: n_mfcc, or n_mels where there is no DCT."""
+        return self.n_mfcc or self.n_mels
+
+    @property
+    def spectrum_bits(self) -> int:
+        """log2 of the factor between the integer spectrum and X of samples in [-1, 1)."""
+        stages = (self.n_fft // 2).bit_length() - 1
+        return WINDOWED_FRACTION_BITS - self.headroom_bits - (stages - 2)
+
+    @property
+    def headroom_bits(self) -> int:
+        """Bits by which windowed samples are smaller, because preemphasis may double a sample."""
+        return 1 if self.preemphasis else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON takes them; _LATER_FIELDS only where they differ from their defaults."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in asdict(self).items() if k not in _LATER_FIELDS or v != defaults[k]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FrontendConfig":
+        """Return the configuration that the mapping describes. Raises InputError for an unknown key or a bad value."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(
+                f"unknown key in the front end's configuration: got {unknown[0]!r}",
+                f"known keys: {', '.join(sorted(known))}",
+            )
+        return cls(**values)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the configuration's canonical JSON, in hex."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+_CHOICES = {
+    "window": ("hann_periodic", "hann_symmetric"),
+    "mel_scale": ("htk", "slaney"),
+    "mel_norm": ("none", "slaney"),
+    "edge": ("reflect", "zero"),
+}
+# Models from before these existed keep their digest.
+_LATER_FIELDS = ("drop_frames_after", "preemphasis", *_CHOICES)
+
+
+def _check_type(name: str, value: object, annotation: object) -> None:
+    kind = getattr(annotation, "__name__", str(annotation))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = {
+        "int": isinstance(value, int) and is_number,
+        "float": is_number,
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+    }[kind]
+    _need(fits, name, value, f"a value of type {kind}")
+
+
+def _need(condition: bool, name: str, value: object, need: str) -> None:
+    if not condition:
+        raise InputError(f"bad value in the front end's configuration ({name}): got {value!r}, need {need}")
+
+
+@dataclass(frozen=True)
+class FrontendTables:
+    """The integers that the simulator and the C share.
+
+    window_q29: int32 (window_length,), a Hann window. preemphasis_q30: 0 without preemphasis.
+    twiddle_q31: int32 (n_fft / 2, 2), cos and sin of 2 pi k / n_fft.
+    mel_first, mel_count: uint16 (n_mels,), the bins that a filter covers.
+    mel_weights_q32: uint32 (sum of mel_count,), the filters' weights one after another.
+    log_q24: int32 (257,), ln(1 + i / 256). ln2_q24: ln 2. log_bias_q24: ln of the power's scale.
+    log_offset: log_offset at the power's scale.
+    dct_q31: int32 (n_mfcc, ceil(n_mels / 2)), the left half of an orthonormal DCT-II; the right half mirrors it, with
+    the opposite sign in odd rows. Empty where there is no DCT.
+    """
+
+    config: FrontendConfig
+    window_q29: np.ndarray
+    twiddle_q31: np.ndarray
+    mel_first: np.ndarray
+    mel_count: np.ndarray
+    mel_weights_q32: np.ndarray
+    log_q24: np.ndarray
+    ln2_q24: int
+    log_bias_q24: int
+    log_offset: int
+    dct_q31: np.ndarray
+    preemphasis_q30: int
+
+
+def hann_window(length: int, periodic: bool = True) -> np.ndarray:
+    """Return a Hann window, float64 (length,). Source: torch.hann_window(length, periodic)."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length if periodic else length - 1))
+
+
+def mel_filterbank(config: FrontendConfig) -> np.ndarray:
+    """Return the weights of the triangular mel filters: float64 (n_mels, n_fft / 2 + 1).
+
+    Source: torchaudio.functional.melscale_fbanks(norm=None, mel_scale="htk"); librosa.filters.mel(htk=False,
+    norm="slaney") for the scale and the norm of that name.
+    """
+    frequencies = np.linspace(0.0, config.sample_rate_hz / 2, config.n_fft // 2 + 1)
+    low, high = (_hz_to_mel(hz, config.mel_scale) for hz in (config.low_hz, config.high_hz))
+    edges = _mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)
+    widths = np.diff(edges)[:, None]
+    if not np.all(widths > 0):
+        raise InputError(
+            f"bad value in the front end's configuration (low_hz, high_hz): got {(config.low_hz, config.high_hz)}, "
+            f"need room for {config.n_mels} filters between them"
+        )
+    slopes = edges[:, None] - frequencies[None, :]
+    rising = -slopes[:-2] / widths[:-1]
+    falling = slopes[2:] / widths[1:]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    return filters * (2.0 / (edges[2:] - edges[:-2]))[:, None] if config.mel_norm == "slaney" else filters
+
+
+# Slaney's scale is linear up to 1000 Hz, 15 mel, and logarithmic from there on.
+_SLANEY_HZ_PER_MEL = 200.0 / 3
+_SLANEY_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hz: float, scale: str) -> float:
+    if scale == "htk":
+        return float(2595.0 * np.log10(1.0 + hz / 700.0))
+    return hz / _SLANEY_HZ_PER_MEL if hz < 1000.0 else 15.0 + float(np.log(hz / 1000.0) / _SLANEY_LOG_STEP)
+
+
+def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    return np.where(mel < 15.0, mel * _SLANEY_HZ_PER_MEL, 1000.0 * np.exp(_SLANEY_LOG_STEP * (mel - 15.0)))
+
+
+def dct_matrix(n_mfcc: int, n_mels: int) -> np.ndarray:
+    """Return the orthonormal DCT-II, float64 (n_mfcc, n_mels): coefficients = matrix @ log_mel."""
+    k = np.arange(n_mfcc)[:, None]
+    n = np.arange(n_mels)[None, :]
+    matrix = np.sqrt(2.0 / n_mels) * np.cos(np.pi * (2 * n + 1) * k / (2 * n_mels))
+    matrix[:1] *= np.sqrt(0.5)
+    return matrix
+
+
+def build_tables(config: FrontendConfig) -> FrontendTables:
+    """Return the integer tables of a front end; the same configuration gives the same integers."""
+    bits = 2 * config.spectrum_bits
+    filters = mel_filterbank(config)
+    first, count, weights = [], [], []
+    for row in np.minimum(np.rint(filters * 2.0**32), 2.0**32 - 1).astype(np.uint64):
+        bins = np.flatnonzero(row)
+        low, high = (int(bins[0]), int(bins[-1]) + 1) if bins.size else (0, 0)
+        first.append(low)
+        count.append(high - low)
+        weights.append(row[low:high])
+    angle = 2 * np.pi * np.arange(config.n_fft // 2) / config.n_fft
+    dct = dct_matrix(config.n_mfcc, config.n_mels)[:, : (config.n_mels + 1) // 2]
+    tables = FrontendTables(
+        config=config,
+        window_q29=_to_fixed(hann_window(config.window_length, config.window == "hann_periodic"), WINDOW_FRACTION_BITS),
+        twiddle_q31=_to_fixed(np.stack([np.cos(angle), np.sin(angle)], axis=1), 31),
+        mel_first=np.array(first, dtype=np.uint16),
+        mel_count=np.array(count, dtype=np.uint16),
+        mel_weights_q32=np.concatenate(weights).astype(np.uint32),
+        log_q24=_to_fixed(np.log1p(np.arange(257) / 256.0), LOG_MEL_FRACTION_BITS),
+        ln2_q24=round(float(np.log(2.0)) * 2**LOG_MEL_FRACTION_BITS),
+        log_bias_q24=round(bits * float(np.log(2.0)) * 2**LOG_MEL_FRACTION_BITS),
+        log_offset=max(1, round(config.log_offset * 2**bits)),
+        dct_q31=_to_fixed(dct, DCT_FRACTION_BITS),
+        preemphasis_q30=round(config.preemphasis * 2**PREEMPHASIS_FRACTION_BITS),
+    )
+    prove_ranges(tables)
+    return tables
+
+
+def _to_fixed(values: np.ndarray, fraction_bits: int) -> np.ndarray:
+    return np.minimum(np.rint(values * 2.0**fraction_bits), 2.0**31 - 1).astype(np.int32)
+
+
+def _largest_mel(tables: FrontendTables) -> int:
+    """Return a bound of a mel energy. Parseval: lines share the energy of n_fft samples; twice one line's is ample."""
+    config = tables.config
+    largest = _largest_line(tables) ** 2 * 2 * config.n_fft
+    window_energy = int((tables.window_q29.astype(np.float64) ** 2).sum() * config.n_fft) << 2 * config.headroom_bits
+    return min(largest, window_energy >> (2 * (WINDOW_FRACTION_BITS - config.spectrum_bits)))
+
+
+def _largest_line(tables: FrontendTables) -> int:
+    """Return a bound of a spectrum line: the sum of the window, which preemphasis may double."""
+    config = tables.config
+    window_sum = (int(tables.window_q29.astype(np.int64).sum()) + config.window_length) << config.headroom_bits
+    return (window_sum >> (WINDOW_FRACTION_BITS - config.spectrum_bits)) + 64
+
+
+def _largest_log_mel(tables: FrontendTables) -> int:
+    lowest = (tables.log_offset.bit_length() - 1) * tables.ln2_q24 - tables.log_bias_q24
+    highest = (_largest_mel(tables) + tables.log_offset).bit_length() * tables.ln2_q24 - tables.log_bias_q24
+    return max(abs(lowest), abs(highest)) + 1
+
+
+def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
+    """Return (folds, weights): how the C uses the symmetries within the left half of the DCT's rows. Its sums are
+    exact, so they are those of dct_q31.
+
+    Odd rows see the differences of the log-mels and their mirror images, even ones the sums; of the even ones every
+    other one has the same symmetry again, and so on: after each fold sums lie where the subtrahends were. weights:
+    int32, the rows one after another, each as long as what it sees. folds ends where weights are not equal, or sums
+    might leave int32.
+    """
+    matrix = tables.dct_q31.astype(np.int64)
+    if not matrix.size:
+        return 0, tables.dct_q31
+    rows = {number: matrix[number] for number in range(1, len(matrix), 2)}
+    numbers, rest, folds = np.arange(0, len(matrix), 2), matrix[0::2], 0
+    largest = _largest_log_mel(tables)
+    while rest.shape[1] % 2 == 0 and largest << (folds + 2) < 1 << 31:
+        half = rest.shape[1] // 2
+        left, mirrored = rest[:, :half], rest[:, : half - 1 : -1]
+        odd = (numbers >> (folds + 1)) % 2 == 1
+        if not np.array_equal(np.where(odd[:, None], -mirrored, mirrored), left):
+            break
+        rows |= dict(zip(numbers[odd].tolist(), left[odd], strict=True))
+        numbers, rest, folds = numbers[~odd], left[~odd][:, ::-1], folds + 1
+    rows |= dict(zip(numbers.tolist(), rest, strict=True))
+    return folds, np.concatenate([rows[number] for number in range(len(matrix))]).astype(np.int32)
+
+
+def prove_ranges(tables: FrontendTables) -> None:
+    """Raise AssertionError unless no stage can leave its type, whatever the samples are.
+
+    Worst cases, from the tables: a spectrum line is at most the sum of the window; a mel energy at most the energy of
+    the whole frame; a coefficient at most the sum of a row's magnitudes times the largest log-mel.
+    """
+    if _largest_line(tables) >= 1 << 31:
+        raise AssertionError("a spectrum line may leave int32")
+    if _largest_mel(tables) + tables.log_offset >= 1 << 63:
+        raise AssertionError("a mel energy may leave uint64")
+    largest_log = _largest_log_mel(tables)
+    if largest_log * 2 >= 1 << 31:
+        raise AssertionError("a sum of two log-mels may leave int32")
+    if tables.dct_q31.size:
+        row_sum = int(np.abs(tables.dct_q31.astype(np.int64)).sum(axis=1).max())
+        if row_sum * largest_log * 2 >= (1 << 63) - (1 << 40):
+            raise AssertionError("a DCT accumulator may leave int64")
+
+
+def feature_multiplier(scale: float) -> tuple[int, int]:
+    """Return (multiplier, shift) so that coefficient_q16 * multiplier / 2^shift = coefficient / scale.
+
+    scale: float32 of the network's input. multiplier: [2^30, 2^31); shift: 1 to 62.
+    Raises InputError for a scale that no such pair describes.
+    """
+    if not 2.0**-12 <= scale <= 2.0**12:
+        raise InputError(f"bad scale of the network's input: got {scale}, need {2.0**-12} to {2.0**12}")
+    mantissa, exponent = np.frexp(1.0 / (scale * 2.0**COEFFICIENT_FRACTION_BITS))
+    multiplier = round(float(mantissa) * 2.0**31)
+    if multiplier == 1 << 31:
+        multiplier, exponent = 1 << 30, exponent + 1
+    return multiplier, 31 - int(exponent)

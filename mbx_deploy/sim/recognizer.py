@@ -1,0 +1,91 @@
+"""The simulator of the whole road: int16 samples -> int8 features -> int8 logits -> scores."""
+
+import numpy as np
+
+from mbx_deploy.frontend.tables import FrontendTables
+from mbx_deploy.network.program import (
+    Addition,
+    Average,
+    Call,
+    Lookup,
+    Maximum,
+    Padding,
+    Pointwise,
+    Pooling,
+    Program,
+    Reshape,
+    Softmax,
+)
+from mbx_deploy.sim import elements, frontend, kernels, pooling
+from mbx_deploy.sim.frontend import Observer
+
+
+def exponential_table(output_scale: float) -> np.ndarray:
+    """Return exp(-d * output_scale) for d = 0..255, uint16 (256,) in Q15."""
+    return np.rint(np.exp(-np.arange(256) * output_scale) * 2**15).astype(np.uint16)
+
+
+def features(
+    samples: np.ndarray, tables: FrontendTables, program: Program, observe: Observer | None = None
+) -> np.ndarray:
+    """Return the int8 features of a clip that stands alone: (num_frames, num_coefficients).
+
+    samples: int16 (clip_samples,).
+    """
+    coefficients = frontend.coefficients(samples, tables, observe)
+    return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point)
+
+
+def stream_features(samples: np.ndarray, tables: FrontendTables, program: Program, stride_frames: int) -> np.ndarray:
+    """Return the int8 features of each window of continuous audio: (windows, num_frames, num_coefficients).
+
+    samples: int16 (any,). The first window is complete when its frames are; the next follow every stride_frames.
+    """
+    config = tables.config
+    frames = frontend.frame_coefficients(frontend.stream_frames(samples, tables), tables)
+    starts = range(0, len(frames) - config.audio_frames + 1, stride_frames)
+    windows = [frontend.pad_frames(frames[start : start + config.audio_frames], config) for start in starts]
+    shape = (len(windows), config.num_frames, config.num_coefficients)
+    coefficients = np.array(windows, np.int32).reshape(shape)
+    return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point)
+
+
+def logits(features_s8: np.ndarray, program: Program, observe: Observer | None = None) -> np.ndarray:
+    """Return the network's int8 output (classes,). features_s8: int8, as many as the input has.
+
+    observe(call's name, values) sees the output of every call. Twin: the generated call list.
+    """
+    buffers: dict[int, np.ndarray] = {program.input: features_s8.reshape(program.buffers[program.input].shape)}
+    for call in program.calls:
+        target = program.buffers[call.output]
+        result = run_call(call, buffers, target.shape)
+        buffers[call.output] = result.reshape(target.shape)
+        if observe:
+            observe(call.name, buffers[call.output])
+    return buffers[program.output].ravel()
+
+
+def run_call(call: Call, buffers: dict[int, np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Return a call's output, int8, as many values as shape has. buffers: int8 (height, width, channels) each."""
+    source = buffers[call.input]
+    if isinstance(call, Pointwise):
+        return kernels.pointwise(source, call)
+    if isinstance(call, Addition):
+        return kernels.add(source, buffers[call.other], call)
+    if isinstance(call, Average):
+        return kernels.mean(source, call)
+    if isinstance(call, Maximum):
+        return kernels.maximum(source, call)
+    if isinstance(call, Pooling):
+        pool = pooling.pool_average if call.average else pooling.pool_max
+        return pool(source, call, shape)
+    if isinstance(call, Lookup):
+        return elements.lookup(source, call)
+    if isinstance(call, Softmax):
+        return elements.softmax(source, call)
+    if isinstance(call, Padding):
+        return elements.pad(source, call)
+    if isinstance(call, Reshape):
+        return source
+    kernel = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
+    return kernel(source, call, shape)

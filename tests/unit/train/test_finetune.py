@@ -1,0 +1,134 @@
+"""Fine-tuning keeps the base as it is, and judges each clip by a model that never heard its speaker."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mbx_deploy.data.dataset import load_split
+from mbx_deploy.errors import InputError
+from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.nemo.conversion import load_base
+from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint
+from mbx_deploy.train.finetune import (
+    FinetuneConfig,
+    choose_clips,
+    divide_speakers,
+    finetune,
+    speaker_interval,
+    speakers_of,
+)
+from mbx_deploy.train.matchboxnet import MatchboxNetConfig, build_matchboxnet
+
+RATE_HZ = 16000
+TONES_HZ = {"low": 300.0, "high": 2500.0, "rest": 900.0}
+MODEL = MatchboxNetConfig(
+    num_classes=4, blocks=1, channels=8, prologue_filters=8, prologue_kernel=3, kernels=(3,), epilogue_filters=8,
+    epilogue_kernel=3, epilogue_dilation=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three "words", tones in noise: twelve clips each of six speakers to train on, two to measure."""
+    root = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    time_s = np.arange(RATE_HZ) / RATE_HZ
+    lists: dict[str, list[str]] = {"validation": [], "testing": []}
+    for word, tone_hz in TONES_HZ.items():
+        (root / word).mkdir()
+        for clip in range(16):
+            wave = 3000 * np.sin(2 * np.pi * tone_hz * rng.uniform(0.95, 1.05) * time_s) + rng.normal(0, 100, RATE_HZ)
+            name = f"{word}/speaker{clip // 2}_nohash_{clip % 2}.wav"
+            soundfile.write(root / name, wave.astype(np.int16), RATE_HZ, subtype="PCM_16")
+            if clip >= 12:
+                lists["validation" if clip < 14 else "testing"].append(name)
+    for split, names in lists.items():
+        (root / f"{split}_list.txt").write_text("\n".join(names))
+    return root
+
+
+@pytest.fixture
+def base() -> tuple[torch.nn.Module, CheckpointInfo]:
+    torch.manual_seed(0)
+    info = CheckpointInfo(MODEL, FrontendConfig(), ("a", "b", "c", "d"), {"seed": 0})
+    return build_matchboxnet(MODEL).eval(), info
+
+
+def test_a_new_head_and_a_base_that_stays_as_it_is(
+    base: tuple[torch.nn.Module, CheckpointInfo], data_root: Path, tmp_path: Path
+) -> None:
+    before = {name: value.clone() for name, value in base[0].state_dict().items()}
+    config = FinetuneConfig(("high", "low"), epochs=8, folds=3, learning_rate=0.02)
+    report = finetune(base, data_root, tmp_path / "m.pt", config)
+    again = finetune(base, data_root, tmp_path / "n.pt", config)
+    assert report == again and (tmp_path / "m.pt").read_bytes() == (tmp_path / "n.pt").read_bytes()
+    module, info = load_checkpoint(tmp_path / "m.pt")
+    assert info.labels == ("high", "low") and module.decoder.out_features == 2
+    assert report.clips == {"high": 12, "low": 12} and report.speakers == 6 and report.testing_clips == 4
+    assert 0.0 <= report.interval[0] <= report.accuracy <= report.interval[1] <= 1.0
+    assert report.accuracy >= 0.9  # two tones an octave and more apart
+    for name, value in base[0].state_dict().items():
+        assert torch.equal(value, before[name]), f"{name} of the base has changed"
+    assert not torch.equal(module.state_dict()["prologue.norm.weight"], before["prologue.norm.weight"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=5, max_size=60), st.integers(2, 5), st.integers(0, 3))
+def test_a_speaker_is_in_one_fold(numbers: list[int], folds: int, seed: int) -> None:
+    speakers = [f"s{number}" for number in numbers]
+    divided = divide_speakers(speakers, folds, seed)
+    for speaker in set(speakers):
+        assert len({int(fold) for fold, name in zip(divided, speakers, strict=True) if name == speaker}) == 1
+    most = max(speakers.count(speaker) for speaker in speakers)
+    sizes = np.bincount(divided, minlength=folds)
+    assert sizes.max() - sizes.min() <= most
+
+
+def test_few_clips_come_from_many_speakers(data_root: Path) -> None:
+    split = load_split(data_root, "training", ("high", "low"), progress=False)
+    chosen = choose_clips(split, FinetuneConfig(("high", "low"), clips_per_word=10, folds=3))
+    assert [len(chosen.indices_of(word)) for word in ("high", "low")] == [10, 10]
+    assert len(set(speakers_of(chosen))) == 6
+
+
+def test_the_interval_holds_all_that_is_certain() -> None:
+    assert speaker_interval(np.ones(20, bool), [f"s{i % 5}" for i in range(20)]) == (1.0, 1.0)
+    low, high = speaker_interval(np.arange(20) % 5 > 0, [f"s{i % 5}" for i in range(20)])
+    assert low < 0.8 < high  # one speaker of five is always wrong
+
+
+@pytest.mark.parametrize(
+    ("words", "rest", "message"),
+    [
+        (("high",), {}, "two or more"),
+        (("high", "high"), {}, "each once"),
+        (("high", "silence"), {}, "'silence' is not a word"),
+        (("high", "low"), {"clips_per_word": 3}, "too few clips a word"),
+    ],
+)
+def test_bad_words(words: tuple[str, ...], rest: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FinetuneConfig(words, **rest)
+
+
+def test_too_few_recordings(base: tuple[torch.nn.Module, CheckpointInfo], data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too few speakers of 'high': got 6, need 7"):
+        finetune(base, data_root, tmp_path / "m.pt", FinetuneConfig(("high", "low"), folds=7))
+    with pytest.raises(InputError, match="nothere"):
+        finetune(base, data_root, tmp_path / "m.pt", FinetuneConfig(("high", "nothere")))
+    with pytest.raises(InputError, match="quantized model can't be trained on"):
+        load_base(tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_nemo_file_is_begun_from_as_it_is(shared_nemo: Path) -> None:
+    network, info = load_base(shared_nemo / "matchboxnet_3x1x64_8w_nemo221.nemo")
+    assert info.labels == ("down", "go", "left", "no", "right", "stop", "up", "yes")
+    shape = (2, info.frontend.num_coefficients, 1, info.frontend.num_frames)
+    assert network(torch.zeros(shape)).shape == (2, 8)
