@@ -65,7 +65,7 @@ def test_versions_of_packages_are_those_installed() -> None:
 
 def test_diagnose_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from mbx_deploy import doctor; doctor.diagnose(); "
+        "import sys; from mbx_deploy.system import doctor; doctor.diagnose(); "
         "print(*{'numpy', 'torch', 'tensorflow', 'click'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

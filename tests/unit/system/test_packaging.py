@@ -203,7 +203,7 @@ def test_installed_wheel_has_no_heavy_package(installed: Path, tmp_path: Path) -
 @pytest.mark.slow
 def test_installed_wheel_finds_its_data(installed: Path, tmp_path: Path) -> None:
     code = (
-        "from mbx_deploy import resources as r\n"
+        "from mbx_deploy.system import resources as r\n"
         "print(r.firmware_templates_folder(), r.targets_folder(), r.models_folder(), sep='\\n')\n"
         "assert r.constraints_file().is_file() and r.checkout_folder() is None"
     )
