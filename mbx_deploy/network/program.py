@@ -185,7 +185,63 @@ class Reshape:
     output: int
 
 
-Call = Pointwise | Convolution | Addition | Average | Maximum | Pooling | Lookup | Softmax | Padding | Reshape
+@dataclass(frozen=True)
+class Slice:
+    """A part of the input: from begin to end (exclusive) of height, width and channels, every strides-th. Kernel: mbx_slice()."""
+
+    name: str
+    input: int
+    output: int
+    begin: tuple[int, int, int]
+    end: tuple[int, int, int]
+    strides: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class StreamReduction:
+    """A mean or a maximum over what the last steps of a stream added: input is the newest block, sums all of them.
+
+    reduction: the call over all of the window's rows. blocks: steps that it goes over. Kernels: mbx_stream_mean(),
+    mbx_stream_max().
+    """
+
+    name: str
+    input: int
+    output: int
+    sums: int
+    reduction: Average | Maximum
+    blocks: int
+
+
+@dataclass(frozen=True)
+class KeepRows:
+    """The newest bytes of a stream's state move to its start: size bytes from first on. input, output: the state.
+
+    Kernel: mbx_keep_rows().
+    """
+
+    name: str
+    input: int
+    output: int
+    first: int
+    size: int
+
+
+Call = (
+    Pointwise
+    | Convolution
+    | Addition
+    | Average
+    | Maximum
+    | Pooling
+    | Lookup
+    | Softmax
+    | Padding
+    | Reshape
+    | Slice
+    | StreamReduction
+    | KeepRows
+)
 
 
 @dataclass(frozen=True)
@@ -236,7 +292,7 @@ def is_depthwise_line(program: Program, call: Convolution) -> bool:
     """Whether a call is a depthwise convolution along one axis, of stride 1, with an output for each input."""
     source, target = program.buffers[call.input], program.buffers[call.output]
     flat = source.height == call.kernel[0] == 1 and call.stride == (1, 1)
-    return call.depthwise and flat and source.shape == target.shape
+    return call.depthwise and flat and source.channels == target.channels and target.width <= source.width
 
 
 def reduction_layout(source: Buffer, axes: tuple[int, ...]) -> tuple[int, int, int]:

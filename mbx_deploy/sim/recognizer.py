@@ -14,6 +14,7 @@ from mbx_deploy.network.program import (
     Pooling,
     Program,
     Reshape,
+    Slice,
     Softmax,
 )
 from mbx_deploy.sim import elements, frontend, kernels, pooling
@@ -87,5 +88,8 @@ def run_call(call: Call, buffers: dict[int, np.ndarray], shape: tuple[int, int, 
         return elements.pad(source, call)
     if isinstance(call, Reshape):
         return source
+    if isinstance(call, Slice):
+        cut = tuple(slice(*bounds) for bounds in zip(call.begin, call.end, call.strides, strict=True))
+        return source[cut]
     kernel = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
     return kernel(source, call, shape)

@@ -10,6 +10,33 @@
  * preemphasis by another. */
 #define MBX_HISTORY_MARGIN ((uint32_t)MBX_SAMPLES_BEFORE_FRAME)
 
+/* Continuous audio begins with silence: the history holds as much of it as lets the first frame that has a sample be
+ * the first one that is computed, and what was before are silent frames. */
+static void mbx_begin_in_silence(mbx_recognizer *self)
+{
+    const mbx_model *model = self->model;
+    const mbx_frontend *frontend = model->frontend;
+    const uint32_t frames = (frontend->window_length - 1u - frontend->lead) / frontend->hop_length;
+
+    self->history_count = frontend->lead + frames * frontend->hop_length;
+    memset(self->memory.history, 0, (MBX_HISTORY_MARGIN + self->history_count) * sizeof(int16_t));
+    self->extent.first = -MBX_SAMPLES_BEFORE_FRAME - 1;
+    self->started = 1;
+    if (model->stream != NULL) {
+        const mbx_stream *stream = model->stream;
+        int8_t *arena = (int8_t *)self->memory.arena;
+        mbx_reset_states(arena, stream->states, stream->state_count);
+        self->memory.ring = arena + model->input_offset;
+        self->ring_frames = stream->step_frames;
+        self->tail_remaining = (uint32_t)stream->tail_frames * frontend->hop_length;
+    } else {
+        for (uint32_t i = 0; i < model->audio_frames; i++) {
+            memcpy(self->memory.ring + i * model->coefficients, model->silent_frame, model->coefficients);
+        }
+    }
+    self->frames_until_window = model->stride_frames;
+}
+
 mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory)
 {
     if (self == NULL || model == NULL || memory == NULL) {
@@ -23,9 +50,26 @@ mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memo
     self->extent.first = model->frontend->lead;
     self->extent.end = INT32_MAX;
     self->clip_remaining = model->clip_samples;
+    self->ring_frames = model->audio_frames;
     self->frames_until_window = model->audio_frames;
     self->started = model->frontend->lead == 0u;
+    if (model->silent_frame != NULL) {
+        mbx_begin_in_silence(self);
+    }
     return MBX_OK;
+}
+
+mbx_status mbx_reset(mbx_recognizer *self)
+{
+    if (self == NULL || self->model == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    const mbx_memory memory = self->memory;
+    const mbx_observer observe = self->observe;
+    void *context = self->context;
+    const mbx_status status = mbx_init(self, self->model, &memory);
+    mbx_observe(self, observe, context);
+    return status;
 }
 
 /* Computes the frame at the beginning of the history into the ring, and drops hop_length samples. */
@@ -34,13 +78,14 @@ static void mbx_take_frame(mbx_recognizer *self)
     const mbx_model *model = self->model;
     const mbx_frontend *frontend = model->frontend;
     int16_t *frame = self->memory.history + MBX_HISTORY_MARGIN;
+    uint64_t *scratch = self->memory.arena + (model->stream != NULL ? model->stream->frontend_offset / 8u : 0u);
 
-    mbx_frame_coefficients(frontend, frame, self->extent, self->memory.coefficients, self->memory.arena, self->observe,
+    mbx_frame_coefficients(frontend, frame, self->extent, self->memory.coefficients, scratch, self->observe,
                            self->context);
     mbx_quantize_features(self->memory.coefficients, self->memory.ring + self->ring_head * model->coefficients,
                           model->coefficients, model->feature_multiplier, model->feature_shift,
                           model->feature_zero_point);
-    self->ring_head = self->ring_head + 1u == model->audio_frames ? 0u : self->ring_head + 1u;
+    self->ring_head = self->ring_head + 1u == self->ring_frames ? 0u : self->ring_head + 1u;
     self->history_count -= frontend->hop_length;
     self->extent.first -= self->extent.first >= -MBX_SAMPLES_BEFORE_FRAME ? frontend->hop_length : 0;
     self->extent.end -= self->extent.end != INT32_MAX ? frontend->hop_length : 0;
@@ -106,11 +151,32 @@ mbx_status mbx_feed(mbx_recognizer *self, const int16_t *samples, size_t count, 
     return self->window_ready ? MBX_WINDOW_READY : MBX_OK;
 }
 
+/* Feeds up to *remaining zeros, until a window is ready. */
+static mbx_status mbx_feed_silence(mbx_recognizer *self, uint32_t *remaining)
+{
+    static const int16_t silence[16] = {0};
+    mbx_status status = MBX_OK;
+    while (*remaining != 0u && status == MBX_OK) {
+        size_t consumed = 0;
+        status = mbx_feed(self, silence, *remaining < 16u ? *remaining : 16u, &consumed);
+        *remaining -= (uint32_t)consumed;
+    }
+    return status;
+}
+
 mbx_status mbx_finish_clip(mbx_recognizer *self)
 {
     static const int16_t zero = 0;
     if (self == NULL || self->model == NULL) {
         return MBX_ERROR_ARGUMENT;
+    }
+    if (self->model->silent_frame != NULL) {
+        if (self->window_ready) {
+            return MBX_WINDOW_READY;
+        }
+        const mbx_status status = mbx_feed_silence(self, &self->tail_remaining);
+        self->finished = status == MBX_OK;
+        return status;
     }
     if (self->past_clip || self->finished) {
         return MBX_ERROR_STATE;
@@ -151,12 +217,21 @@ static void mbx_fill_input(const mbx_recognizer *self, int8_t *input)
     memset(input + ring_bytes, model->feature_zero_point, model->pad_frames_after * frame_bytes);
 }
 
+/* Frames of the network's input: of a window, or of a step. */
+static uint32_t mbx_input_frames(const mbx_model *model)
+{
+    if (model->stream != NULL) {
+        return model->stream->step_frames;
+    }
+    return (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
+}
+
 /* Runs the network on the input that lies in the arena. */
 static void mbx_invoke(mbx_recognizer *self, mbx_result *result)
 {
     const mbx_model *model = self->model;
     int8_t *arena = (int8_t *)self->memory.arena;
-    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
+    const uint32_t frames = mbx_input_frames(model);
 
     if (self->observe) {
         self->observe(self->context, MBX_STAGE_FEATURES, arena + model->input_offset, frames * model->coefficients);
@@ -185,7 +260,9 @@ mbx_status mbx_run(mbx_recognizer *self, mbx_result *result)
     }
     self->window_ready = 0;
     self->past_clip = 1;
-    mbx_fill_input(self, (int8_t *)self->memory.arena + self->model->input_offset);
+    if (self->model->stream == NULL) {
+        mbx_fill_input(self, (int8_t *)self->memory.arena + self->model->input_offset);
+    }
     mbx_invoke(self, result);
     return MBX_OK;
 }
@@ -209,7 +286,7 @@ mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_re
         return MBX_ERROR_ARGUMENT;
     }
     const mbx_model *model = self->model;
-    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
+    const uint32_t frames = mbx_input_frames(model);
     int8_t *input = (int8_t *)self->memory.arena + model->input_offset;
     if (features != input) { /* they may have been written in place */
         memcpy(input, features, frames * model->coefficients);

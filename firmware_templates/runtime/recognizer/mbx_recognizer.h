@@ -13,10 +13,21 @@
 
 #include "mbx_frontend.h"
 #include "mbx_runtime.h"
+#include "mbx_stream.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* How a model listens that streams; const, in flash. A run takes the step_frames newest frames. */
+typedef struct {
+    uint16_t step_frames;
+    uint16_t tail_frames;     /* of digital silence that follow a clip alone, so that its end is heard out */
+    uint16_t window_frames;   /* that a decision depends on */
+    uint16_t state_count;
+    const mbx_state *states;  /* what the arena holds before the first frame */
+    uint32_t frontend_offset; /* of the front end's working memory in the arena */
+} mbx_stream;
 
 /* The network, its tables and sizes; const, in flash. */
 typedef struct {
@@ -36,13 +47,15 @@ typedef struct {
     uint32_t output_offset; /* of its logits */
     void (*invoke)(int8_t *arena, mbx_observer observe, void *context);
     const uint16_t *exponentials_q15; /* [256] */
+    const mbx_stream *stream;         /* NULL: a window at a time */
+    const int8_t *silent_frame;       /* [coefficients] of digital silence, which continuous audio begins with; or NULL */
 } mbx_model;
 
 /* The memory of an instance; the generated header gives the sizes. */
 typedef struct {
     int16_t *history;         /* [window_length + 3] samples that a frame to come still needs */
     int32_t *coefficients;    /* [coefficients] of one frame, Q16 */
-    int8_t *ring;             /* [audio_frames][coefficients] features, the oldest one at ring_head */
+    int8_t *ring;             /* [audio_frames][coefficients] features, the oldest one at ring_head; of a stream NULL */
     uint64_t *arena;          /* arena_bytes of activations, and the front end's working memory between inferences */
     uint16_t *posteriors_q15; /* [num_classes] */
     int8_t *logits;           /* [num_classes] */
@@ -62,7 +75,9 @@ typedef struct {
     mbx_extent extent;        /* of the recording, in the frame that comes next */
     uint32_t history_count;   /* samples in history, from the margin on */
     uint32_t clip_remaining;  /* samples until a clip would be full; 0 from then on */
+    uint32_t ring_frames;     /* slots */
     uint32_t ring_head;       /* slot of the oldest frame, and of the next one to be written */
+    uint32_t tail_remaining;  /* samples of silence that a stream still takes behind a clip */
     uint32_t frames_until_window;
     uint8_t started;          /* the stream's beginning has been extended */
     uint8_t finished;         /* the clip's end has been extended */
@@ -72,24 +87,31 @@ typedef struct {
     void *context;
 } mbx_recognizer;
 
-/* Sets up an instance, or sets it back to the beginning of a clip or stream. */
+/* Sets up an instance. */
 MBX_MUST_CHECK mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory);
+
+/* Sets an instance back to the beginning of a clip or stream; one that streams has then heard silence for ever. */
+MBX_MUST_CHECK mbx_status mbx_reset(mbx_recognizer *self);
 
 /* Takes count samples (16-bit mono at the model's rate). Stops early where a window becomes ready:
  * *consumed says how many samples were taken. Returns MBX_OK or MBX_WINDOW_READY. */
 MBX_MUST_CHECK mbx_status mbx_feed(mbx_recognizer *self, const int16_t *samples, size_t count, size_t *consumed);
 
 /* Ends a clip: pads it with zeros to clip_samples, then with its reflection. Returns MBX_WINDOW_READY.
- * Only for a clip: MBX_ERROR_STATE once a stream has passed more samples than a clip has. */
+ * Only for a clip: MBX_ERROR_STATE once a stream has passed more samples than a clip has.
+ * Of a model that streams: hears silence behind the clip, and returns MBX_WINDOW_READY where a decision is due; call it
+ * again after each run until it returns MBX_OK. */
 MBX_MUST_CHECK mbx_status mbx_finish_clip(mbx_recognizer *self);
 
-/* Runs the network on the window. *result points into the instance, valid until the next run. */
+/* Runs the network on the window, or on the newest frames of a stream. *result points into the instance, valid until the next run. */
 MBX_MUST_CHECK mbx_status mbx_run(mbx_recognizer *self, mbx_result *result);
 
-/* Passes over the window that is ready, for a core that is behind; its frames stay. MBX_ERROR_STATE where none is. */
+/* Passes over the window that is ready, for a core that is behind; its frames stay, those of a stream are lost.
+ * MBX_ERROR_STATE where none is. */
 MBX_MUST_CHECK mbx_status mbx_skip_window(mbx_recognizer *self);
 
-/* Runs the network on features from elsewhere: [frames][coefficients], padded frames included. */
+/* Runs the network on features from elsewhere: [frames][coefficients], padded frames included; of a stream
+ * [step_frames][coefficients], the next ones. */
 MBX_MUST_CHECK mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_result *result);
 
 /* For verification: observe sees each stage's result. NULL ends it. */
