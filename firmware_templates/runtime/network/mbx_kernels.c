@@ -181,7 +181,7 @@ void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other,
     }
 }
 
-static int8_t mbx_mean_of(const mbx_mean_call *call, int32_t sum)
+int8_t mbx_mean_of(const mbx_mean_call *call, int32_t sum)
 {
     const int32_t scaled = mbx_multiply_by_quantized_multiplier(sum, call->multiplier, call->shift);
     return mbx_to_s8(scaled, call->output_zero_point, -128, 127);

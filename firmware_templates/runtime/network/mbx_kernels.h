@@ -110,6 +110,9 @@ void mbx_add(const mbx_add_call *call, const int8_t *input, const int8_t *other,
 void mbx_mean(const mbx_mean_call *call, const int8_t *input, int8_t *output);
 void mbx_max(const mbx_max_call *call, const int8_t *input, int8_t *output);
 
+/* The mean whose values, less the zero point, sum up to sum. */
+int8_t mbx_mean_of(const mbx_mean_call *call, int32_t sum);
+
 /* As mbx_mean(), stripe by stripe. sums [channels]: kept from the first to the last. */
 void mbx_mean_stripe(const mbx_mean_stripe_call *call, const int8_t *input, int8_t *output, int32_t *sums);
 

@@ -23,9 +23,9 @@ static void mbx_begin_in_silence(mbx_recognizer *self)
     self->extent.first = -MBX_SAMPLES_BEFORE_FRAME - 1;
     self->started = 1;
     if (model->stream != NULL) {
-        const mbx_stream *stream = model->stream;
+        const mbx_streaming *stream = model->stream;
         int8_t *arena = (int8_t *)self->memory.arena;
-        mbx_reset_states(arena, stream->states, stream->state_count);
+        stream->reset(arena);
         self->memory.ring = arena + model->input_offset;
         self->ring_frames = stream->step_frames;
         self->tail_remaining = (uint32_t)stream->tail_frames * frontend->hop_length;
@@ -59,7 +59,7 @@ mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memo
     return MBX_OK;
 }
 
-mbx_status mbx_reset(mbx_recognizer *self)
+mbx_status mbx_recognizer_reset(mbx_recognizer *self)
 {
     if (self == NULL || self->model == NULL) {
         return MBX_ERROR_ARGUMENT;

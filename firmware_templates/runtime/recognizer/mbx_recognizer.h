@@ -13,7 +13,6 @@
 
 #include "mbx_frontend.h"
 #include "mbx_runtime.h"
-#include "mbx_stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,12 +21,10 @@ extern "C" {
 /* How a model listens that streams; const, in flash. A run takes the step_frames newest frames. */
 typedef struct {
     uint16_t step_frames;
-    uint16_t tail_frames;     /* of digital silence that follow a clip alone, so that its end is heard out */
-    uint16_t window_frames;   /* that a decision depends on */
-    uint16_t state_count;
-    const mbx_state *states;  /* what the arena holds before the first frame */
+    uint16_t tail_frames;  /* of digital silence that follow a clip alone, so that its end is heard out */
     uint32_t frontend_offset; /* of the front end's working memory in the arena */
-} mbx_stream;
+    void (*reset)(int8_t *arena);
+} mbx_streaming;
 
 /* The network, its tables and sizes; const, in flash. */
 typedef struct {
@@ -47,7 +44,7 @@ typedef struct {
     uint32_t output_offset; /* of its logits */
     void (*invoke)(int8_t *arena, mbx_observer observe, void *context);
     const uint16_t *exponentials_q15; /* [256] */
-    const mbx_stream *stream;         /* NULL: a window at a time */
+    const mbx_streaming *stream;      /* NULL: a window at a time */
     const int8_t *silent_frame;       /* [coefficients] of digital silence, which continuous audio begins with; or NULL */
 } mbx_model;
 
@@ -91,7 +88,7 @@ typedef struct {
 MBX_MUST_CHECK mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory);
 
 /* Sets an instance back to the beginning of a clip or stream; one that streams has then heard silence for ever. */
-MBX_MUST_CHECK mbx_status mbx_reset(mbx_recognizer *self);
+MBX_MUST_CHECK mbx_status mbx_recognizer_reset(mbx_recognizer *self);
 
 /* Takes count samples (16-bit mono at the model's rate). Stops early where a window becomes ready:
  * *consumed says how many samples were taken. Returns MBX_OK or MBX_WINDOW_READY. */

@@ -14,6 +14,7 @@
 #define ADD_LEFT_SHIFT 20
 
 void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride);
+void mbx_pointwise_two(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride);
 void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
                        uint32_t groups, uint32_t blocks);
 
@@ -127,11 +128,12 @@ static uint32_t load_tail(const int8_t *row, uint32_t i, uint32_t count)
     return word;
 }
 
-/* Four positions as [groups * 8][4] pairs of inputs (0, 2), (1, 3), (4, 6), ... */
+/* Up to four positions as [groups * 8][4] pairs of inputs (0, 2), (1, 3), (4, 6), ...; of one or two, the first two. */
 static void expand_block(const mbx_pointwise_dsp_call *c, const int8_t *input, uint32_t positions, int16_t *pairs)
 {
     const uint32_t whole = c->in_channels & ~3u;
-    for (uint32_t p = 0; p < POSITIONS; p++) {
+    const uint32_t expanded = positions <= POSITIONS / 2u ? POSITIONS / 2u : POSITIONS;
+    for (uint32_t p = 0; p < expanded; p++) {
         const int8_t *row = input + (p < positions ? p : positions - 1u) * c->in_channels;
         int16_t *out = pairs + 2u * p;
         for (uint32_t i = 0; i < whole; i += 4u) {
@@ -159,13 +161,14 @@ static int8_t requantize_doubled(uint32_t doubled, int32_t multiplier, int32_t r
     return (int8_t)saturate_s8((((high + (high >> 31)) + rounding) >> shift) >> 1);
 }
 
-void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride)
+static void multiply_positions(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride,
+                               uint32_t positions)
 {
     const uint32_t inputs = (uint32_t)call->groups * GROUP_INPUTS;
     for (uint32_t o = 0; o < call->out_pairs; o++) {
         const int16_t *weights = call->weights + o * inputs;
         const int32_t *channel = call->channels + 4u * o;
-        for (uint32_t p = 0; p < POSITIONS; p++) {
+        for (uint32_t p = 0; p < positions; p++) {
             uint32_t first = (uint32_t)channel[0];
             uint32_t both = (uint32_t)channel[1];
             for (uint32_t i = 0; i < inputs; i++) {
@@ -181,6 +184,16 @@ void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *cal
             }
         }
     }
+}
+
+void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride)
+{
+    multiply_positions(pairs, call, output, stride, POSITIONS);
+}
+
+void mbx_pointwise_two(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride)
+{
+    multiply_positions(pairs, call, output, stride, POSITIONS / 2u);
 }
 
 void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
@@ -205,10 +218,16 @@ void mbx_pointwise_dsp(const mbx_pointwise_dsp_call *c, const int8_t *input, int
         const uint32_t rest = c->positions - position;
         const uint32_t positions = rest < POSITIONS ? rest : POSITIONS;
         expand_block(c, input, positions, pairs);
-        if (positions == POSITIONS && c->out_channels % 2u == 0u) {
+        if (c->out_channels % 2u == 0u && positions == POSITIONS) {
             mbx_pointwise_block(pairs, c, output, c->out_channels);
+        } else if (c->out_channels % 2u == 0u && positions == POSITIONS / 2u) {
+            mbx_pointwise_two(pairs, c, output, c->out_channels);
         } else {
-            mbx_pointwise_block(pairs, c, rows, 2u * c->out_pairs);
+            if (positions <= POSITIONS / 2u) {
+                mbx_pointwise_two(pairs, c, rows, 2u * c->out_pairs);
+            } else {
+                mbx_pointwise_block(pairs, c, rows, 2u * c->out_pairs);
+            }
             for (uint32_t p = 0; p < positions; p++) {
                 memcpy(output + p * c->out_channels, rows + p * 2u * c->out_pairs, c->out_channels);
             }

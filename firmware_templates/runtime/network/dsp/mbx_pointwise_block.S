@@ -1,11 +1,12 @@
-/* The inner loops of mbx_pointwise_dsp(): four positions, all pairs of output channels.
+/* The inner loops of mbx_pointwise_dsp(): four positions, or two, all pairs of output channels.
  *
  * void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride)
+ * void mbx_pointwise_two(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride)
  *
  * pairs     [8 * groups][4 positions] two inputs each, doubled; mbx_pointwise_dsp() makes them
  * output    of position p, channel o at output[p * stride + o]; stride is even
  *
- * 12 instructions for 16 multiply-accumulates. A halfword of weights is v = 256 w1 + w0, of two output channels: its low
+ * 12 instructions for 16 multiply-accumulates; with two positions 7 for 8. A halfword of weights is v = 256 w1 + w0, of two output channels: its low
  * byte, sign-extended, is w0; used as it is, it accumulates m = sum x v, of which sum x w1 = (m - sum x w0) / 256 is
  * left. m may wrap, as long as the sums stay below 2^22.
  *
@@ -140,3 +141,69 @@ mbx_pointwise_block:
     add     sp, sp, #36
     pop     {r4-r11, pc}
     .size   mbx_pointwise_block, . - mbx_pointwise_block
+
+/* r0 pairs, r1 weights, r4, r5 channel 0, r8, r9 both channels */
+.macro ACCUMULATE_TWO
+    ldr     r2, [r1], #4
+    ldrd    r3, r14, [r0], #16
+    sxtb16  r12, r2
+    smlad   r4, r3, r12, r4
+    smlad   r8, r3, r2, r8
+    smlad   r5, r14, r12, r5
+    smlad   r9, r14, r2, r9
+.endm
+
+    .global mbx_pointwise_two
+    .type   mbx_pointwise_two, %function
+    .thumb_func
+mbx_pointwise_two:
+    push    {r4-r11, r14}
+    sub     sp, sp, #36
+    ldrh    r4, [r1, #CALL_GROUPS]
+    add     r4, r0, r4, lsl #7
+    strd    r0, r4, [sp, #PAIRS]
+    strd    r2, r3, [sp, #OUTPUT]
+    ldrd    r10, r11, [r1, #CALL_CHANNELS] /* and SHIFTS */
+    ldrsh   r4, [r1, #CALL_ZERO_POINT]
+    lsl     r4, r4, #1
+    add     r4, r4, #1
+    ldrh    r5, [r1, #CALL_OUT_PAIRS]
+    strd    r4, r5, [sp, #ROUNDING]
+    ldr     r1, [r1, #CALL_WEIGHTS]
+    mov     r7, r4                  /* rounding before its shift */
+    ldr     r6, [sp, #PAIRS_END]
+1:  ldr     r0, [sp, #PAIRS]
+    ldrd    r4, r8, [r10]
+    mov     r5, r4
+    mov     r9, r8
+2:  .rept   8
+    ACCUMULATE_TWO
+    .endr
+    cmp     r0, r6
+    bne     2b
+    SEPARATE r8, r4
+    SEPARATE r9, r5
+    ldr     r2, [r10, #8]
+    ldrb    r12, [r11], #1
+    lsl     r3, r7, r12
+    REQUANTIZE r4
+    REQUANTIZE r5
+    ldr     r2, [r10, #12]
+    ldrb    r12, [r11], #1
+    lsl     r3, r7, r12
+    REQUANTIZE r8
+    REQUANTIZE r9
+    add     r10, r10, #16
+    ldrd    r2, r3, [sp, #OUTPUT] /* and STRIDE */
+    bfi     r4, r8, #8, #8
+    bfi     r5, r9, #8, #8
+    strh    r5, [r2, r3]
+    strh    r4, [r2], #2
+    str     r2, [sp, #OUTPUT]
+    ldr     r0, [sp, #OUT_PAIRS]
+    subs    r0, r0, #1
+    str     r0, [sp, #OUT_PAIRS]
+    bne     1b
+    add     sp, sp, #36
+    pop     {r4-r11, pc}
+    .size   mbx_pointwise_two, . - mbx_pointwise_two
