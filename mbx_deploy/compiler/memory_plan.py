@@ -4,15 +4,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mbx_deploy.compiler.cascade import Cascade, Step, Whole, lead_bytes, row_bytes, stripe_view, stripes_of
-from mbx_deploy.compiler.kernels.kernel import Kernel, select_kernel, select_stripe_kernel
+from mbx_deploy.compiler.cascade import Cascade, Step, Whole, lead_bytes, row_bytes, stripes_of
+from mbx_deploy.compiler.kernels.choice import select_kernel, select_stripe_kernel
+from mbx_deploy.compiler.kernels.kernel import Chosen
 from mbx_deploy.network.program import (
     Addition,
-    Average,
     Call,
     Pointwise,
     Program,
-    Reshape,
     call_inputs,
     lead_in_place,
     may_overwrite,
@@ -47,7 +46,7 @@ class MemoryPlan:
 
     offsets: tuple[int, ...]
     scratch_offsets: tuple[int, ...]
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[Chosen, ...]
     arena_bytes: int
     live_ranges: tuple[LiveRange, ...]
     peak_call: int
@@ -56,7 +55,7 @@ class MemoryPlan:
 
     def is_free(self, call: Call) -> bool:
         """Return whether a call needs no code: it leaves the same bytes in the same place."""
-        return isinstance(call, Reshape) and self.offsets[call.input] == self.offsets[call.output]
+        return call.keeps_bytes and self.offsets[call.input] == self.offsets[call.output]
 
     def scratch_calls(self, program: Program, number: int) -> tuple[int, int]:
         """Return the first and the last call during which a call's working memory is in use."""
@@ -123,22 +122,21 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
-def whole_kernels(program: Program, kernel_set: str) -> tuple[Kernel, ...]:
+def whole_kernels(program: Program, kernel_set: str) -> tuple[Chosen, ...]:
     """Return the kernel of each call of a set, on all of its positions."""
     return tuple(select_kernel(program, call, kernel_set) for call in program.calls)
 
 
-def _striped(program: Program, kernels: tuple[Kernel, ...], cascades: Sequence[Cascade]) -> tuple[Kernel, ...]:
+def _striped(program: Program, kernels: tuple[Chosen, ...], cascades: Sequence[Cascade]) -> tuple[Chosen, ...]:
     """Return the kernels with those of cascades in the place of those of whole calls."""
     striped = list(kernels)
     for cascade in cascades:
         for number, stripes in stripes_of(cascade).items():
-            largest = max(stripes, key=lambda stripe: stripe.end - stripe.first)
-            striped[number] = select_stripe_kernel(*stripe_view(program, largest), kernels[number])
+            striped[number] = select_stripe_kernel(program, stripes, kernels[number])
     return tuple(striped)
 
 
-def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[Cascade, ...] = ()) -> MemoryPlan:
+def plan_cascades(program: Program, whole: tuple[Chosen, ...], cascades: tuple[Cascade, ...] = ()) -> MemoryPlan:
     """Return a plan with these cascades: outputs in the place of inputs that die, where kernels allow it.
 
     whole: as whole_kernels().
@@ -171,7 +169,7 @@ def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[C
     )
 
 
-def alive_bytes(program: Program, whole: tuple[Kernel, ...], cascades: Sequence[Cascade], calls: range) -> list[int]:
+def alive_bytes(program: Program, whole: tuple[Chosen, ...], cascades: Sequence[Cascade], calls: range) -> list[int]:
     """Return the bytes that are taken during each of some calls, wherever they are placed.
 
     whole: as whole_kernels(). calls: all, or those of a cascade, which depend on no other one.
@@ -188,7 +186,7 @@ def _alive(calls: range, blocks: Sequence[_Block]) -> list[int]:
 def _blocks(
     program: Program,
     ranges: tuple[LiveRange, ...],
-    kernels: Sequence[Kernel],
+    kernels: Sequence[Chosen],
     cascades: Sequence[Cascade],
     calls: range,
 ) -> list[_Block]:
@@ -218,8 +216,8 @@ def _blocks(
 
 
 def _scratch_calls(program: Program, cascades: Sequence[Cascade], number: int) -> tuple[int, int]:
-    """A mean's sums are kept from its first stripe to its last; other calls keep nothing."""
-    inside = [c for c in cascades if c.first <= number <= c.last and isinstance(program.calls[number], Average)]
+    """Sums are kept from a call's first stripe to its last; other calls keep nothing."""
+    inside = [c for c in cascades if c.first <= number <= c.last and program.calls[number].keeps_sums]
     return (inside[0].first, inside[0].last) if inside else (number, number)
 
 
