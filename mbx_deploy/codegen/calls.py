@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import numpy as np
-
 from mbx_deploy.codegen.constants import plain_text
 from mbx_deploy.compiler.cascade import WORD_BYTES, Cascade, Shift, Stripe, row_bytes, row_count, stripe_view
-from mbx_deploy.compiler.kernels.kernel import DSP_GROUP_INPUTS, add_constants_dsp, as_product
-from mbx_deploy.compiler.kernels.portable import call_fields
+from mbx_deploy.compiler.kernels.kernel import Array, Field, Layout, Struct
 from mbx_deploy.compiler.memory_plan import MemoryPlan
-from mbx_deploy.network.program import Addition, Average, Call, Convolution, Pointwise, Program
+from mbx_deploy.network.program import Call, Program, call_inputs
 
 CASCADE_MODULE = "mbx_steps"
 SHIFT_FUNCTION = "mbx_shift"
@@ -29,9 +26,11 @@ def call_contexts(program: Program, plan: MemoryPlan, prefix: str) -> tuple[list
             calls.append({"name": " to ".join(names), "steps": steps, "steps_name": f"cascade_{part.first}_steps"})
             structs += made
         else:
-            context = _call_context(program, plan, part.call, program.calls[part.call], prefix)
-            calls.append(context)
-            structs.append(context)
+            number, call = part.call, program.calls[part.call]
+            calls.append(_call_context(program, plan, number, call))
+            made_of = plan.kernels[number].kernel.struct(program, call)
+            own = _struct_context(f"call_{number}", made_of, _shapes(program, call), prefix, number)
+            structs.append(own | {"is_free": plan.is_free(call)})
     return calls, structs
 
 
@@ -44,7 +43,7 @@ def runners(program: Program, plan: MemoryPlan) -> list[Context]:
             found[kernel.name] = {
                 "name": _runner_name(kernel.name),
                 "kernel": kernel.name,
-                "other": isinstance(program.calls[number], Addition),
+                "other": len(call_inputs(program.calls[number])) > 1,
                 "scratch": kernel.scratch_bytes > 0,
             }
     return [found[name] for name in sorted(found)]
@@ -58,58 +57,68 @@ def _cascade_contexts(
     program: Program, plan: MemoryPlan, cascade: Cascade, prefix: str
 ) -> tuple[list[Context], list[Context]]:
     """Return the steps of a cascade, and a struct for each kind of stripe that a call has."""
-    writers = {call.output: call.name for call in program.calls}
     made: dict[tuple[int | str, ...], Context] = {}
     steps = []
     for step in cascade.steps:
         if isinstance(step, Shift):
-            row = row_bytes(program.buffers[step.buffer])
-            start = plan.offsets[step.buffer]
-            size = step.count * row
-            struct = made.setdefault(
-                ("shift", size),
-                {
-                    "kind": "fields",
-                    "struct": "mbx_shift_call",
-                    "comment": f"{size} bytes that a cascade still needs",
-                    "name_in_c": f"cascade_{cascade.first}_shift_of_{size}_bytes",
-                    "fields": {"bytes": size},
-                    "is_free": False,
-                },
-            )
-            places = (start + step.first * row, start, start, start)
-            name = plain_text(writers[step.buffer])
-            steps.append(_step(SHIFT_FUNCTION, struct, places, 0, 0, f"{step.count} rows of {name}"))
-            continue
-        call, kernel = program.calls[step.call], plan.kernels[step.call]
-        view, part = stripe_view(program, step)
-        kind: tuple[int, ...] = (
-            *(step.call, step.end - step.first),
-            *(step.source_end - step.source_first, step.first - step.source_first),
-        )
-        first, last = step.first == 0, step.end == row_count(program.buffers[call.input])
-        if isinstance(call, Average):
-            kind = (*kind, first, last)
-        if kind not in made:
-            name = f"call_v{sum(known[0] == step.call for known in made)}_{step.call}"
-            made[kind] = _call_context(view, plan, step.call, part, prefix) | {"name_in_c": name}
-            if isinstance(call, Average):
-                made[kind] |= _mean_stripe(program, call, step)
-        source, target = (row_bytes(program.buffers[buffer]) for buffer in (call.input, call.output))
-        places = (
-            plan.offsets[call.input] + step.input_at * source,
-            plan.offsets[call.other] + step.other_at * source if isinstance(call, Addition) else 0,
-            plan.offsets[call.output] + step.output_at * target,
-            plan.scratch_offsets[step.call],
-        )
-        if made[kind].get("swapped"):
-            places = (places[1], places[0], *places[2:])
-        observed = (step.end - step.first) * target
-        if isinstance(call, Average):
-            observed = program.buffers[call.output].size_bytes if last else 0
-        text = f"{plain_text(call.name)}, rows {step.first} to {step.end - 1}"
-        steps.append(_step(_runner_name(kernel.name), made[kind], places, step.call, observed, text))
+            steps.append(_shift(program, plan, cascade, step, made))
+        else:
+            kind = _stripe_kind(program, step)
+            if kind not in made:
+                name = f"call_v{sum(known[0] == step.call for known in made)}_{step.call}"
+                call, kernel = program.calls[step.call], plan.kernels[step.call].kernel
+                shapes = _shapes(*stripe_view(program, step))
+                struct = kernel.struct_of_stripe(program, call, step)
+                made[kind] = _struct_context(name, struct, shapes, prefix, step.call)
+            steps.append(_stripe(program, plan, step, made[kind]))
     return steps, list(made.values())
+
+
+def _shift(
+    program: Program, plan: MemoryPlan, cascade: Cascade, step: Shift, made: dict[tuple[int | str, ...], Context]
+) -> Context:
+    row, start = row_bytes(program.buffers[step.buffer]), plan.offsets[step.buffer]
+    size = step.count * row
+    struct = made.setdefault(
+        ("shift", size),
+        _struct_context(
+            f"cascade_{cascade.first}_shift_of_{size}_bytes",
+            Struct("mbx_shift_call", {"bytes": size}),
+            f"{size} bytes that a cascade still needs",
+        ),
+    )
+    name = plain_text(next(call.name for call in program.calls if call.output == step.buffer))
+    places = (start + step.first * row, start, start, start)
+    return _step(SHIFT_FUNCTION, struct, places, 0, 0, f"{step.count} rows of {name}")
+
+
+def _stripe_kind(program: Program, step: Stripe) -> tuple[int, ...]:
+    """Return what stripes of one call have in common that share a struct."""
+    call = program.calls[step.call]
+    kind = (
+        *(step.call, step.end - step.first),
+        *(step.source_end - step.source_first, step.first - step.source_first),
+    )
+    if not call.keeps_sums:
+        return kind
+    return (*kind, step.first == 0, step.end == row_count(program.buffers[call.input]))
+
+
+def _stripe(program: Program, plan: MemoryPlan, step: Stripe, struct: Context) -> Context:
+    call, chosen = program.calls[step.call], plan.kernels[step.call]
+    source, target = (row_bytes(program.buffers[buffer]) for buffer in (call.input, call.output))
+    others = [plan.offsets[other] + step.other_at * source for other in call_inputs(call)[1:]]
+    inputs = [plan.offsets[call.input] + step.input_at * source, *others]
+    if chosen.kernel.swaps_inputs(call):
+        inputs.reverse()
+    output = plan.offsets[call.output] + step.output_at * target
+    places = (*inputs, *[0] * (2 - len(inputs)), output, plan.scratch_offsets[step.call])
+    observed = (step.end - step.first) * target
+    if call.keeps_sums:
+        last = step.end == row_count(program.buffers[call.input])
+        observed = program.buffers[call.output].size_bytes if last else 0
+    text = f"{plain_text(call.name)}, rows {step.first} to {step.end - 1}"
+    return _step(_runner_name(chosen.name), struct, places, step.call, observed, text)
 
 
 def _step(run: str, struct: Context, places: tuple[int, ...], layer: int, observed: int, comment: str) -> Context:
@@ -127,73 +136,57 @@ def _step(run: str, struct: Context, places: tuple[int, ...], layer: int, observ
     }
 
 
-def _mean_stripe(program: Program, call: Average, step: Stripe) -> Context:
-    fields, source = call_fields(program, call).fields, program.buffers[call.input]
-    mean = ", ".join(f".{name} = {value}" for name, value in fields.items())
+def _call_context(program: Program, plan: MemoryPlan, number: int, call: Call) -> Context:
+    chosen = plan.kernels[number]
+    inputs = [plan.offsets[buffer] for buffer in call_inputs(call)]
+    if chosen.kernel.swaps_inputs(call):
+        inputs.reverse()
     return {
-        "struct": "mbx_mean_stripe_call",
-        "fields": {
-            "mean": f"{{{mean}}}",
-            "positions": (step.end - step.first) * row_bytes(source) // source.channels,
-            "is_first": int(step.first == 0),
-            "is_last": int(step.end == row_count(source)),
-        },
-    }
-
-
-def _call_context(program: Program, plan: MemoryPlan, number: int, call: Call, prefix: str) -> Context:
-    """program, call: as lowered, or a stripe as a whole call."""
-    offsets, kernel = plan.offsets, plan.kernels[number]
-    source, target = program.buffers[call.input], program.buffers[call.output]
-    shapes = (
-        f"{source.height} x {source.width} x {source.channels} -> {target.height} x {target.width} x {target.channels}"
-    )
-    context: Context = {
         "number": number,
         "name_in_c": f"call_{number}",
         "steps": [],
         "name": plain_text(call.name),
-        "comment": f"{plain_text(call.name)}: {shapes}",
-        "kernel": kernel.name,
-        "source": source,
-        "target": target,
-        "input_offset": offsets[call.input],
-        "other_offset": offsets[call.other] if isinstance(call, Addition) else None,
-        "output_offset": offsets[call.output],
-        "output_bytes": target.size_bytes,
+        "kernel": chosen.name,
+        "input_offsets": inputs,
+        "output_offset": plan.offsets[call.output],
+        "output_bytes": program.buffers[call.output].size_bytes,
         "is_free": plan.is_free(call),
-        "scratch_offset": plan.scratch_offsets[number] if kernel.scratch_bytes else None,
-        "positions": target.height * target.width,
-        "in_positions": source.height * source.width,
+        "scratch_offset": plan.scratch_offsets[number] if chosen.scratch_bytes else None,
     }
-    if isinstance(call, Addition) and kernel.name in ("mbx_add_dsp", "mbx_add_thumb"):
-        constants = add_constants_dsp(call)
-        assert constants is not None
-        context["swapped"] = constants.swapped
-        if constants.swapped:
-            context |= {"input_offset": context["other_offset"], "other_offset": context["input_offset"]}
-        return context | {"kind": kernel.name.removeprefix("mbx_"), "add": constants, "count": target.size_bytes}
-    if isinstance(call, Addition):
-        return context | {"kind": "add", "add": call, "count": target.size_bytes}
-    if not isinstance(call, Pointwise | Convolution):
-        found = call_fields(program, call)
-        fields = {k: f"{prefix}_{k}_{number}" if isinstance(v, np.ndarray) else v for k, v in found.fields.items()}
-        return context | {"kind": "fields", "struct": found.struct, "fields": fields}
-    context |= {
-        key: f"{prefix}_{key}_{number}"
-        for key in ("weights", "bias", "multiplier", "shift", "channels", "constants", "shifts")
-    }
-    context["requantization"] = call.requantization
-    if isinstance(call, Convolution) and kernel.name == "mbx_conv_2d_dsp":
-        product = as_product(program, call)
-        outputs, inputs = product.weights.shape
-        groups = {"out_pairs": -(-outputs // 2), "groups": -(-inputs // DSP_GROUP_INPUTS)}
-        fields = {"out_channels": outputs, "in_channels": inputs, "positions": product.positions}
-        return context | groups | fields | {"kind": "conv_dsp", "conv": call}
-    if isinstance(call, Pointwise):
-        shape = {"out_channels": call.weights.shape[0], "in_channels": call.weights.shape[1]}
-        groups = {"out_pairs": -(-call.weights.shape[0] // 2), "groups": -(-call.weights.shape[1] // DSP_GROUP_INPUTS)}
-        kind = kernel.name.removeprefix("mbx_")
-        return context | shape | groups | {"kind": kind, "positions": call.positions}
-    line = kernel.name.startswith("mbx_depthwise_line")
-    return context | {"kind": kernel.name.removeprefix("mbx_") if line else "conv", "conv": call}
+
+
+def _shapes(program: Program, call: Call) -> str:
+    """Return a call's name and shapes, for a comment. program, call: as lowered, or a stripe as a whole call."""
+    source, target = (program.buffers[buffer].shape for buffer in (call.input, call.output))
+    return f"{plain_text(call.name)}: {' x '.join(map(str, source))} -> {' x '.join(map(str, target))}"
+
+
+def _struct_context(name_in_c: str, struct: Struct, comment: str, prefix: str = "", number: int = 0) -> Context:
+    """prefix, number: of the constants that the struct points to, as constants.constant_arrays() names them."""
+    lines = [_line(name, value, prefix, number) for name, value in struct.fields.items()]
+    return {"name_in_c": name_in_c, "type": struct.type, "comment": comment, "lines": lines, "is_free": False}
+
+
+def _line(name: str, value: Field, prefix: str, number: int) -> str:
+    at_start = isinstance(value, Struct) and value.layout is Layout.COLUMN
+    return f"{'' if at_start else '    '}.{name} = {_text(name, value, prefix, number)},"
+
+
+def _text(name: str, value: Field, prefix: str, number: int) -> str:
+    """Return the C initialiser of a field."""
+    match value:
+        case Array():
+            return f"{prefix}_{name}_{number}"
+        case tuple():
+            return f"{{{', '.join(map(str, value))}}}"
+        case Struct():
+            parts = [f".{key} = {_text(key, part, prefix, number)}" for key, part in value.fields.items()]
+            match value.layout:
+                case Layout.ROW:
+                    return f"{{{', '.join(parts)}}}"
+                case Layout.COLUMN:
+                    return "{" + f",\n{' ' * len(f'    .{name} = ' + '{')}".join(parts) + "}"
+                case Layout.LINES:
+                    return "{\n" + "".join(f"    {part},\n" for part in parts) + "    }"
+        case int():
+            return str(value)

@@ -6,22 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
-from mbx_deploy.compiler.kernels.kernel import (
-    Kernel,
-    as_product,
-    fold_zero_point,
-    pack_depthwise_dsp,
-    pack_depthwise_helium,
-    pack_depthwise_thumb,
-    pack_pointwise_dsp,
-    pack_pointwise_helium,
-    pack_pointwise_thumb,
-)
-from mbx_deploy.compiler.kernels.portable import WeightlessCall, call_fields
+from mbx_deploy.compiler.kernels.kernel import Array, arrays_of
 from mbx_deploy.compiler.memory_plan import MemoryPlan
 from mbx_deploy.compiler.model import Recognizer
 from mbx_deploy.frontend.tables import fold_dct
-from mbx_deploy.network.program import Addition, Convolution, Pointwise, Program
+from mbx_deploy.network.program import Call, Program
 
 
 @dataclass(frozen=True)
@@ -69,78 +58,21 @@ class Compiled(Protocol):
 
 def constant_arrays(recognizer: Compiled, plan: MemoryPlan, prefix: str) -> list[CArray]:
     """Return the network's constants in the order of the calls, laid out for the kernels that read them."""
-    arrays: list[CArray] = []
-    for number, (call, kernel) in enumerate(zip(recognizer.program.calls, plan.kernels, strict=True)):
-        name = f"{prefix}_{{}}_{number}"
-        if isinstance(call, Pointwise | Convolution):
-            arrays += _call_arrays(recognizer.program, call, kernel, name)
-        elif not isinstance(call, Addition):
-            arrays += _tables(recognizer.program, call, kernel, name)
-    return arrays
+    program = recognizer.program
+    made: list[CArray] = []
+    for number, (call, chosen) in enumerate(zip(program.calls, plan.kernels, strict=True)):
+        for field, array in arrays_of(chosen.kernel.struct(program, call)):
+            is_first = not made or not made[-1].name.endswith(f"_{number}")
+            comment = _heading(call, chosen.name, array) if is_first else array.comment
+            made.append(CArray(f"{prefix}_{field}_{number}", array.type, array.values, comment, array.aligned))
+    return made
 
 
-def _tables(program: Program, call: WeightlessCall, kernel: Kernel, name: str) -> list[CArray]:
-    comment = f"{plain_text(call.name)}, for {kernel.name}()"
-    return [
-        CArray(name.format(key), f"{value.dtype.name}_t", value, comment)
-        for key, value in call_fields(program, call).fields.items()
-        if isinstance(value, np.ndarray)
-    ]
-
-
-def _call_arrays(program: Program, call: Pointwise | Convolution, kernel: Kernel, name: str) -> list[CArray]:
-    comment = (
-        f"{plain_text(call.name)}: {' x '.join(str(length) for length in call.weights.shape)}, for {kernel.name}()"
-    )
-    if kernel.name in ("mbx_pointwise_dsp", "mbx_conv_2d_dsp"):
-        product = call if isinstance(call, Pointwise) else as_product(program, call)
-        packed, channels, shifts = pack_pointwise_dsp(product)
-        return [
-            CArray(name.format("weights"), "int16_t", packed, comment, aligned=True),
-            CArray(
-                name.format("channels"),
-                "int32_t",
-                channels,
-                "2 b0, 512 b1 + 2 b0, m0, m1 a pair of channels",
-                aligned=True,
-            ),
-            CArray(name.format("shifts"), "uint8_t", shifts, "s - 1 a channel"),
-        ]
-    if kernel.name == "mbx_depthwise_line_dsp":
-        assert isinstance(call, Convolution)
-        taps, constants, shifts = pack_depthwise_dsp(call)
-        return [
-            CArray(name.format("weights"), "int8_t", taps, comment),
-            CArray(name.format("constants"), "int32_t", constants, "2 b, m a channel"),
-            CArray(name.format("shifts"), "uint8_t", shifts, "s - 1 a channel"),
-        ]
-    if kernel.name in ("mbx_pointwise_thumb", "mbx_depthwise_line_thumb"):
-        pointwise = isinstance(call, Pointwise)
-        thumb = pack_pointwise_thumb(call) if isinstance(call, Pointwise) else pack_depthwise_thumb(call)
-        weights, constants, shifts = thumb
-        kind = "uint8_t" if pointwise else "int8_t"
-        return [
-            CArray(name.format("weights"), kind, weights, comment + (", 128 added" if pointwise else "")),
-            CArray(name.format("channels" if pointwise else "constants"), "int32_t", constants, "b, m a channel"),
-            CArray(name.format("shifts"), "uint8_t", shifts, "s a channel"),
-        ]
-    if kernel.name in ("mbx_pointwise_helium", "mbx_depthwise_line_helium"):
-        pointwise = isinstance(call, Pointwise)
-        vectors = pack_pointwise_helium(call) if isinstance(call, Pointwise) else pack_depthwise_helium(call)
-        return [
-            CArray(name.format("weights"), "int8_t", vectors[0], comment, aligned=True),
-            CArray(name.format("channels" if pointwise else "constants"), "int32_t", vectors[1], "b, m, -s a channel"),
-        ]
-    r = fold_zero_point(call) if isinstance(call, Convolution) and kernel.name == "mbx_conv_2d" else call.requantization
-    weights = call.weights
-    if kernel.name == "mbx_depthwise_line":
-        weights = np.ascontiguousarray(call.weights.reshape(-1, call.weights.shape[-1]).T)
-    return [
-        CArray(name.format("weights"), "int8_t", weights, comment),
-        CArray(name.format("bias"), "int32_t", r.bias.astype(np.int32), "one a channel"),
-        CArray(name.format("multiplier"), "int32_t", r.multiplier, "Q31, one a channel"),
-        CArray(name.format("shift"), "int8_t", r.shift, "one a channel, positive to the left"),
-    ]
+def _heading(call: Call, kernel: str, array: Array) -> str:
+    """Return the comment of a call's first array: of which call it is, and for which kernel."""
+    shape = f": {' x '.join(map(str, array.shape))}" if array.shape else ""
+    comment = f", {array.comment}" if array.comment else ""
+    return f"{plain_text(call.name)}{shape}, for {kernel}(){comment}"
 
 
 def frontend_arrays(recognizer: Recognizer) -> list[CArray]:

@@ -16,7 +16,7 @@ from mbx_deploy.codegen.constants import CArray, Compiled, constant_arrays, fron
 from mbx_deploy.codegen.layouts import CMAKE, arrange
 from mbx_deploy.codegen.target import APPLICATION_PART, Target, find_target
 from mbx_deploy.codegen.tflm import TFLM_RUNTIME, TflmSizes, tflm_context
-from mbx_deploy.compiler.kernels.kernel import KERNEL_MODULES, NEEDED_SETS
+from mbx_deploy.compiler.kernels.choice import NEEDED_SETS
 from mbx_deploy.compiler.memory_plan import MemoryPlan
 from mbx_deploy.compiler.model import Recognizer
 from mbx_deploy.compiler.planner import plan_memory
@@ -216,9 +216,8 @@ def operation_modules(program: Program, target: Target) -> list[str]:
     """Return the modules of portable kernels that some networks need, of those that this one needs."""
     plan = plan_memory(program, target.kernels)
     pairs = zip(program.calls, plan.kernels, strict=True)
-    used = {kernel.name for call, kernel in pairs if not plan.is_free(call)}
-    steps = {CASCADE_MODULE} if plan.cascades else set()
-    return sorted(steps | {KERNEL_MODULES[name] for name in used & KERNEL_MODULES.keys()})
+    used = {chosen.kernel.module for call, chosen in pairs if chosen.kernel.module and not plan.is_free(call)}
+    return sorted(used | ({CASCADE_MODULE} if plan.cascades else set()))
 
 
 def kernel_modules(target: Target) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mbx_deploy.compiler.kernels.kernel import KERNEL_SETS
+from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.resources import part_folders, targets_folder
 

@@ -6,6 +6,7 @@ the same kernels: the bytes are the same. Source of the idea: cascades and strip
 """
 
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from mbx_deploy.network.program import (
     Addition,
@@ -13,8 +14,17 @@ from mbx_deploy.network.program import (
     Buffer,
     Call,
     Convolution,
+    KeepRows,
+    Lookup,
+    Maximum,
+    Padding,
     Pointwise,
+    Pooling,
     Program,
+    Reshape,
+    Slice,
+    Softmax,
+    StreamReduction,
     call_inputs,
     is_depthwise_line,
 )
@@ -40,8 +50,8 @@ class Whole:
 class Stripe:
     """A call on some of its rows.
 
-    first, end: of its output; of a mean those of its input. source_first, source_end: those that it sees of its input.
-    input_at, other_at, output_at: the place of the first of them in its buffer's memory, in rows.
+    first, end: of its output; of a call that keeps sums those of its input. source_first, source_end: those that it
+    sees of its input. input_at, other_at, output_at: the place of the first of them in its buffer's memory, in rows.
     """
 
     call: int
@@ -101,19 +111,6 @@ def _axis(program: Program, call: Call) -> int:
     return 1 if program.buffers[call.input].height == 1 else 0
 
 
-def rows_before(program: Program, call: Call) -> int:
-    """Return how many rows before its own a call sees."""
-    return call.pad[_axis(program, call)] if isinstance(call, Convolution) else 0
-
-
-def rows_behind(program: Program, call: Call) -> int:
-    """Return how many rows behind its own a call sees."""
-    if not isinstance(call, Convolution):
-        return 0
-    axis = _axis(program, call)
-    return (call.kernel[axis] - 1) * call.dilation[axis] - call.pad[axis]
-
-
 def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascade | None:
     """Return the calls first to last as a cascade, or None where they can't be one."""
     if not _may_cascade(program, first, last):
@@ -121,8 +118,8 @@ def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascad
     calls = program.calls[first : last + 1]
     total = row_count(program.buffers[calls[0].input])
     inner = [call.output for call in calls[:-1]]
-    before = {call.output: rows_before(program, call) for call in calls}
-    behind = {call.output: rows_behind(program, call) for call in calls}
+    before = {call.output: call.rows_before(_axis(program, call)) for call in calls}
+    behind = {call.output: call.rows_behind(_axis(program, call)) for call in calls}
     readers = {buffer: [call.output for call in calls if buffer in call_inputs(call)] for buffer in inner}
     done = {call.output: 0 for call in calls}
     start = {call.output: 0 for call in calls}  # the row that lies at the start of a buffer's memory
@@ -153,7 +150,7 @@ def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascad
                     source_end=source_end,
                     input_at=source_first - start.get(call.input, 0),
                     other_at=made - start.get(call.other, 0) if isinstance(call, Addition) else 0,
-                    output_at=0 if isinstance(call, Average) else made - start[call.output],
+                    output_at=0 if call.keeps_sums else made - start[call.output],
                 )
             )
             if call.output in windows:
@@ -165,7 +162,10 @@ def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascad
 
 
 def _needs(calls: tuple[Call, ...], behind: dict[int, int], end: int, total: int) -> dict[int, int]:
-    """Return up to which row each output is needed, so that the last one comes to end. behind: rows_behind()."""
+    """Return up to which row each output is needed, so that the last one comes to end.
+
+    behind: the rows behind its own that each output sees.
+    """
     need = dict.fromkeys(behind, 0) | {calls[-1].output: end}
     for call in reversed(calls):
         seen = need[call.output] + behind[call.output]
@@ -198,18 +198,25 @@ def _takes_stripes(program: Program, call: Call, lines: bool, rows: int, is_last
     source, target = program.buffers[call.input], program.buffers[call.output]
     if row_bytes(source) % WORD_BYTES or (source.height == 1) != lines or row_count(source) != rows:
         return False
-    if isinstance(call, Average):
-        whole = call.axes == (0, 1) or (lines and call.axes == (1,))
-        return is_last and whole and source.channels == target.size_bytes and target.size_bytes % WORD_BYTES == 0
-    if (target.height == 1) != lines or row_count(target) != rows or row_bytes(target) % WORD_BYTES:
-        return False
-    if isinstance(call, Convolution):
-        axis = _axis(program, call)
-        phases = is_depthwise_line(program, call) and call.dilation[1] not in DILATIONS
-        return call.stride[axis] == 1 and rows_behind(program, call) >= 0 and not phases
-    return isinstance(call, Addition) or (
-        isinstance(call, Pointwise) and call.positions == source.height * source.width
-    )
+    row_by_row = (target.height == 1) == lines and row_count(target) == rows and row_bytes(target) % WORD_BYTES == 0
+    match call:
+        case Average():
+            whole = call.axes == (0, 1) or (lines and call.axes == (1,))
+            return is_last and whole and source.channels == target.size_bytes and target.size_bytes % WORD_BYTES == 0
+        case Convolution():
+            axis = _axis(program, call)
+            phases = is_depthwise_line(program, call) and call.dilation[1] not in DILATIONS
+            return row_by_row and call.stride[axis] == 1 and call.rows_behind(axis) >= 0 and not phases
+        case Addition():
+            return row_by_row
+        case Pointwise():
+            return row_by_row and call.positions == source.height * source.width
+        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
+            return False
+        case StreamReduction() | KeepRows():
+            return False
+        case _:
+            assert_never(call)
 
 
 def lead_bytes(program: Program, cascade: Cascade, buffer: int) -> int:
@@ -227,11 +234,11 @@ def lead_bytes(program: Program, cascade: Cascade, buffer: int) -> int:
             continue
         call = program.calls[step.call]
         reads = [step.source_first] if call.input == buffer else []
-        reads += [step.first] if isinstance(call, Addition) and call.other == buffer else []
+        reads += [step.first] if buffer in call_inputs(call)[1:] else []
         for place in reads:
             still_read = place if still_read is None else min(still_read, place)
         if call.output == output and still_read is not None:
-            end = target.size_bytes if isinstance(call, Average) else step.end * row_bytes(target)
+            end = target.size_bytes if call.keeps_sums else step.end * row_bytes(target)
             lead = max(lead, end - still_read * read_bytes)
     return lead
 
@@ -242,17 +249,24 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
     buffers = list(program.buffers)
     rows = stripe.end - stripe.first
     for buffer in {*call_inputs(call), call.output}:
-        if not (isinstance(call, Average) and buffer == call.output):
+        if not (call.keeps_sums and buffer == call.output):
             buffers[buffer] = _with_rows(buffers[buffer], rows)
-    if isinstance(call, Convolution):
-        axis = _axis(program, call)
-        pad = [*call.pad]
-        pad[axis] -= stripe.first - stripe.source_first
-        call = replace(call, pad=(pad[0], pad[1]))
-        buffers[call.input] = _with_rows(program.buffers[call.input], stripe.source_end - stripe.source_first)
-    elif isinstance(call, Pointwise):
-        whole = program.buffers[call.input]
-        call = replace(call, positions=call.positions // row_count(whole) * rows)
+    match call:
+        case Convolution():
+            axis = _axis(program, call)
+            pad = [*call.pad]
+            pad[axis] -= stripe.first - stripe.source_first
+            call = replace(call, pad=(pad[0], pad[1]))
+            buffers[call.input] = _with_rows(program.buffers[call.input], stripe.source_end - stripe.source_first)
+        case Pointwise():
+            whole = program.buffers[call.input]
+            call = replace(call, positions=call.positions // row_count(whole) * rows)
+        case Addition() | Average():
+            pass
+        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice() | StreamReduction() | KeepRows():
+            raise AssertionError(f"{call.name} does not run in stripes")
+        case _:
+            assert_never(call)
     return replace(program, buffers=tuple(buffers)), call
 
 

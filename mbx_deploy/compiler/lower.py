@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import assert_never
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from mbx_deploy.network.program import (
     Buffer,
     Call,
     Convolution,
+    KeepRows,
     Lookup,
     Maximum,
     Padding,
@@ -22,7 +24,9 @@ from mbx_deploy.network.program import (
     Program,
     Requantization,
     Reshape,
+    Slice,
     Softmax,
+    StreamReduction,
     call_inputs,
     is_depthwise_line,
     may_overwrite,
@@ -103,31 +107,46 @@ def activation_range(activation: str, scale: np.float32, zero_point: int) -> tup
 
 
 def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) -> Call:
-    source, target = model.tensors[op.input], model.tensors[op.output]
     where = (name, numbers[op.input], numbers[op.output])
-    if isinstance(op, ir.Add):
-        return _lower_add(model, op, name, numbers)
-    if isinstance(op, ir.Max):
-        return Maximum(*where, axes=_image_axes(op))
-    if isinstance(op, ir.Pool2D):
-        return _lower_pool(model, op, where)
-    if isinstance(op, ir.Reshape):
-        return Reshape(*where)
-    if isinstance(op, ir.Clamp):
-        return Lookup(*where, _clamp_table(model, op))
-    if isinstance(op, ir.Softmax):
-        factor = min(op.beta * float(source.scale) * 2.0**FRACTION_BITS, 2.0**31 - 1)
-        return Softmax(*where, softmax_exponentials(*quantize_multiplier(factor)))
-    if isinstance(op, ir.Pad):
-        height, width, channels = ((0, 0),) * (4 - len(op.amounts)) + op.amounts[1:]
-        return Padding(*where, (height, width, channels), op.value)
-    if isinstance(op, ir.Mean):
-        positions = reduction_layout(_buffer(source), _image_axes(op))[1]
-        ratio = float(source.scale) / float(target.scale)
-        if ratio >= LARGEST_RATIO:
-            raise InputError(f"the scales of an op are too far apart (MEAN): its output is {ratio:.3g} times finer")
-        multiplier, shift = mean_multiplier(ratio, positions)
-        return Average(*where, source.zero_point, target.zero_point, multiplier, shift, _image_axes(op))
+    match op:
+        case ir.Conv2D() | ir.DepthwiseConv2D() | ir.FullyConnected():
+            return _lower_product(model, op, where)
+        case ir.Add():
+            return _lower_add(model, op, name, numbers)
+        case ir.Mean():
+            return _lower_mean(model, op, where)
+        case ir.Max():
+            return Maximum(*where, axes=_image_axes(op))
+        case ir.Pool2D():
+            return _lower_pool(model, op, where)
+        case ir.Reshape():
+            return Reshape(*where)
+        case ir.Clamp():
+            return Lookup(*where, _clamp_table(model, op))
+        case ir.Softmax():
+            factor = min(op.beta * float(model.tensors[op.input].scale) * 2.0**FRACTION_BITS, 2.0**31 - 1)
+            return Softmax(*where, softmax_exponentials(*quantize_multiplier(factor)))
+        case ir.Pad():
+            height, width, channels = ((0, 0),) * (4 - len(op.amounts)) + op.amounts[1:]
+            return Padding(*where, (height, width, channels), op.value)
+        case _:
+            assert_never(op)
+
+
+def _lower_mean(model: ir.Model, op: ir.Mean, where: tuple[str, int, int]) -> Average:
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    positions = reduction_layout(_buffer(source), _image_axes(op))[1]
+    ratio = float(source.scale) / float(target.scale)
+    if ratio >= LARGEST_RATIO:
+        raise InputError(f"the scales of an op are too far apart (MEAN): its output is {ratio:.3g} times finer")
+    multiplier, shift = mean_multiplier(ratio, positions)
+    return Average(*where, source.zero_point, target.zero_point, multiplier, shift, _image_axes(op))
+
+
+def _lower_product(
+    model: ir.Model, op: ir.Conv2D | ir.DepthwiseConv2D | ir.FullyConnected, where: tuple[str, int, int]
+) -> Pointwise | Convolution:
+    source, target = model.tensors[op.input], model.tensors[op.output]
     weights = model.tensors[op.weights]
     assert weights.data is not None
     outputs = weights.shape[3] if isinstance(op, ir.DepthwiseConv2D) else weights.shape[0]
@@ -308,15 +327,22 @@ def verify_program(program: Program) -> Program:
             raise AssertionError(f"{call.name} reads what nothing wrote")
         written.add(call.output)
         _check_fields(program, call)
-        if isinstance(call, Pointwise):
-            _prove_accumulator(call.name, call.weights, call.requantization, 128)
-        elif isinstance(call, Convolution):
-            weights = call.weights.reshape(-1, call.weights.shape[-1]).T if call.depthwise else call.weights
-            _prove_accumulator(call.name, weights, call.requantization, 128 + abs(call.input_zero_point))
-        elif isinstance(call, Average):
-            _, positions, _ = reduction_layout(program.buffers[call.input], call.axes)
-            if (positions * 256) << max(0, call.shift) >= LARGEST_SUM:
-                raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
+        match call:
+            case Pointwise():
+                _prove_accumulator(call.name, call.weights, call.requantization, 128)
+            case Convolution():
+                weights = call.weights.reshape(-1, call.weights.shape[-1]).T if call.depthwise else call.weights
+                _prove_accumulator(call.name, weights, call.requantization, 128 + abs(call.input_zero_point))
+            case Average():
+                _, positions, _ = reduction_layout(program.buffers[call.input], call.axes)
+                if (positions * 256) << max(0, call.shift) >= LARGEST_SUM:
+                    raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
+            case Addition() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
+                pass  # no sum that could grow: bounded by what they are
+            case StreamReduction() | KeepRows():
+                pass  # made later, of what was proven
+            case _:
+                assert_never(call)
     return program
 
 
@@ -324,16 +350,23 @@ def _check_fields(program: Program, call: Call) -> None:
     """Raise InputError for a size that the runtime's 16-bit fields don't hold."""
     source, target = program.buffers[call.input], program.buffers[call.output]
     sizes = [*source.shape, *target.shape]
-    if isinstance(call, Pointwise):
-        sizes = [call.positions, *call.weights.shape]
-    elif isinstance(call, Average):
-        sizes = [*reduction_layout(source, call.axes)]
-    elif isinstance(call, Pooling):
-        sizes += [*call.window, *call.pad]
-    elif isinstance(call, Convolution):
-        sizes += [*call.kernel, *call.pad]
-        if is_depthwise_line(program, call):
-            sizes.append(source.width + call.pad[1])
+    match call:
+        case Pointwise():
+            sizes = [call.positions, *call.weights.shape]
+        case Average():
+            sizes = [*reduction_layout(source, call.axes)]
+        case Pooling():
+            sizes += [*call.window, *call.pad]
+        case Convolution():
+            sizes += [*call.kernel, *call.pad]
+            if is_depthwise_line(program, call):
+                sizes.append(source.width + call.pad[1])
+        case Addition() | Maximum() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
+            pass
+        case StreamReduction() | KeepRows():
+            pass  # made later, of what was checked
+        case _:
+            assert_never(call)
     if max(sizes) > LARGEST_FIELD:
         raise InputError(f"an op is too large ({call.name}): got a size of {max(sizes)}, need at most {LARGEST_FIELD}")
 

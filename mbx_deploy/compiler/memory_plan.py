@@ -4,15 +4,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mbx_deploy.compiler.cascade import Cascade, Step, Whole, lead_bytes, row_bytes, stripe_view, stripes_of
-from mbx_deploy.compiler.kernels.kernel import Kernel, select_kernel, select_stripe_kernel
+from mbx_deploy.compiler.cascade import Cascade, Step, Whole, lead_bytes, row_bytes, stripes_of
+from mbx_deploy.compiler.kernels.choice import select_kernel, select_stripe_kernel
+from mbx_deploy.compiler.kernels.kernel import Chosen
 from mbx_deploy.network.program import (
     Addition,
-    Average,
     Call,
     Pointwise,
     Program,
-    Reshape,
     call_inputs,
     lead_in_place,
     may_overwrite,
@@ -47,7 +46,7 @@ class MemoryPlan:
 
     offsets: tuple[int, ...]
     scratch_offsets: tuple[int, ...]
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[Chosen, ...]
     arena_bytes: int
     live_ranges: tuple[LiveRange, ...]
     peak_call: int
@@ -56,7 +55,7 @@ class MemoryPlan:
 
     def is_free(self, call: Call) -> bool:
         """Return whether a call needs no code: it leaves the same bytes in the same place."""
-        return isinstance(call, Reshape) and self.offsets[call.input] == self.offsets[call.output]
+        return call.keeps_bytes and self.offsets[call.input] == self.offsets[call.output]
 
     def scratch_calls(self, program: Program, number: int) -> tuple[int, int]:
         """Return the first and the last call during which a call's working memory is in use."""
@@ -74,7 +73,7 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Buffers of which each overwrites the one before, or one call's working memory.
 
     places: (buffer, bytes from the block's start). spans: (first, last, low, high): what it takes during some calls.
@@ -116,29 +115,28 @@ def live_ranges(program: Program, cascades: Sequence[Cascade] = ()) -> tuple[Liv
                 first[call.output] = cascade.first
         for buffer, rows in cascade.windows.items():
             sizes[buffer] = rows * row_bytes(program.buffers[buffer])
-    return tuple(LiveRange(i, _aligned(sizes[i]), first[i], last[i]) for i in range(len(program.buffers)))
+    return tuple(LiveRange(i, aligned(sizes[i]), first[i], last[i]) for i in range(len(program.buffers)))
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
     return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
-def whole_kernels(program: Program, kernel_set: str) -> tuple[Kernel, ...]:
+def whole_kernels(program: Program, kernel_set: str) -> tuple[Chosen, ...]:
     """Return the kernel of each call of a set, on all of its positions."""
     return tuple(select_kernel(program, call, kernel_set) for call in program.calls)
 
 
-def _striped(program: Program, kernels: tuple[Kernel, ...], cascades: Sequence[Cascade]) -> tuple[Kernel, ...]:
+def _striped(program: Program, kernels: tuple[Chosen, ...], cascades: Sequence[Cascade]) -> tuple[Chosen, ...]:
     """Return the kernels with those of cascades in the place of those of whole calls."""
     striped = list(kernels)
     for cascade in cascades:
         for number, stripes in stripes_of(cascade).items():
-            largest = max(stripes, key=lambda stripe: stripe.end - stripe.first)
-            striped[number] = select_stripe_kernel(*stripe_view(program, largest), kernels[number])
+            striped[number] = select_stripe_kernel(program, stripes, kernels[number])
     return tuple(striped)
 
 
-def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[Cascade, ...] = ()) -> MemoryPlan:
+def plan_cascades(program: Program, whole: tuple[Chosen, ...], cascades: tuple[Cascade, ...] = ()) -> MemoryPlan:
     """Return a plan with these cascades: outputs in the place of inputs that die, where kernels allow it.
 
     whole: as whole_kernels().
@@ -155,15 +153,15 @@ def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[C
         sorted(every, key=lambda b: (b.first, -b.size_bytes)),
         sorted(every, key=lambda b: (b.first - b.last, -b.size_bytes, b.first)),
     )
-    alive = _alive(calls, every)
-    placed = min((_climb(order, max(alive)) for order in orders), key=_top)
+    alive = alive_in(calls, every)
+    placed = min((best_placement(order, max(alive)) for order in orders), key=top_of)
     offsets = {buffer: placed[block] + low for block in every for buffer, low in block.places if buffer >= 0}
     scratch = {-1 - mark: placed[block] for block in every for mark, _ in block.places if mark < 0}
     return MemoryPlan(
         offsets=tuple(offsets[live.buffer] for live in ranges),
         scratch_offsets=tuple(scratch.get(number, 0) for number in range(len(kernels))),
         kernels=kernels,
-        arena_bytes=_top(placed),
+        arena_bytes=top_of(placed),
         live_ranges=ranges,
         peak_call=max(range(len(alive)), key=alive.__getitem__),
         lower_bound_bytes=max(alive),
@@ -171,16 +169,16 @@ def plan_cascades(program: Program, whole: tuple[Kernel, ...], cascades: tuple[C
     )
 
 
-def alive_bytes(program: Program, whole: tuple[Kernel, ...], cascades: Sequence[Cascade], calls: range) -> list[int]:
+def alive_bytes(program: Program, whole: tuple[Chosen, ...], cascades: Sequence[Cascade], calls: range) -> list[int]:
     """Return the bytes that are taken during each of some calls, wherever they are placed.
 
     whole: as whole_kernels(). calls: all, or those of a cascade, which depend on no other one.
     """
     kernels = _striped(program, whole, cascades)
-    return _alive(calls, _blocks(program, live_ranges(program, cascades), kernels, cascades, calls))
+    return alive_in(calls, _blocks(program, live_ranges(program, cascades), kernels, cascades, calls))
 
 
-def _alive(calls: range, blocks: Sequence[_Block]) -> list[int]:
+def alive_in(calls: range, blocks: Sequence[Block]) -> list[int]:
     spans = [span for block in blocks for span in block.spans]
     return [sum(high - low for first, last, low, high in spans if first <= call <= last) for call in calls]
 
@@ -188,10 +186,10 @@ def _alive(calls: range, blocks: Sequence[_Block]) -> list[int]:
 def _blocks(
     program: Program,
     ranges: tuple[LiveRange, ...],
-    kernels: Sequence[Kernel],
+    kernels: Sequence[Chosen],
     cascades: Sequence[Cascade],
     calls: range,
-) -> list[_Block]:
+) -> list[Block]:
     """Return what is placed: a block for each chain of buffers that overwrite each other, and working memories.
 
     Of what is in use during some calls. The working memory of a call is marked by -1 less its number.
@@ -209,17 +207,17 @@ def _blocks(
     for members in unique.values():
         lowest = min(place for _, place in members)
         places = tuple((buffer, place - lowest) for buffer, place in members)
-        blocks.append(_Block(places, _spans([(ranges[buffer], place) for buffer, place in places])))
+        blocks.append(Block(places, spans_of([(ranges[buffer], place) for buffer, place in places])))
     for number in calls:
-        size = _aligned(kernels[number].scratch_bytes)
+        size = aligned(kernels[number].scratch_bytes)
         if size:
-            blocks.append(_Block(((-1 - number, 0),), ((*_scratch_calls(program, cascades, number), 0, size),)))
+            blocks.append(Block(((-1 - number, 0),), ((*_scratch_calls(program, cascades, number), 0, size),)))
     return blocks
 
 
 def _scratch_calls(program: Program, cascades: Sequence[Cascade], number: int) -> tuple[int, int]:
-    """A mean's sums are kept from its first stripe to its last; other calls keep nothing."""
-    inside = [c for c in cascades if c.first <= number <= c.last and isinstance(program.calls[number], Average)]
+    """Sums are kept from a call's first stripe to its last; other calls keep nothing."""
+    inside = [c for c in cascades if c.first <= number <= c.last and program.calls[number].keeps_sums]
     return (inside[0].first, inside[0].last) if inside else (number, number)
 
 
@@ -239,12 +237,12 @@ def _leads(
         spared = []
         for buffer, lead in found.items():
             both = ranges[call.output].size_bytes + ranges[buffer].size_bytes
-            union = max(ranges[call.output].size_bytes, _aligned(lead) + ranges[buffer].size_bytes)
+            union = max(ranges[call.output].size_bytes, aligned(lead) + ranges[buffer].size_bytes)
             # Of equals the largest: what lies behind the output's end is then free soonest.
             spared.append((both - union, ranges[buffer].size_bytes, -buffer))
         best = max(spared, default=(0, 0, 0))
         if best[0] > 0:
-            leads[call.output] = (-best[2], _aligned(found[-best[2]]))
+            leads[call.output] = (-best[2], aligned(found[-best[2]]))
     return leads
 
 
@@ -264,7 +262,7 @@ def _leads_in_stripes(program: Program, ranges: tuple[LiveRange, ...], cascade: 
     return {b: max(0, rows * (size - row_bytes(program.buffers[b]))) for b in dying if b not in cascade.carried}
 
 
-def _spans(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int], ...]:
+def spans_of(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int], ...]:
     """Return (first, last, low, high) of what a chain of (live range, place) holds, in pieces of time."""
     edges = sorted({live.first for live, _ in chain} | {live.last + 1 for live, _ in chain})
     spans = []
@@ -275,21 +273,21 @@ def _spans(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int
     return tuple(spans)
 
 
-def _climb(order: list[_Block], bound: int) -> dict[_Block, int]:
+def best_placement(order: list[Block], bound: int) -> dict[Block, int]:
     """Return the best placement of an order and of those that follow from it, the highest block moved to the front."""
-    best = placed = _place(order)
+    best = placed = place(order)
     for _ in range(MOST_ORDERS):
-        if _top(best) == bound:
+        if top_of(best) == bound:
             break
         highest = max(order, key=lambda block: placed[block] + block.size_bytes)
         order = [highest, *(block for block in order if block is not highest)]
-        placed = _place(order)
-        best = min(best, placed, key=_top)
+        placed = place(order)
+        best = min(best, placed, key=top_of)
     return best
 
 
-def _place(blocks: list[_Block]) -> dict[_Block, int]:
-    placed: dict[_Block, int] = {}
+def place(blocks: list[Block]) -> dict[Block, int]:
+    placed: dict[Block, int] = {}
     for block in blocks:
         # Offsets of the block from..to that would lay one of its spans over what is placed.
         taken = [
@@ -304,5 +302,5 @@ def _place(blocks: list[_Block]) -> dict[_Block, int]:
     return placed
 
 
-def _top(placed: dict[_Block, int]) -> int:
+def top_of(placed: dict[Block, int]) -> int:
     return max(offset + block.size_bytes for block, offset in placed.items())

@@ -4,7 +4,7 @@ import numpy as np
 
 from mbx_deploy.compiler.cascade import WORD_BYTES, Shift, Stripe, Whole, row_bytes, row_count
 from mbx_deploy.compiler.memory_plan import ALIGNMENT_BYTES, MemoryPlan
-from mbx_deploy.network.program import Addition, Average, Call, Pointwise, Program, call_inputs, may_overwrite
+from mbx_deploy.network.program import Addition, Call, Pointwise, Program, call_inputs, may_overwrite
 
 
 def check_plan(program: Program, plan: MemoryPlan) -> None:
@@ -47,7 +47,7 @@ def check_plan(program: Program, plan: MemoryPlan) -> None:
         ]
         *inputs, output = places
         scratch = span(plan.scratch_offsets[number], kernel.scratch_bytes, ALIGNMENT_BYTES)
-        if isinstance(step, Stripe) and isinstance(call, Average) and step.first > 0:  # the sums
+        if isinstance(step, Stripe) and call.keeps_sums and step.first > 0:
             read(-1 - number, scratch, 0, call.name)
         if kernel.scratch_bytes and _meet(scratch, output):
             raise AssertionError(f"{call.name}: its working memory meets its output")
@@ -79,22 +79,16 @@ def _operands(program: Program, plan: MemoryPlan, step: Whole | Stripe) -> list[
         buffers = [*call_inputs(call), call.output]
         return [(buffer, plan.offsets[buffer], program.buffers[buffer].size_bytes, 0) for buffer in buffers]
     parts = [(call.input, step.input_at, step.source_first, step.source_end)]
-    if isinstance(call, Addition):
-        parts.append((call.other, step.other_at, step.first, step.end))
-    parts.append(
-        (call.output, 0, 0, 1) if isinstance(call, Average) else (call.output, step.output_at, step.first, step.end)
-    )
+    parts += [(other, step.other_at, step.first, step.end) for other in call_inputs(call)[1:]]
+    if not call.keeps_sums:
+        parts.append((call.output, step.output_at, step.first, step.end))
     found = []
     for buffer, at, first, end in parts:
-        size = (
-            program.buffers[buffer].size_bytes if _is_mean_output(call, buffer) else row_bytes(program.buffers[buffer])
-        )
+        size = row_bytes(program.buffers[buffer])
         found.append((buffer, plan.offsets[buffer] + at * size, (end - first) * size, first * size))
+    if call.keeps_sums:
+        found.append((call.output, plan.offsets[call.output], program.buffers[call.output].size_bytes, 0))
     return found
-
-
-def _is_mean_output(call: Call, buffer: int) -> bool:
-    return isinstance(call, Average) and buffer == call.output
 
 
 def _runs_behind(program: Program, call: Call, striped: bool, source: slice, output: slice) -> bool:

@@ -1,10 +1,11 @@
 """Where a stream's states and what a step needs beside them lie in the arena, and the check of that."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from mbx_deploy.compiler.kernels.kernel import Kernel
+from mbx_deploy.compiler.kernels.kernel import Chosen
 from mbx_deploy.compiler.memory_plan import (
     ALIGNMENT_BYTES,
     Block,
@@ -12,7 +13,7 @@ from mbx_deploy.compiler.memory_plan import (
     MemoryPlan,
     aligned,
     alive_in,
-    best_placement,
+    place,
     spans_of,
     top_of,
     whole_kernels,
@@ -20,36 +21,41 @@ from mbx_deploy.compiler.memory_plan import (
 from mbx_deploy.compiler.streaming import StreamStep
 from mbx_deploy.network.program import KeepRows, Program, StreamReduction, call_inputs, lead_in_place, may_overwrite
 
+SHUFFLES = 300  # of the states, of which the best is kept
 BETWEEN = -1  # the time between two steps, when the front end works
 
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """memory: of the step's program. frontend_offset: of the front end's working memory, in use between steps."""
+    """memory: of the step's program. frontend_offsets: of the pieces of the front end's working memory, in use between
+    steps.
+    """
 
     memory: MemoryPlan
-    frontend_offset: int
+    frontend_offsets: tuple[int, ...]
 
 
-def plan_stream(step: StreamStep, kernel_set: str, frontend_bytes: int) -> StreamPlan:
+def plan_stream(step: StreamStep, kernel_set: str, frontend_bytes: tuple[int, ...] = ()) -> StreamPlan:
     """Return where everything lies: states for ever, the rest while it is needed.
 
-    frontend_bytes: working memory of the front end, between steps; 0 without one. Checked by check_stream_plan().
+    frontend_bytes: of the pieces of the front end's working memory, between steps. Checked by check_stream_plan().
     """
     program = step.program
     kernels = whole_kernels(program, kernel_set)
     ranges = _live_ranges(step)
     blocks, places = _blocks(step, ranges, kernels)
-    frontend = Block(((-1 - len(program.calls), 0),), ((BETWEEN, BETWEEN, 0, aligned(frontend_bytes)),))
-    if frontend_bytes:
-        blocks.append(frontend)
-    orders = (
-        sorted(blocks, key=lambda b: (-b.size_bytes, b.first)),
-        sorted(blocks, key=lambda b: (b.first - b.last, -b.size_bytes, b.first)),
-    )
-    times = range(BETWEEN, len(program.calls) + 1)
-    alive = alive_in(times, blocks)
-    placed = min((best_placement(order, max(alive)) for order in orders), key=top_of)
+    first_piece = -1 - len(program.calls)
+    pieces = [
+        Block(((first_piece - i, 0),), ((BETWEEN, BETWEEN, 0, aligned(size)),)) for i, size in enumerate(frontend_bytes)
+    ]
+    blocks += pieces
+    alive = alive_in(range(BETWEEN, len(program.calls) + 1), blocks)
+    placed: dict[Block, int] = {}
+    for order in _orders(blocks, max(alive)):
+        found = place(order)
+        placed = min(placed or found, found, key=top_of)
+        if top_of(placed) == max(alive):
+            break
     offsets = [0] * len(program.buffers)
     scratch = [0] * len(program.calls)
     for block in blocks:
@@ -73,9 +79,23 @@ def plan_stream(step: StreamStep, kernel_set: str, frontend_bytes: int) -> Strea
         peak_call=max(0, alive.index(max(alive)) - 1),
         lower_bound_bytes=max(alive),
     )
-    plan = StreamPlan(memory, placed[frontend] if frontend_bytes else 0)
+    plan = StreamPlan(memory, tuple(placed[piece] for piece in pieces))
     check_stream_plan(step, plan, frontend_bytes)
     return plan
+
+
+def _orders(blocks: list[Block], bound: int) -> Iterator[list[Block]]:
+    """Yield orders to place blocks in: by size and by lifetime, then shuffled ones, states first; always the same.
+
+    States are for ever and what a step adds to them is not, so where they lie decides which gaps the rest finds: there is
+    no simple rule, and a search is quick.
+    """
+    rng = np.random.default_rng(bound)
+    end = max(block.last for block in blocks)
+    lasting = [block for block in blocks if block.first == BETWEEN and block.last == end]
+    others = sorted((block for block in blocks if block not in lasting), key=lambda b: (-b.size_bytes, b.first))
+    for _ in range(SHUFFLES):
+        yield [*(lasting[i] for i in rng.permutation(len(lasting))), *others]
 
 
 def _base(step: StreamStep, buffer: int) -> tuple[int, int]:
@@ -106,7 +126,7 @@ def _live_ranges(step: StreamStep) -> list[LiveRange]:
 
 
 def _blocks(
-    step: StreamStep, ranges: list[LiveRange], kernels: tuple[Kernel, ...]
+    step: StreamStep, ranges: list[LiveRange], kernels: tuple[Chosen, ...]
 ) -> tuple[list[Block], dict[int, tuple[int, int]]]:
     """Return what is placed, and for each view its (state, bytes from the state's start)."""
     program = step.program
@@ -165,7 +185,7 @@ def _apart(spans: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, 
     return [span for span in found if span[0] <= span[1]]
 
 
-def check_stream_plan(step: StreamStep, plan: StreamPlan, frontend_bytes: int) -> None:
+def check_stream_plan(step: StreamStep, plan: StreamPlan, frontend_bytes: tuple[int, ...]) -> None:
     """Raise AssertionError unless two steps in a row give every call the bytes that were written for it.
 
     It runs steps on owners instead of values, as check_plan() does: nothing may touch a state but the calls that add to
@@ -177,7 +197,7 @@ def check_stream_plan(step: StreamStep, plan: StreamPlan, frontend_bytes: int) -
 class _Owners:
     """The arena, each byte of which knows which value it holds: a number for each byte of each row of each step."""
 
-    def __init__(self, step: StreamStep, plan: StreamPlan, frontend_bytes: int) -> None:
+    def __init__(self, step: StreamStep, plan: StreamPlan, frontend_bytes: tuple[int, ...]) -> None:
         self.step, self.plan, self.frontend_bytes = step, plan, frontend_bytes
         self.arena = np.full(plan.memory.arena_bytes, -1, np.int64)
         self.fresh = 0
@@ -219,7 +239,12 @@ class _Owners:
         program, memory = self.step.program, self.plan.memory
         kept = {state.buffer: state.kept_bytes for state in self.step.states}
         for _ in range(count):
-            self.arena[self._span(self.plan.frontend_offset, self.frontend_bytes)] = self._new(self.frontend_bytes)
+            pieces = zip(self.plan.frontend_offsets, self.frontend_bytes, strict=True)
+            places = [self._span(offset, size) for offset, size in pieces]
+            for place, size in zip(places, self.frontend_bytes, strict=True):
+                self.arena[place] = self._new(size)
+            if len({i for place in places for i in range(place.start, place.stop)}) != sum(self.frontend_bytes):
+                raise AssertionError("pieces of the front end's memory meet")
             self._write(program.input)
             for number, call in enumerate(program.calls):
                 if isinstance(call, KeepRows):

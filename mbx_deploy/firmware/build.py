@@ -17,7 +17,7 @@ from mbx_deploy.codegen.layouts import CMAKE, LAYOUTS
 from mbx_deploy.codegen.project import generate_project, make_manifest, session_main
 from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, Target, read_target
 from mbx_deploy.codegen.tflm import used_ops
-from mbx_deploy.compiler.kernels.kernel import PORTABLE
+from mbx_deploy.compiler.kernels.choice import PORTABLE
 from mbx_deploy.compiler.model import Recognizer, load_recognizer, parse_recognizer
 from mbx_deploy.compiler.network_model import Network
 from mbx_deploy.errors import InputError, ToolMissing

@@ -6,7 +6,7 @@ The weights are the dequantized int8 ones, or those of the float .tflite that th
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -137,29 +137,34 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
     op, tensors = network.model.ops[number], network.model.tensors
     source = sources[0]
     shape = tensors[op.output].shape
-    if isinstance(op, ir.Mean | ir.Max):
-        image = source.reshape(len(source), *ir.as_image(tensors[op.input].shape)[1:])
-        reduced = image.mean(axis=op.axes) if isinstance(op, ir.Mean) else image.max(axis=op.axes)
-        return reduced.reshape(len(source), *shape[1:])
-    if isinstance(op, ir.Reshape):
-        return source.reshape(len(source), *shape[1:])
-    if isinstance(op, ir.Clamp):
-        return _activate(source, op.name)
-    if isinstance(op, ir.Softmax):
-        weights = np.exp(op.beta * (source - source.max(axis=-1, keepdims=True)))
-        return weights / weights.sum(axis=-1, keepdims=True)
-    if isinstance(op, ir.Pad):
-        target = tensors[op.output]
-        return np.pad(source, op.amounts, constant_values=float(target.scale) * (op.value - target.zero_point))
-    if isinstance(op, ir.Pool2D):
-        return _activate(_pool(source, op, shape), op.activation)
-    if isinstance(op, ir.Add):
-        return _activate(sources[0] + sources[1], op.activation)
-    weights, bias = network.weights[number], network.biases[number]
-    if isinstance(op, ir.FullyConnected):
-        result = source.reshape(-1, weights.shape[1]) @ weights.T + bias
-        return _activate(result.reshape(len(source), *shape[1:]), op.activation)
-    return _activate(_convolve(source, weights, op, shape) + bias, op.activation)
+    match op:
+        case ir.Mean() | ir.Max():
+            image = source.reshape(len(source), *ir.as_image(tensors[op.input].shape)[1:])
+            reduced = image.mean(axis=op.axes) if isinstance(op, ir.Mean) else image.max(axis=op.axes)
+            return reduced.reshape(len(source), *shape[1:])
+        case ir.Reshape():
+            return source.reshape(len(source), *shape[1:])
+        case ir.Clamp():
+            return _activate(source, op.name)
+        case ir.Softmax():
+            scores = np.exp(op.beta * (source - source.max(axis=-1, keepdims=True)))
+            return scores / scores.sum(axis=-1, keepdims=True)
+        case ir.Pad():
+            target = tensors[op.output]
+            return np.pad(source, op.amounts, constant_values=float(target.scale) * (op.value - target.zero_point))
+        case ir.Pool2D():
+            return _activate(_pool(source, op, shape), op.activation)
+        case ir.Add():
+            return _activate(sources[0] + sources[1], op.activation)
+        case ir.FullyConnected():
+            weights = network.weights[number]
+            result = source.reshape(-1, weights.shape[1]) @ weights.T + network.biases[number]
+            return _activate(result.reshape(len(source), *shape[1:]), op.activation)
+        case ir.Conv2D() | ir.DepthwiseConv2D():
+            result = _convolve(source, network.weights[number], op, shape) + network.biases[number]
+            return _activate(result, op.activation)
+        case _:
+            assert_never(op)
 
 
 def _pool(source: np.ndarray, op: ir.Pool2D, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The network between the .tflite file and the lowered program: tensors, a closed set of ops, and their rules."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -181,15 +181,38 @@ class Model:
 
 def op_inputs(op: Op) -> tuple[int, ...]:
     """Return the indices of the activations that an op reads."""
-    return (op.input, op.other) if isinstance(op, Add) else (op.input,)
+    match op:
+        case Add():
+            return (op.input, op.other)
+        case Conv2D() | DepthwiseConv2D() | FullyConnected() | Mean() | Max() | Pool2D():
+            return (op.input,)
+        case Reshape() | Clamp() | Softmax() | Pad():
+            return (op.input,)
+        case _:
+            assert_never(op)
 
 
 def op_name(op: Op) -> str:
     """Return TFLite's name of an op."""
-    if isinstance(op, Pool2D | Reshape | Clamp | Pad):
-        return op.name
-    names = {Conv2D: "CONV_2D", DepthwiseConv2D: "DEPTHWISE_CONV_2D", Add: "ADD", Mean: "MEAN", Max: "REDUCE_MAX"}
-    return names.get(type(op), "SOFTMAX" if isinstance(op, Softmax) else "FULLY_CONNECTED")
+    match op:
+        case Pool2D() | Reshape() | Clamp() | Pad():
+            return op.name
+        case Conv2D():
+            return "CONV_2D"
+        case DepthwiseConv2D():
+            return "DEPTHWISE_CONV_2D"
+        case Add():
+            return "ADD"
+        case Mean():
+            return "MEAN"
+        case Max():
+            return "REDUCE_MAX"
+        case FullyConnected():
+            return "FULLY_CONNECTED"
+        case Softmax():
+            return "SOFTMAX"
+        case _:
+            assert_never(op)
 
 
 def as_image(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -270,34 +293,31 @@ def _check_constants(model: Model, op: Conv2D | DepthwiseConv2D | FullyConnected
 
 
 def _check_shapes(model: Model, op: Op, where: str) -> None:
-    if isinstance(op, Conv2D | DepthwiseConv2D):
-        _check_convolution(model, op, where)
-    elif isinstance(op, FullyConnected):
-        _check_fully_connected(model, op, where)
-    elif isinstance(op, Mean | Max):
-        _check_reduction(model, op, where)
-    elif isinstance(op, Pool2D):
-        _check_pool(model, op, where)
-    elif isinstance(op, Softmax):
-        _check_softmax(model, op, where)
-    elif isinstance(op, Pad):
-        _check_pad(model, op, where)
-    else:
-        _check_elements(model, op, where)
-
-
-def _check_elements(model: Model, op: Add | Reshape | Clamp, where: str) -> None:
-    """What goes element by element."""
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
-    if isinstance(op, Add):
-        other = model.tensors[op.other].shape
-        need = "one shape; broadcasting is not supported"
-        _need(source == other == target, where, f"the shapes {source}, {other} -> {target}", need)
-    elif isinstance(op, Reshape):
-        same = model.tensors[op.input].size == model.tensors[op.output].size
-        _need(same, where, f"the shapes {source} -> {target}", "as many elements behind as before")
-    else:
-        _need(source == target, where, f"the shapes {source} -> {target}", "one shape")
+    match op:
+        case Conv2D() | DepthwiseConv2D():
+            _check_convolution(model, op, where)
+        case FullyConnected():
+            _check_fully_connected(model, op, where)
+        case Mean() | Max():
+            _check_reduction(model, op, where)
+        case Pool2D():
+            _check_pool(model, op, where)
+        case Softmax():
+            _check_softmax(model, op, where)
+        case Pad():
+            _check_pad(model, op, where)
+        case Add():
+            other = model.tensors[op.other].shape
+            need = "one shape; broadcasting is not supported"
+            _need(source == other == target, where, f"the shapes {source}, {other} -> {target}", need)
+        case Reshape():
+            same = model.tensors[op.input].size == model.tensors[op.output].size
+            _need(same, where, f"the shapes {source} -> {target}", "as many elements behind as before")
+        case Clamp():
+            _need(source == target, where, f"the shapes {source} -> {target}", "one shape")
+        case _:
+            assert_never(op)
 
 
 def _check_one_scale(model: Model, op: Op, where: str) -> None:

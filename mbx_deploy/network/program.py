@@ -4,6 +4,7 @@ What the simulator runs and the C is written from.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, assert_never
 
 import numpy as np
 
@@ -44,8 +45,27 @@ class Requantization:
     high: int
 
 
+class _Traits:
+    """What the planner asks of any call; a call of which it is not so says so.
+
+    keeps_bytes: the output is the input's bytes. keeps_sums: a stripe is of the input's rows, from which sums in
+    working memory grow; the output is written with the last one.
+    """
+
+    keeps_bytes: ClassVar[bool] = False
+    keeps_sums: ClassVar[bool] = False
+
+    def rows_before(self, axis: int) -> int:
+        """Return how many rows before its own an output sees. axis: 0 where rows run along height, 1: along width."""
+        return 0
+
+    def rows_behind(self, axis: int) -> int:
+        """Return how many rows behind its own an output sees; negative where it sees not even its own."""
+        return 0
+
+
 @dataclass(frozen=True)
-class Pointwise:
+class Pointwise(_Traits):
     """A matrix product at every position: a 1x1 convolution, or a fully connected layer (one position).
 
     weights: int8 (out, in). The input's zero point is folded into the bias.
@@ -61,7 +81,7 @@ class Pointwise:
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(_Traits):
     """A convolution with padding, stride and dilation. Padding holds the input's zero point.
 
     weights: int8 (out, kernel_h, kernel_w, in), or (kernel_h, kernel_w, out) if depthwise. pad: rows above, columns
@@ -81,9 +101,17 @@ class Convolution:
     input_zero_point: int
     requantization: Requantization
 
+    def rows_before(self, axis: int) -> int:
+        """Return how many rows before its own an output sees."""
+        return self.pad[axis]
+
+    def rows_behind(self, axis: int) -> int:
+        """Return how many rows behind its own an output sees."""
+        return (self.kernel[axis] - 1) * self.dilation[axis] - self.pad[axis]
+
 
 @dataclass(frozen=True)
-class Addition:
+class Addition(_Traits):
     """The sum of two activations, each brought to a common scale first. Kernel: mbx_add().
 
     multipliers, shifts: of the first input, the second, the sum; shifts are 0 or negative (to the right).
@@ -101,11 +129,13 @@ class Addition:
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(_Traits):
     """The mean over height, width or both, a channel at a time. Kernel: mbx_mean().
 
     axes: of (height, width, channels).
     """
+
+    keeps_sums: ClassVar[bool] = True
 
     name: str
     input: int
@@ -118,7 +148,7 @@ class Average:
 
 
 @dataclass(frozen=True)
-class Maximum:
+class Maximum(_Traits):
     """The largest value over height, width or both, a channel at a time. Kernel: mbx_max(). axes: as Average's."""
 
     name: str
@@ -128,7 +158,7 @@ class Maximum:
 
 
 @dataclass(frozen=True)
-class Pooling:
+class Pooling(_Traits):
     """The mean or the largest value of each window. Kernels: mbx_pool_average(), mbx_pool_max().
 
     pad: rows above, columns to the left; what lies there is not counted.
@@ -146,7 +176,7 @@ class Pooling:
 
 
 @dataclass(frozen=True)
-class Lookup:
+class Lookup(_Traits):
     """A function of each value by itself. table: int8 (256,), of -128 first. Kernel: mbx_lookup()."""
 
     name: str
@@ -156,7 +186,7 @@ class Lookup:
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(_Traits):
     """Softmax along the channels. exponentials_q31: softmax_table.softmax_exponentials(). Kernel: mbx_softmax()."""
 
     name: str
@@ -166,7 +196,7 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Padding:
+class Padding(_Traits):
     """Values around the input. amounts: (before, after) of height, width and channels. Kernel: mbx_pad()."""
 
     name: str
@@ -177,8 +207,10 @@ class Padding:
 
 
 @dataclass(frozen=True)
-class Reshape:
+class Reshape(_Traits):
     """The same bytes under another shape, in place where the input is not needed any more. Kernel: mbx_reshape()."""
+
+    keeps_bytes: ClassVar[bool] = True
 
     name: str
     input: int
@@ -186,7 +218,7 @@ class Reshape:
 
 
 @dataclass(frozen=True)
-class Slice:
+class Slice(_Traits):
     """A part of the input: from begin to end (exclusive) of height, width and channels, every strides-th. Kernel: mbx_slice()."""
 
     name: str
@@ -198,7 +230,7 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class StreamReduction:
+class StreamReduction(_Traits):
     """A mean or a maximum over what the last steps of a stream added: input is the newest block, sums all of them.
 
     reduction: the call over all of the window's rows. blocks: steps that it goes over. Kernels: mbx_stream_mean(),
@@ -214,7 +246,7 @@ class StreamReduction:
 
 
 @dataclass(frozen=True)
-class KeepRows:
+class KeepRows(_Traits):
     """The newest bytes of a stream's state move to its start: size bytes from first on. input, output: the state.
 
     Kernel: mbx_keep_rows().
@@ -264,7 +296,26 @@ class Program:
 
 def call_inputs(call: Call) -> tuple[int, ...]:
     """Return the buffers that a call reads."""
-    return (call.input, call.other) if isinstance(call, Addition) else (call.input,)
+    match call:
+        case Addition():
+            return (call.input, call.other)
+        case (
+            Pointwise()
+            | Convolution()
+            | Average()
+            | Maximum()
+            | Pooling()
+            | Lookup()
+            | Softmax()
+            | Padding()
+            | Reshape()
+            | Slice()
+            | StreamReduction()
+            | KeepRows()
+        ):
+            return (call.input,)
+        case _:
+            assert_never(call)
 
 
 def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
@@ -273,9 +324,15 @@ def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
     ADD and its like go element by element. A pointwise call reads a position before it writes it. A depthwise line is
     worked on a channel at a time, from a copy.
     """
-    if isinstance(call, Addition | Lookup | Softmax | Reshape | Pointwise):
-        return True
-    return isinstance(call, Convolution) and is_depthwise_line(program, call)
+    match call:
+        case Addition() | Lookup() | Softmax() | Reshape() | Pointwise() | KeepRows():
+            return True
+        case Convolution():
+            return is_depthwise_line(program, call)
+        case Average() | Maximum() | Pooling() | Padding() | Slice() | StreamReduction():
+            return False
+        case _:
+            assert_never(call)
 
 
 def lead_in_place(program: Program, call: Call, buffer: int) -> int:
@@ -311,9 +368,16 @@ def multiply_accumulates(program: Program) -> int:
     """Return the multiply-accumulates of one inference; taps that fall on padding are counted."""
     total = 0
     for call in program.calls:
-        if isinstance(call, Pointwise):
-            total += call.positions * call.weights.size
-        elif isinstance(call, Convolution):
-            target = program.buffers[call.output]
-            total += target.height * target.width * call.weights.size
+        match call:
+            case Pointwise():
+                total += call.positions * call.weights.size
+            case Convolution():
+                target = program.buffers[call.output]
+                total += target.height * target.width * call.weights.size
+            case Addition() | Average() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape():
+                pass
+            case Slice() | StreamReduction() | KeepRows():
+                pass
+            case _:
+                assert_never(call)
     return total

@@ -1,5 +1,7 @@
 """The simulator of the whole road: int16 samples -> int8 features -> int8 logits -> scores."""
 
+from typing import assert_never
+
 import numpy as np
 
 from mbx_deploy.frontend.tables import FrontendTables
@@ -7,6 +9,8 @@ from mbx_deploy.network.program import (
     Addition,
     Average,
     Call,
+    Convolution,
+    KeepRows,
     Lookup,
     Maximum,
     Padding,
@@ -16,6 +20,7 @@ from mbx_deploy.network.program import (
     Reshape,
     Slice,
     Softmax,
+    StreamReduction,
 )
 from mbx_deploy.sim import elements, frontend, kernels, pooling
 from mbx_deploy.sim.frontend import Observer
@@ -69,27 +74,32 @@ def logits(features_s8: np.ndarray, program: Program, observe: Observer | None =
 def run_call(call: Call, buffers: dict[int, np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
     """Return a call's output, int8, as many values as shape has. buffers: int8 (height, width, channels) each."""
     source = buffers[call.input]
-    if isinstance(call, Pointwise):
-        return kernels.pointwise(source, call)
-    if isinstance(call, Addition):
-        return kernels.add(source, buffers[call.other], call)
-    if isinstance(call, Average):
-        return kernels.mean(source, call)
-    if isinstance(call, Maximum):
-        return kernels.maximum(source, call)
-    if isinstance(call, Pooling):
-        pool = pooling.pool_average if call.average else pooling.pool_max
-        return pool(source, call, shape)
-    if isinstance(call, Lookup):
-        return elements.lookup(source, call)
-    if isinstance(call, Softmax):
-        return elements.softmax(source, call)
-    if isinstance(call, Padding):
-        return elements.pad(source, call)
-    if isinstance(call, Reshape):
-        return source
-    if isinstance(call, Slice):
-        cut = tuple(slice(*bounds) for bounds in zip(call.begin, call.end, call.strides, strict=True))
-        return source[cut]
-    kernel = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
-    return kernel(source, call, shape)
+    match call:
+        case Pointwise():
+            return kernels.pointwise(source, call)
+        case Convolution():
+            convolve = kernels.depthwise_conv_2d if call.depthwise else kernels.conv_2d
+            return convolve(source, call, shape)
+        case Addition():
+            return kernels.add(source, buffers[call.other], call)
+        case Average():
+            return kernels.mean(source, call)
+        case Maximum():
+            return kernels.maximum(source, call)
+        case Pooling():
+            pool = pooling.pool_average if call.average else pooling.pool_max
+            return pool(source, call, shape)
+        case Lookup():
+            return elements.lookup(source, call)
+        case Softmax():
+            return elements.softmax(source, call)
+        case Padding():
+            return elements.pad(source, call)
+        case Reshape():
+            return source
+        case Slice():
+            return source[tuple(slice(*bounds) for bounds in zip(call.begin, call.end, call.strides, strict=True))]
+        case StreamReduction() | KeepRows():
+            raise AssertionError(f"{call.name} is of a step: sim/stream.py says what a step computes")
+        case _:
+            assert_never(call)

@@ -11,13 +11,14 @@ import numpy as np
 
 from mbx_deploy.codegen.project import generate_project, kernel_modules
 from mbx_deploy.codegen.target import Target
-from mbx_deploy.compiler.kernels.kernel import Kernel, select_kernel
+from mbx_deploy.compiler.kernels.choice import select_kernel
+from mbx_deploy.compiler.kernels.kernel import Chosen
 from mbx_deploy.compiler.memory_plan import ALIGNMENT_BYTES
 from mbx_deploy.compiler.model import parse_recognizer
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network.program import Buffer, Call, Program, call_inputs, lead_in_place, may_overwrite
 from mbx_deploy.system.tools import need_tool, run_tool
-from tests.made.c_kernels import call_structure, swaps_inputs
+from tests.made.c_kernels import fill
 from tests.made.firmware import COMPILER, INCLUDES, LINKER_FLAGS, write_project
 from tests.made.tflite import small_artifact
 
@@ -42,7 +43,7 @@ class Job:
         buffers[self.call.output] = self.target
         return Program(tuple(buffers), (self.call,), self.call.input, self.call.output, 1.0, 0, 1.0, 0)
 
-    def kernel(self, kernel_set: str) -> Kernel:
+    def kernel(self, kernel_set: str) -> Chosen:
         """The kernel that runs the call."""
         return select_kernel(self.program, self.call, kernel_set)
 
@@ -99,8 +100,8 @@ class KernelBatch:
     def _overwritable(self, job: Job) -> list[int]:
         indices = call_inputs(job.call)
         numbers = [number for number, index in enumerate(indices) if may_overwrite(job.program, job.call, index)]
-        kernel = job.kernel(self.target.kernels)
-        return [2 - number if swaps_inputs(job.call, kernel) else 1 + number for number in numbers]
+        kernel = job.kernel(self.target.kernels).kernel
+        return [2 - number if kernel.swaps_inputs(job.call) else 1 + number for number in numbers]
 
     def _lead(self, job: Job, overwritten: int) -> int:
         lead = lead_in_place(job.program, job.call, job.call.input) if overwritten else 0
@@ -109,7 +110,7 @@ class KernelBatch:
     def _encode(self, job: Job, overwritten: int) -> bytes:
         kernel = job.kernel(self.target.kernels)
         keep: list[np.ndarray] = []
-        structure = call_structure(job.program, job.call, kernel, keep)
+        structure = fill(kernel.kernel.struct(job.program, job.call), keep)
         addresses = {array.ctypes.data: number for number, array in enumerate(keep)}
         fields, pointers = _narrow(structure, addresses)
         constants = bytearray(fields)
@@ -118,7 +119,7 @@ class KernelBatch:
             constants += bytes(-len(constants) % 16)
             starts.append(len(constants))
             constants += array.tobytes()
-        inputs = job.inputs[::-1] if swaps_inputs(job.call, kernel) else job.inputs
+        inputs = job.inputs[::-1] if kernel.kernel.swaps_inputs(job.call) else job.inputs
         sizes = [values.size for values in inputs] + [0] * (2 - len(inputs))
         number = self.kernels.index(kernel.name)
         head = (number, len(constants), len(pointers), len(inputs), *sizes, job.target.size_bytes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.compiler.kernels.kernel import KERNEL_SETS
+from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.engines.c import _import_tflm

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.compiler.cascade import Cascade, Shift, Stripe, make_cascade, row_count, stripe_view, stripes_of
-from mbx_deploy.compiler.kernels.kernel import KERNEL_SETS
+from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.compiler.memory_plan import MemoryPlan, plan_cascades, whole_kernels
 from mbx_deploy.compiler.model import Recognizer
 from mbx_deploy.compiler.plan_checker import check_plan

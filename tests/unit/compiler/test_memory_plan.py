@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.compiler.kernels.kernel import KERNEL_SETS
+from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.compiler.memory_plan import ALIGNMENT_BYTES, MemoryPlan, live_ranges
 from mbx_deploy.compiler.model import Recognizer
 from mbx_deploy.compiler.plan_checker import check_plan
