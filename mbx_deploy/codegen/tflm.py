@@ -47,6 +47,7 @@ _OPS = {
     "RESHAPE": ("AddReshape", "reshape"),
     "SOFTMAX": ("AddSoftmax", "softmax"),
     "SQUEEZE": ("AddSqueeze", "squeeze"),
+    "STRIDED_SLICE": ("AddStridedSlice", "strided_slice"),
 }
 
 

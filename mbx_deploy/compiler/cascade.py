@@ -21,6 +21,7 @@ from mbx_deploy.network.program import (
     Pooling,
     Program,
     Reshape,
+    Slice,
     Softmax,
     call_inputs,
     is_depthwise_line,
@@ -208,7 +209,7 @@ def _takes_stripes(program: Program, call: Call, lines: bool, rows: int, is_last
             return row_by_row
         case Pointwise():
             return row_by_row and call.positions == source.height * source.width
-        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape():
+        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Slice() | Reshape():
             return False
         case _:
             assert_never(call)
@@ -258,7 +259,7 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
             call = replace(call, positions=call.positions // row_count(whole) * rows)
         case Addition() | Average():
             pass
-        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape():
+        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Slice() | Reshape():
             raise AssertionError(f"{call.name} does not run in stripes")
         case _:
             assert_never(call)

@@ -23,6 +23,7 @@ from mbx_deploy.network.program import (
     Program,
     Requantization,
     Reshape,
+    Slice,
     Softmax,
     call_inputs,
     is_depthwise_line,
@@ -126,8 +127,16 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
         case ir.Pad():
             height, width, channels = ((0, 0),) * (4 - len(op.amounts)) + op.amounts[1:]
             return Padding(*where, (height, width, channels), op.value)
+        case ir.Slice():
+            return Slice(*where, _of_image(op.begin, 0), _of_image(op.stride, 1))
         case _:
             assert_never(op)
+
+
+def _of_image(values: tuple[int, ...], missing: int) -> tuple[int, int, int]:
+    """Return values of a tensor's axes as those of (height, width, channels)."""
+    height, width, channels = (missing,) * (4 - len(values)) + values[1:]
+    return height, width, channels
 
 
 def _lower_mean(model: ir.Model, op: ir.Mean, where: tuple[str, int, int]) -> Average:
@@ -334,7 +343,7 @@ def verify_program(program: Program) -> Program:
                 _, positions, _ = reduction_layout(program.buffers[call.input], call.axes)
                 if (positions * 256) << max(0, call.shift) >= LARGEST_SUM:
                     raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
-            case Addition() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape():
+            case Addition() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Slice() | Reshape():
                 pass  # no sum that could grow: bounded by what they are
             case _:
                 assert_never(call)
@@ -356,7 +365,7 @@ def _check_fields(program: Program, call: Call) -> None:
             sizes += [*call.kernel, *call.pad]
             if is_depthwise_line(program, call):
                 sizes.append(source.width + call.pad[1])
-        case Addition() | Maximum() | Lookup() | Softmax() | Padding() | Reshape():
+        case Addition() | Maximum() | Lookup() | Softmax() | Padding() | Slice() | Reshape():
             pass
         case _:
             assert_never(call)

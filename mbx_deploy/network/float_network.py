@@ -152,6 +152,9 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
         case ir.Pad():
             target = tensors[op.output]
             return np.pad(source, op.amounts, constant_values=float(target.scale) * (op.value - target.zero_point))
+        case ir.Slice():
+            steps = [slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(op.begin, shape, op.stride, strict=True)]
+            return source[(slice(None), *steps[1:])]
         case ir.Pool2D():
             return _activate(_pool(source, op, shape), op.activation)
         case ir.Add():

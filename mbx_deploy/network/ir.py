@@ -155,7 +155,17 @@ class Pad:
     value: int
 
 
-Op = Conv2D | DepthwiseConv2D | Add | Mean | Max | FullyConnected | Pool2D | Reshape | Clamp | Softmax | Pad
+@dataclass(frozen=True)
+class Slice:
+    """TFLite's STRIDED_SLICE, resolved. begin, stride: one an axis; the output's shape says how many are taken."""
+
+    input: int
+    output: int
+    begin: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+Op = Conv2D | DepthwiseConv2D | Add | Mean | Max | FullyConnected | Pool2D | Reshape | Clamp | Softmax | Pad | Slice
 
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 PADDINGS = ("SAME", "VALID")
@@ -186,7 +196,7 @@ def op_inputs(op: Op) -> tuple[int, ...]:
             return (op.input, op.other)
         case Conv2D() | DepthwiseConv2D() | FullyConnected() | Mean() | Max() | Pool2D():
             return (op.input,)
-        case Reshape() | Clamp() | Softmax() | Pad():
+        case Reshape() | Clamp() | Softmax() | Pad() | Slice():
             return (op.input,)
         case _:
             assert_never(op)
@@ -211,6 +221,8 @@ def op_name(op: Op) -> str:
             return "FULLY_CONNECTED"
         case Softmax():
             return "SOFTMAX"
+        case Slice():
+            return "STRIDED_SLICE"
         case _:
             assert_never(op)
 
@@ -307,6 +319,8 @@ def _check_shapes(model: Model, op: Op, where: str) -> None:
             _check_softmax(model, op, where)
         case Pad():
             _check_pad(model, op, where)
+        case Slice():
+            _check_slice(model, op, where)
         case Add():
             other = model.tensors[op.other].shape
             need = "one shape; broadcasting is not supported"
@@ -382,6 +396,17 @@ def _check_pad(model: Model, op: Pad, where: str) -> None:
     _need(fits, where, f"paddings {op.amounts}", "none of the batch, and none negative")
     padded = tuple(length + sum(pair) for length, pair in zip(source, op.amounts, strict=True))
     _need(padded == target, where, f"an output of shape {target}", f"{padded}")
+    _check_one_scale(model, op, where)
+
+
+def _check_slice(model: Model, op: Slice, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    fits = len(source) == len(target) == len(op.begin) == len(op.stride) <= 4
+    _need(fits, where, f"the shapes {source} -> {target}", "as many axes behind as before, at most 4")
+    fits = all(begin >= 0 for begin in op.begin) and all(stride >= 1 for stride in op.stride)
+    _need(fits, where, f"begins {op.begin} and strides {op.stride}", "begins from 0 and strides from 1 on")
+    last = [b + (n - 1) * s for b, n, s in zip(op.begin, target, op.stride, strict=True)]
+    _need(all(map(int.__lt__, last, source)), where, f"an output of shape {target}", f"no more than {source} has")
     _check_one_scale(model, op, where)
 
 

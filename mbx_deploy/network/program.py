@@ -207,6 +207,20 @@ class Padding(_Traits):
 
 
 @dataclass(frozen=True)
+class Slice(_Traits):
+    """Every so many of the input's values along each axis. Kernel: mbx_slice().
+
+    begin, stride: of height, width and channels; how many are taken the output says.
+    """
+
+    name: str
+    input: int
+    output: int
+    begin: tuple[int, int, int]
+    stride: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class Reshape(_Traits):
     """The same bytes under another shape, in place where the input is not needed any more. Kernel: mbx_reshape()."""
 
@@ -217,7 +231,7 @@ class Reshape(_Traits):
     output: int
 
 
-Call = Pointwise | Convolution | Addition | Average | Maximum | Pooling | Lookup | Softmax | Padding | Reshape
+Call = Pointwise | Convolution | Addition | Average | Maximum | Pooling | Lookup | Softmax | Padding | Slice | Reshape
 
 
 @dataclass(frozen=True)
@@ -252,6 +266,7 @@ def call_inputs(call: Call) -> tuple[int, ...]:
             | Lookup()
             | Softmax()
             | Padding()
+            | Slice()
             | Reshape()
         ):
             return (call.input,)
@@ -263,10 +278,10 @@ def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
     """Whether every kernel of a call may write its output where one of its inputs lies, from lead_in_place() on.
 
     ADD and its like go element by element. A pointwise call reads a position before it writes it. A depthwise line is
-    worked on a channel at a time, from a copy.
+    worked on a channel at a time, from a copy. What a slice takes lies no further to the front than it came from.
     """
     match call:
-        case Addition() | Lookup() | Softmax() | Reshape() | Pointwise():
+        case Addition() | Lookup() | Softmax() | Slice() | Reshape() | Pointwise():
             return True
         case Convolution():
             return is_depthwise_line(program, call)
@@ -315,7 +330,9 @@ def multiply_accumulates(program: Program) -> int:
             case Convolution():
                 target = program.buffers[call.output]
                 total += target.height * target.width * call.weights.size
-            case Addition() | Average() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape():
+            case Addition() | Average() | Maximum() | Pooling() | Lookup() | Softmax() | Padding():
+                pass
+            case Slice() | Reshape():
                 pass
             case _:
                 assert_never(call)

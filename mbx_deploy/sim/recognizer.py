@@ -17,6 +17,7 @@ from mbx_deploy.network.program import (
     Pooling,
     Program,
     Reshape,
+    Slice,
     Softmax,
 )
 from mbx_deploy.sim import elements, frontend, kernels, pooling
@@ -92,6 +93,8 @@ def run_call(call: Call, buffers: dict[int, np.ndarray], shape: tuple[int, int, 
             return elements.softmax(source, call)
         case Padding():
             return elements.pad(source, call)
+        case Slice():
+            return elements.cut(source, call, shape)
         case Reshape():
             return source
         case _:

@@ -275,6 +275,25 @@ def test_pad_as_tflm(tflm: Any, network: Network, amounts: tuple[Any, ...], valu
     compare_with_tflm(tflm, network.build(network.pad(0, ((0, 0), *amounts), value)), seed)
 
 
+@settings(max_examples=80, deadline=None)
+@given(st.data(), inputs(), st.integers(1, 3), st.booleans(), seeds)
+def test_slices_as_tflm(tflm: Any, data: st.DataObject, network: Network, rank: int, masked: bool, seed: int) -> None:
+    """Any limits, counted from the front or from behind, also beyond the axis; behind it what is in place is read."""
+    shape = [1, *network.shape(0)[4 - rank :]]
+    network.tensors[0].shape = shape
+    slices = [slice(None), *(draw_slice(data.draw, length) for length in shape[1:])]
+    output = network.strided_slice(network.clamp(0, "RELU"), slices, masked)
+    program = compare_with_tflm(tflm, network.build(output), seed)
+    assert plan_memory(program).arena_bytes == -(-program.buffers[0].size_bytes // 8) * 8
+
+
+def draw_slice(draw: Any, length: int) -> slice:
+    """Draw a slice of an axis that takes something."""
+    limits = st.none() | st.integers(-length - 2, length + 2)
+    drawn = draw(st.builds(slice, limits, limits, st.sampled_from((None, 1, 1, 2, 3, 7))))
+    return drawn if len(range(*drawn.indices(length))) else slice(draw(st.integers(0, length - 1)), None)
+
+
 @settings(max_examples=40, deadline=None)
 @given(inputs(), st.sampled_from((1, 2)), st.booleans(), st.booleans(), st.floats(0.01, 50.0), zero_points, seeds)
 def test_reductions_over_one_axis_as_tflm(
