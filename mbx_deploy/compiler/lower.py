@@ -6,6 +6,7 @@ from typing import assert_never
 
 import numpy as np
 
+from mbx_deploy.compiler.curve_tables import curve_table
 from mbx_deploy.compiler.softmax_table import FRACTION_BITS, softmax_exponentials
 from mbx_deploy.errors import InputError
 from mbx_deploy.network import ir
@@ -121,6 +122,8 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
             return Reshape(*where)
         case ir.Clamp():
             return Lookup(*where, _clamp_table(model, op))
+        case ir.Curve():
+            return Lookup(*where, curve_table(op.name, model.tensors[op.input]))
         case ir.Softmax():
             factor = min(op.beta * float(model.tensors[op.input].scale) * 2.0**FRACTION_BITS, 2.0**31 - 1)
             return Softmax(*where, softmax_exponentials(*quantize_multiplier(factor)))

@@ -19,6 +19,7 @@ INPUTS = {  # of each op that there is: the fewest and the most
     "DEPTHWISE_CONV_2D": (2, 3),
     "EXPAND_DIMS": (2, 2),
     "FULLY_CONNECTED": (2, 3),
+    "LOGISTIC": (1, 1),
     "MAX_POOL_2D": (1, 1),
     "MEAN": (2, 2),
     "PAD": (2, 2),
@@ -180,6 +181,8 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], computed: set[int], 
         return ir.Reshape(name, first, output)
     if name in ("RELU", "RELU6"):
         return ir.Clamp(name, first, output)
+    if name == "LOGISTIC":
+        return ir.Curve(name, first, output)
     if name == "SOFTMAX":
         return ir.Softmax(first, output, float(_options(name, op).Beta()))
     if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):

@@ -206,6 +206,10 @@ class Network:
         output = self.twin(source, shape) if scale is None else self.activation(shape, scale, zero_point)
         return self.op(name, [source], output)
 
+    def curve(self, source: int, name: str) -> int:
+        """Add a LOGISTIC."""
+        return self.op(name, [source], self.activation(self.shape(source), 1 / 256, -128))
+
     def softmax(self, source: int, beta: float = 1.0) -> int:
         """Add a SOFTMAX."""
         output = self.activation(self.shape(source), 1 / 256, -128)

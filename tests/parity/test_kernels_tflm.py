@@ -266,6 +266,29 @@ def test_relu_as_tflm(tflm: Any, network: Network, name: str, factor: float | No
     compare_with_tflm(tflm, network.build(network.clamp(0, name, scale, point)), seed)
 
 
+CURVES = ("LOGISTIC",)
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize(
+    "scale", [2.0**-28, 1e-4, 0.003, 1 / 256, 0.0235, 0.0625, 0.1, 0.5, 1.7, 7.4, 15.0, 16.0, 900.0]
+)
+@pytest.mark.parametrize("point", [-128, -3, 0, 127])
+def test_curves_as_tflm(tflm: Any, name: str, scale: float, point: int) -> None:
+    """Of each of the 256 values that there are."""
+    network = Network()
+    network.activation((1, 1, 16, 16), scale, point)
+    data = network.build(network.curve(0, name))
+    every = np.arange(-128, 128).astype(np.int8)
+    interpreter = tflm.Interpreter.from_bytes(data, arena_size=1 << 16)
+    interpreter.set_input(every.reshape(1, 1, 16, 16), 0)
+    interpreter.invoke()
+    program = lower(parse_tflite(data, "test"))
+    expected = np.asarray(interpreter.get_output(0)).ravel()
+    np.testing.assert_array_equal(sim_model.logits(every, program), expected, "simulator against TFLite Micro")
+    np.testing.assert_array_equal(run_program_c(program, every), expected, "C against TFLite Micro")
+
+
 paddings = st.tuples(st.integers(0, 4), st.integers(0, 4))
 
 
