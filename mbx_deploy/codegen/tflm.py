@@ -37,6 +37,7 @@ _OPS = {
     "DEPTHWISE_CONV_2D": ("AddDepthwiseConv2D", "depthwise_conv"),
     "EXPAND_DIMS": ("AddExpandDims", "expand_dims"),
     "FULLY_CONNECTED": ("AddFullyConnected", "fully_connected"),
+    "LOGISTIC": ("AddLogistic", "logistic"),
     "MAX_POOL_2D": ("AddMaxPool2D", "pooling"),
     "MEAN": ("AddMean", "reduce"),
     "PAD": ("AddPad", "pad"),
@@ -47,6 +48,7 @@ _OPS = {
     "RESHAPE": ("AddReshape", "reshape"),
     "SOFTMAX": ("AddSoftmax", "softmax"),
     "SQUEEZE": ("AddSqueeze", "squeeze"),
+    "STRIDED_SLICE": ("AddStridedSlice", "strided_slice"),
 }
 
 

@@ -263,7 +263,9 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
             call = replace(call, positions=call.positions // row_count(whole) * rows)
         case Addition() | Average():
             pass
-        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice() | StreamReduction() | KeepRows():
+        case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
+            raise AssertionError(f"{call.name} does not run in stripes")
+        case StreamReduction() | KeepRows():
             raise AssertionError(f"{call.name} does not run in stripes")
         case _:
             assert_never(call)

@@ -6,6 +6,7 @@ from typing import assert_never
 
 import numpy as np
 
+from mbx_deploy.compiler.curve_tables import curve_table
 from mbx_deploy.compiler.softmax_table import FRACTION_BITS, softmax_exponentials
 from mbx_deploy.errors import InputError
 from mbx_deploy.network import ir
@@ -123,14 +124,24 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
             return Reshape(*where)
         case ir.Clamp():
             return Lookup(*where, _clamp_table(model, op))
+        case ir.Curve():
+            return Lookup(*where, curve_table(op.name, model.tensors[op.input]))
         case ir.Softmax():
             factor = min(op.beta * float(model.tensors[op.input].scale) * 2.0**FRACTION_BITS, 2.0**31 - 1)
             return Softmax(*where, softmax_exponentials(*quantize_multiplier(factor)))
         case ir.Pad():
             height, width, channels = ((0, 0),) * (4 - len(op.amounts)) + op.amounts[1:]
             return Padding(*where, (height, width, channels), op.value)
+        case ir.Slice():
+            return Slice(*where, _of_image(op.begin, 0), _of_image(op.stride, 1))
         case _:
             assert_never(op)
+
+
+def _of_image(values: tuple[int, ...], missing: int) -> tuple[int, int, int]:
+    """Return values of a tensor's axes as those of (height, width, channels)."""
+    height, width, channels = (missing,) * (4 - len(values)) + values[1:]
+    return height, width, channels
 
 
 def _lower_mean(model: ir.Model, op: ir.Mean, where: tuple[str, int, int]) -> Average:

@@ -84,14 +84,17 @@ class Block:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes from its start to its end."""
         return max(high for _, _, _, high in self.spans)
 
     @property
     def first(self) -> int:
+        """The first call during which it takes something."""
         return min(span[0] for span in self.spans)
 
     @property
     def last(self) -> int:
+        """The last one."""
         return max(span[1] for span in self.spans)
 
 
@@ -119,6 +122,7 @@ def live_ranges(program: Program, cascades: Sequence[Cascade] = ()) -> tuple[Liv
 
 
 def aligned(size: int) -> int:
+    """Return a size that ends where a block may begin."""
     return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
@@ -179,6 +183,7 @@ def alive_bytes(program: Program, whole: tuple[Chosen, ...], cascades: Sequence[
 
 
 def alive_in(calls: range, blocks: Sequence[Block]) -> list[int]:
+    """Return the bytes that blocks take during each of some calls."""
     spans = [span for block in blocks for span in block.spans]
     return [sum(high - low for first, last, low, high in spans if first <= call <= last) for call in calls]
 
@@ -287,6 +292,7 @@ def best_placement(order: list[Block], bound: int) -> dict[Block, int]:
 
 
 def place(blocks: list[Block]) -> dict[Block, int]:
+    """Return where blocks lie, each placed in its turn at the lowest offset where it meets no live neighbour."""
     placed: dict[Block, int] = {}
     for block in blocks:
         # Offsets of the block from..to that would lay one of its spans over what is placed.
@@ -303,4 +309,5 @@ def place(blocks: list[Block]) -> dict[Block, int]:
 
 
 def top_of(placed: dict[Block, int]) -> int:
+    """Return where a placement ends."""
     return max(offset + block.size_bytes for block, offset in placed.items())

@@ -10,7 +10,6 @@ from mbx_deploy.sim.fixed_point import INT32_MAX, INT32_MIN, divide_by_power_of_
 
 DIFFERENCE_INTEGER_BITS = 5
 FRACTION_BITS = 31 - DIFFERENCE_INTEGER_BITS
-QUARTER = 1 << (FRACTION_BITS - 2)
 EXP_MINUS_EIGHTH_Q31 = 1895147668
 THIRD_Q31 = 715827883
 EIGHTH_Q31 = 1 << 28
@@ -26,17 +25,22 @@ def softmax_exponentials(multiplier: int, shift: int) -> np.ndarray:
     radius = ((1 << DIFFERENCE_INTEGER_BITS) - 1) * 2.0 ** (31 - DIFFERENCE_INTEGER_BITS) / 2.0**shift
     distances = np.arange(min(255, int(radius)) + 1, dtype=np.int64)
     differences_q26 = doubling_high_multiply(-distances << shift, np.array(multiplier))
-    return exp_on_negative_values(differences_q26).astype(np.int32)
+    return exp_on_negative_values(differences_q26, DIFFERENCE_INTEGER_BITS).astype(np.int32)
 
 
-def exp_on_negative_values(value_q26: np.ndarray) -> np.ndarray:
-    """Return exp(value), int64 in Q31. value_q26: int64, -2^31 to 0. Source: gemmlowp, the function of this name."""
-    inside = (value_q26 & (QUARTER - 1)) - QUARTER  # -1/4 to 0
-    remainder = inside - value_q26
-    result = _exp_between_minus_quarter_and_zero(np.clip(inside << DIFFERENCE_INTEGER_BITS, INT32_MIN, INT32_MAX))
-    for bit, factor in enumerate(EXP_OF_BITS_Q31, start=FRACTION_BITS - 2):
+def exp_on_negative_values(value: np.ndarray, integer_bits: int) -> np.ndarray:
+    """Return exp(value), int64 in Q31. Source: gemmlowp, the function of this name.
+
+    value: int64, -2^31 to 0, in Q(31 - integer_bits). integer_bits: 4 or 5.
+    """
+    fraction_bits = 31 - integer_bits
+    quarter = 1 << (fraction_bits - 2)
+    inside = (value & (quarter - 1)) - quarter  # -1/4 to 0
+    remainder = inside - value
+    result = _exp_between_minus_quarter_and_zero(np.clip(inside << integer_bits, INT32_MIN, INT32_MAX))
+    for bit, factor in enumerate(EXP_OF_BITS_Q31[: 2 + integer_bits], start=fraction_bits - 2):
         result = np.where(remainder & (1 << bit), doubling_high_multiply(result, np.array(factor)), result)
-    return np.where(value_q26 == 0, INT32_MAX, result)
+    return np.where(value == 0, INT32_MAX, result)
 
 
 def _exp_between_minus_quarter_and_zero(value_q31: np.ndarray) -> np.ndarray:

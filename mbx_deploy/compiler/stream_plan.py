@@ -19,7 +19,15 @@ from mbx_deploy.compiler.memory_plan import (
     whole_kernels,
 )
 from mbx_deploy.compiler.streaming import StreamStep
-from mbx_deploy.network.program import KeepRows, Program, StreamReduction, call_inputs, lead_in_place, may_overwrite
+from mbx_deploy.network.program import (
+    Convolution,
+    KeepRows,
+    Program,
+    StreamReduction,
+    call_inputs,
+    lead_in_place,
+    may_overwrite,
+)
 
 SHUFFLES = 300  # of the states, of which the best is kept
 BETWEEN = -1  # the time between two steps, when the front end works
@@ -87,8 +95,8 @@ def plan_stream(step: StreamStep, kernel_set: str, frontend_bytes: tuple[int, ..
 def _orders(blocks: list[Block], bound: int) -> Iterator[list[Block]]:
     """Yield orders to place blocks in: by size and by lifetime, then shuffled ones, states first; always the same.
 
-    States are for ever and what a step adds to them is not, so where they lie decides which gaps the rest finds: there is
-    no simple rule, and a search is quick.
+    States are for ever and what a step adds to them is not, so where they lie decides which gaps the rest finds: there
+    is no simple rule, and a search is quick.
     """
     rng = np.random.default_rng(bound)
     end = max(block.last for block in blocks)
@@ -229,7 +237,10 @@ class _Owners:
         base, offset = _base(self.step, buffer)
         made = self._new(size)
         self.arena[self._place(buffer)] = made
-        self.values[base] = np.concatenate([self.values[base][:offset], made]) if base != buffer else made
+        held = made if base == buffer else self.values[base].copy()
+        if base != buffer:
+            held = np.concatenate([held[:offset], made, held[offset + size :]])
+        self.values[base] = held
 
     def _read(self, buffer: int, reader: str) -> None:
         if not np.array_equal(self.arena[self._place(buffer)], self._expected(buffer)):
@@ -241,9 +252,9 @@ class _Owners:
         for _ in range(count):
             pieces = zip(self.plan.frontend_offsets, self.frontend_bytes, strict=True)
             places = [self._span(offset, size) for offset, size in pieces]
-            for place, size in zip(places, self.frontend_bytes, strict=True):
-                self.arena[place] = self._new(size)
-            if len({i for place in places for i in range(place.start, place.stop)}) != sum(self.frontend_bytes):
+            for piece in places:
+                self.arena[piece] = self._new(piece.stop - piece.start)
+            if len({i for piece in places for i in range(piece.start, piece.stop)}) != sum(self.frontend_bytes):
                 raise AssertionError("pieces of the front end's memory meet")
             self._write(program.input)
             for number, call in enumerate(program.calls):
@@ -291,5 +302,7 @@ class _Owners:
             source = self._place(buffer)
             meets = source.start < output.stop and output.start < source.stop
             behind = output.start <= source.start and output.stop <= source.stop
+            if isinstance(call, Convolution):
+                behind = behind and output.start == source.start
             if meets and not (may_overwrite(program, call, buffer) and behind):
                 raise AssertionError(f"{call.name}: its output meets its input")

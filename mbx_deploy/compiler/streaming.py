@@ -2,8 +2,8 @@
 
 A step is an ordinary program of whole calls on a few rows, so kernels, their structs and their constants are chosen and
 written as for any other. What is new are states: the rows of a buffer that the next step sees again, with the new rows
-behind them in the same piece of memory. Calls read and write parts of a state (views). Behind the last call that reads a
-state, its newest rows move to its start.
+behind them in the same piece of memory. Calls read and write parts of a state (views). Behind the last call that uses a
+state, its newest rows move to its start; a depthwise line before that writes over the oldest ones.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.network.program import Average, Buffer, Call, KeepRows, Maximum, Program, Slice, StreamReduction, call_inputs
+from mbx_deploy.network.program import (
+    Addition,
+    Average,
+    Buffer,
+    Call,
+    Convolution,
+    KeepRows,
+    Maximum,
+    Program,
+    Slice,
+    StreamReduction,
+    call_inputs,
+    is_depthwise_line,
+)
 from mbx_deploy.network.time_axis import TimeAxis, on_rows
 from mbx_deploy.sim.stream import StreamState, silent_state
 
@@ -45,8 +58,8 @@ class State:
 class StreamStep:
     """One step: its program, and what of its buffers lives longer or lies in another.
 
-    window: the program of the whole window, the definition. new_rows: buffer of the window -> the buffer of the rows that
-    a step adds to it. sums: the buffer that holds the blocks of the reduction.
+    window: the program of the whole window, the definition. new_rows: buffer of the window -> the buffer of the rows
+    that a step adds to it. sums: the buffer that holds the blocks of the reduction.
     """
 
     program: Program
@@ -111,8 +124,8 @@ class _Builder:
 def make_step(window: Program, time: TimeAxis, silence: np.ndarray) -> StreamStep:
     """Return one step of a program that streams.
 
-    silence: int8, the row of the network's input that a stream has heard for ever before its first one. Raises InputError
-    where a step's sums would leave int16.
+    silence: int8, the row of the network's input that a stream has heard for ever before its first one. Raises
+    InputError where a step's sums would leave int16.
     """
     state = silent_state(window, time, silence)
     builder = _Builder(window, time)
@@ -121,17 +134,19 @@ def make_step(window: Program, time: TimeAxis, silence: np.ndarray) -> StreamSte
     for number, call in enumerate(window.calls):
         if number == time.reduction:
             sums = _add_sums(builder, call)
-            calls.append(StreamReduction(call.name, builder.new[call.input], builder.new[call.output], sums, *_mean(window, call, time)))
+            places = (builder.new[call.input], builder.new[call.output], sums)
+            calls.append(StreamReduction(call.name, *places, *_mean(window, call, time)))
             continue
         if _is_view(builder, number, call):
             builder.new[call.output] = builder.seen(number, call.input)
             continue
         rows = time.step_rows.get(call.output)
         made = call if rows is None else on_rows(window, call, time, rows)
-        places = {"input": builder.seen(number, call.input), "output": builder.new[call.output]}
-        if len(call_inputs(call)) == 2:
-            places["other"] = builder.seen(number, call_inputs(call)[1])
-        calls.append(replace(made, **places))
+        source, target = builder.seen(number, call.input), builder.new[call.output]
+        if isinstance(made, Addition):
+            made = replace(made, other=builder.seen(number, made.other))
+        calls.append(replace(made, input=source, output=target))
+    _write_over_oldest(builder, calls)
     program = replace(
         window,
         buffers=tuple(builder.buffers),
@@ -149,6 +164,22 @@ def make_step(window: Program, time: TimeAxis, silence: np.ndarray) -> StreamSte
         builder.new,
         sums,
     )
+
+
+def _write_over_oldest(builder: _Builder, calls: list[Call]) -> None:
+    """Have depthwise lines write at the start of the state that they read: those rows are not kept."""
+    program = replace(builder.window, buffers=tuple(builder.buffers))
+    states = set(builder.whole.values())
+    for number, call in enumerate(calls):
+        if not isinstance(call, Convolution) or not is_depthwise_line(program, call):
+            continue
+        if call.input not in states or call.output in builder.views:
+            continue
+        size = builder.buffers[call.output].size_bytes
+        later = [b for c in calls[number + 1 :] for b in call_inputs(c)]
+        reads = [builder.views[b].offset for b in later if b in builder.views and builder.views[b].state == call.input]
+        if call.input not in later and all(offset >= size for offset in reads):
+            builder.views[call.output] = View(call.input, 0)
 
 
 def _is_view(builder: _Builder, number: int, call: Call) -> bool:

@@ -3,7 +3,7 @@
 The weights are the dequantized int8 ones, or those of the float .tflite that the converter made beside it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, assert_never
@@ -146,12 +146,17 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
             return source.reshape(len(source), *shape[1:])
         case ir.Clamp():
             return _activate(source, op.name)
+        case ir.Curve():
+            return _CURVES[op.name](source)
         case ir.Softmax():
             scores = np.exp(op.beta * (source - source.max(axis=-1, keepdims=True)))
             return scores / scores.sum(axis=-1, keepdims=True)
         case ir.Pad():
             target = tensors[op.output]
             return np.pad(source, op.amounts, constant_values=float(target.scale) * (op.value - target.zero_point))
+        case ir.Slice():
+            steps = [slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(op.begin, shape, op.stride, strict=True)]
+            return source[(slice(None), *steps[1:])]
         case ir.Pool2D():
             return _activate(_pool(source, op, shape), op.activation)
         case ir.Add():
@@ -165,6 +170,11 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
             return _activate(result, op.activation)
         case _:
             assert_never(op)
+
+
+_CURVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "LOGISTIC": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),
+}
 
 
 def _pool(source: np.ndarray, op: ir.Pool2D, shape: tuple[int, ...]) -> np.ndarray:

@@ -136,6 +136,15 @@ class Clamp:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """TFLite's LOGISTIC, as name says; its output has scale 1/256 and zero point -128."""
+
+    name: str
+    input: int
+    output: int
+
+
+@dataclass(frozen=True)
 class Softmax:
     """TFLite's SOFTMAX over the last axis; its output has scale 1/256 and zero point -128. beta: float32's value."""
 
@@ -155,11 +164,36 @@ class Pad:
     value: int
 
 
-Op = Conv2D | DepthwiseConv2D | Add | Mean | Max | FullyConnected | Pool2D | Reshape | Clamp | Softmax | Pad
+@dataclass(frozen=True)
+class Slice:
+    """TFLite's STRIDED_SLICE, resolved. begin, stride: one an axis; the output's shape says how many are taken."""
+
+    input: int
+    output: int
+    begin: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+Op = (
+    Conv2D
+    | DepthwiseConv2D
+    | Add
+    | Mean
+    | Max
+    | FullyConnected
+    | Pool2D
+    | Reshape
+    | Clamp
+    | Curve
+    | Softmax
+    | Pad
+    | Slice
+)
 
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 PADDINGS = ("SAME", "VALID")
 MOST_CLASSES = 511  # of a softmax: more exponentials may leave the range that TFLite's sum has
+SMALLEST_CURVE_SCALE = 2.0**-28  # of an input of a curve: TFLite's fixed point shifts to the left only
 LARGEST_WINDOW = 1 << 15  # values under a pooling window, so that their sum fits
 
 
@@ -186,7 +220,7 @@ def op_inputs(op: Op) -> tuple[int, ...]:
             return (op.input, op.other)
         case Conv2D() | DepthwiseConv2D() | FullyConnected() | Mean() | Max() | Pool2D():
             return (op.input,)
-        case Reshape() | Clamp() | Softmax() | Pad():
+        case Reshape() | Clamp() | Curve() | Softmax() | Pad() | Slice():
             return (op.input,)
         case _:
             assert_never(op)
@@ -195,7 +229,7 @@ def op_inputs(op: Op) -> tuple[int, ...]:
 def op_name(op: Op) -> str:
     """Return TFLite's name of an op."""
     match op:
-        case Pool2D() | Reshape() | Clamp() | Pad():
+        case Pool2D() | Reshape() | Clamp() | Curve() | Pad():
             return op.name
         case Conv2D():
             return "CONV_2D"
@@ -211,6 +245,8 @@ def op_name(op: Op) -> str:
             return "FULLY_CONNECTED"
         case Softmax():
             return "SOFTMAX"
+        case Slice():
+            return "STRIDED_SLICE"
         case _:
             assert_never(op)
 
@@ -303,10 +339,22 @@ def _check_shapes(model: Model, op: Op, where: str) -> None:
             _check_reduction(model, op, where)
         case Pool2D():
             _check_pool(model, op, where)
+        case Curve():
+            _need(source == target, where, f"the shapes {source} -> {target}", "one shape")
+            _check_quantization(model, op.output, (1 / 256, -128), where)
+            scale = float(model.tensors[op.input].scale)
+            _need(
+                scale >= SMALLEST_CURVE_SCALE,
+                where,
+                f"an input of scale {scale:g}",
+                f"{SMALLEST_CURVE_SCALE:g} or more",
+            )
         case Softmax():
             _check_softmax(model, op, where)
         case Pad():
             _check_pad(model, op, where)
+        case Slice():
+            _check_slice(model, op, where)
         case Add():
             other = model.tensors[op.other].shape
             need = "one shape; broadcasting is not supported"
@@ -325,6 +373,14 @@ def _check_one_scale(model: Model, op: Op, where: str) -> None:
     source, target = model.tensors[op.input], model.tensors[op.output]
     same = abs(float(source.scale) - float(target.scale)) <= 1e-6 and source.zero_point == target.zero_point
     _need(same, where, "another scale behind than before", "one scale and zero point")
+
+
+def _check_quantization(model: Model, index: int, need: tuple[float, int], where: str) -> None:
+    """For the ops whose output TFLite quantizes in one way only. need: (scale, zero point)."""
+    tensor = model.tensors[index]
+    got = f"an output of scale {tensor.scale} and zero point {tensor.zero_point}"
+    fits = (float(tensor.scale), tensor.zero_point) == need
+    _need(fits, where, got, f"1/{1 / need[0]:g} and {need[1]}, as TFLite does")
 
 
 def _check_fully_connected(model: Model, op: FullyConnected, where: str) -> None:
@@ -367,9 +423,7 @@ def _check_softmax(model: Model, op: Softmax, where: str) -> None:
     source, target = model.tensors[op.input], model.tensors[op.output]
     fits = source.shape == target.shape and 1 <= len(source.shape) <= 4
     _need(fits, where, f"the shapes {source.shape} -> {target.shape}", "one shape of at most four axes")
-    fits = float(target.scale) == 1 / 256 and target.zero_point == -128
-    got = f"an output of scale {target.scale} and zero point {target.zero_point}"
-    _need(fits, where, got, "1/256 and -128, as TFLite does")
+    _check_quantization(model, op.output, (1 / 256, -128), where)
     _need(source.shape[-1] <= MOST_CLASSES, where, f"{source.shape[-1]} classes", f"at most {MOST_CLASSES}")
     fits = bool(np.isfinite(op.beta)) and op.beta * float(source.scale) * 2.0**26 > 1.0
     _need(fits, where, f"beta {op.beta:g} at scale {source.scale}", "a product above 2^-26")
@@ -382,6 +436,17 @@ def _check_pad(model: Model, op: Pad, where: str) -> None:
     _need(fits, where, f"paddings {op.amounts}", "none of the batch, and none negative")
     padded = tuple(length + sum(pair) for length, pair in zip(source, op.amounts, strict=True))
     _need(padded == target, where, f"an output of shape {target}", f"{padded}")
+    _check_one_scale(model, op, where)
+
+
+def _check_slice(model: Model, op: Slice, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    fits = len(source) == len(target) == len(op.begin) == len(op.stride) <= 4
+    _need(fits, where, f"the shapes {source} -> {target}", "as many axes behind as before, at most 4")
+    fits = all(begin >= 0 for begin in op.begin) and all(stride >= 1 for stride in op.stride)
+    _need(fits, where, f"begins {op.begin} and strides {op.stride}", "begins from 0 and strides from 1 on")
+    last = [b + (n - 1) * s for b, n, s in zip(op.begin, target, op.stride, strict=True)]
+    _need(all(map(int.__lt__, last, source)), where, f"an output of shape {target}", f"no more than {source} has")
     _check_one_scale(model, op, where)
 
 

@@ -207,6 +207,20 @@ class Padding(_Traits):
 
 
 @dataclass(frozen=True)
+class Slice(_Traits):
+    """Every so many of the input's values along each axis. Kernel: mbx_slice().
+
+    begin, stride: of height, width and channels; how many are taken the output says.
+    """
+
+    name: str
+    input: int
+    output: int
+    begin: tuple[int, int, int]
+    stride: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class Reshape(_Traits):
     """The same bytes under another shape, in place where the input is not needed any more. Kernel: mbx_reshape()."""
 
@@ -215,18 +229,6 @@ class Reshape(_Traits):
     name: str
     input: int
     output: int
-
-
-@dataclass(frozen=True)
-class Slice(_Traits):
-    """A part of the input: from begin to end (exclusive) of height, width and channels, every strides-th. Kernel: mbx_slice()."""
-
-    name: str
-    input: int
-    output: int
-    begin: tuple[int, int, int]
-    end: tuple[int, int, int]
-    strides: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -308,8 +310,8 @@ def call_inputs(call: Call) -> tuple[int, ...]:
             | Lookup()
             | Softmax()
             | Padding()
-            | Reshape()
             | Slice()
+            | Reshape()
             | StreamReduction()
             | KeepRows()
         ):
@@ -322,14 +324,14 @@ def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
     """Whether every kernel of a call may write its output where one of its inputs lies, from lead_in_place() on.
 
     ADD and its like go element by element. A pointwise call reads a position before it writes it. A depthwise line is
-    worked on a channel at a time, from a copy.
+    worked on a channel at a time, from a copy. What a slice takes lies no further to the front than it came from.
     """
     match call:
-        case Addition() | Lookup() | Softmax() | Reshape() | Pointwise() | KeepRows():
+        case Addition() | Lookup() | Softmax() | Slice() | Reshape() | Pointwise() | KeepRows():
             return True
         case Convolution():
             return is_depthwise_line(program, call)
-        case Average() | Maximum() | Pooling() | Padding() | Slice() | StreamReduction():
+        case Average() | Maximum() | Pooling() | Padding() | StreamReduction():
             return False
         case _:
             assert_never(call)
@@ -374,9 +376,9 @@ def multiply_accumulates(program: Program) -> int:
             case Convolution():
                 target = program.buffers[call.output]
                 total += target.height * target.width * call.weights.size
-            case Addition() | Average() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape():
+            case Addition() | Average() | Maximum() | Pooling() | Lookup() | Softmax() | Padding():
                 pass
-            case Slice() | StreamReduction() | KeepRows():
+            case Slice() | Reshape() | StreamReduction() | KeepRows():
                 pass
             case _:
                 assert_never(call)

@@ -19,6 +19,7 @@ INPUTS = {  # of each op that there is: the fewest and the most
     "DEPTHWISE_CONV_2D": (2, 3),
     "EXPAND_DIMS": (2, 2),
     "FULLY_CONNECTED": (2, 3),
+    "LOGISTIC": (1, 1),
     "MAX_POOL_2D": (1, 1),
     "MEAN": (2, 2),
     "PAD": (2, 2),
@@ -29,6 +30,7 @@ INPUTS = {  # of each op that there is: the fewest and the most
     "RESHAPE": (1, 2),
     "SOFTMAX": (1, 1),
     "SQUEEZE": (1, 1),
+    "STRIDED_SLICE": (4, 4),
 }
 SUPPORTED_OPS = tuple(INPUTS)
 # Keras' Flatten asks for the batch's size at run time; shapes are fixed here, and the result is in the file.
@@ -179,6 +181,8 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], computed: set[int], 
         return ir.Reshape(name, first, output)
     if name in ("RELU", "RELU6"):
         return ir.Clamp(name, first, output)
+    if name == "LOGISTIC":
+        return ir.Curve(name, first, output)
     if name == "SOFTMAX":
         return ir.Softmax(first, output, float(_options(name, op).Beta()))
     if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
@@ -186,6 +190,9 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], computed: set[int], 
     second = _index(inputs[1], tensors)
     if name in ("PAD", "PADV2"):
         return _pad(name, tensors, [first, second, *(_index(i, tensors) for i in inputs[2:])], output, where)
+    if name == "STRIDED_SLICE":
+        limits = [tensors[_index(index, tensors)] for index in inputs[1:]]
+        return _slice(tensors, first, limits, output, _options(name, op), where)
     bias = _index(inputs[2], tensors) if len(inputs) == 3 and inputs[2] >= 0 else None
     if name in ("MEAN", "REDUCE_MAX"):
         axes = _axes(tensors[second], len(tensors[first].shape), where)
@@ -239,6 +246,34 @@ def _pad(name: str, tensors: tuple[ir.Tensor, ...], inputs: list[int], output: i
     return ir.Pad(name, inputs[0], output, pairs, value)
 
 
+def _slice(
+    tensors: tuple[ir.Tensor, ...], source: int, limits: list[ir.Tensor], output: int, options: Any, where: str
+) -> ir.Slice:
+    """limits: begins, ends and strides. Source: TFLite, strided_slice::StartForAxis and StopForAxis."""
+    shape = tensors[source].shape
+    masks = (options.EllipsisMask(), options.NewAxisMask(), options.ShrinkAxisMask(), options.Offset())
+    if any(masks):
+        got = f"the masks ellipsis {masks[0]}, new axis {masks[1]}, shrink axis {masks[2]}, offset {masks[3]}"
+        raise InputError(f"the slice changes the number of axes ({where}): got {got}, need 0 of each")
+    if any(limit.data is None or limit.dtype != "int32" or limit.shape != (len(shape),) for limit in limits):
+        raise InputError(f"the slice's limits are none ({where}): need constant int32 ({len(shape)},) for all three")
+    begins, ends, strides = ([int(value) for value in limit.data] for limit in limits if limit.data is not None)
+    if min(strides, default=1) < 1:
+        raise InputError(f"the slice goes backwards ({where}): got strides {strides}, need 1 or more")
+    found = []
+    for axis, (length, begin, end, stride) in enumerate(zip(shape, begins, ends, strides, strict=True)):
+        masked = (options.BeginMask() >> axis & 1, options.EndMask() >> axis & 1)
+        first = 0 if masked[0] else slice(begin, None).indices(length)[0]
+        last = length if masked[1] else slice(None, end).indices(length)[1]
+        if len(range(first, last, stride)) != tensors[output].shape[axis]:
+            got = f"{tensors[output].shape[axis]} on axis {axis}"
+            raise InputError(
+                f"the slice's shape is another ({where}): got {got}, need {len(range(first, last, stride))}"
+            )
+        found.append(first)
+    return ir.Slice(source, output, tuple(found), tuple(strides))
+
+
 def _axes(axes: ir.Tensor, rank: int, where: str) -> tuple[int, ...]:
     """Return the axes of a reduction, of the tensor seen as (1, height, width, channels)."""
     if axes.data is None:
@@ -264,6 +299,7 @@ def _options(name: str, op: Any) -> Any:
         "ADD": "AddOptions",
         "FULLY_CONNECTED": "FullyConnectedOptions",
         "SOFTMAX": "SoftmaxOptions",
+        "STRIDED_SLICE": "StridedSliceOptions",
         "AVERAGE_POOL_2D": "Pool2DOptions",
         "MAX_POOL_2D": "Pool2DOptions",
     }[name]

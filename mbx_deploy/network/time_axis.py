@@ -1,9 +1,9 @@
 """Time in a network: which axis it is, and how many of a layer's rows a stream adds and keeps at each step.
 
-A row is what a buffer holds of one point in time. A network can stream where every call sees only a few rows that follow
-each other (a convolution without padding in time), up to one mean or maximum over all rows, behind which there is no
-time. The window is the definition: after a step, the newest rows of every buffer are the last rows that the window would
-compute, since every call is aligned at the window's end.
+A row is what a buffer holds of one point in time. A network can stream where every call sees only a few rows that
+follow each other (a convolution without padding in time), up to one mean or maximum over all rows, behind which there
+is no time. The window is the definition: after a step, the newest rows of every buffer are the last rows that the
+window would compute, since every call is aligned at the window's end.
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from mbx_deploy.network.program import (
     Buffer,
     Call,
     Convolution,
+    KeepRows,
     Lookup,
     Maximum,
     Padding,
@@ -25,6 +26,7 @@ from mbx_deploy.network.program import (
     Reshape,
     Slice,
     Softmax,
+    StreamReduction,
     call_inputs,
 )
 
@@ -47,7 +49,8 @@ class TimeAxis:
     """How a program runs as a stream.
 
     axis: of (height, width), along which time runs. step_frames: rows of the input that a step takes. step_rows: buffer
-    -> rows that a step adds to it; buffers behind the reduction are not among them. seen: call's number -> what it sees.
+    -> rows that a step adds to it; buffers behind the reduction are not among them. seen: number of a call -> what it
+    sees.
     kept: buffer -> rows that the next step still needs; 0 where it needs none. reduction: number of the call that goes
     over time. window_frames: rows of the input of a window. blocks: steps that the reduction goes over.
     """
@@ -75,8 +78,8 @@ class TimeAxis:
 def find_time_axis(program: Program, step_frames: int) -> TimeAxis:
     """Return how a program streams, step_frames rows of its input at a time.
 
-    Raises InputError for a network that can't stream, naming the op that prevents it, and for a step that is no multiple
-    of the strides or does not divide what is averaged.
+    Raises InputError for a network that can't stream, naming the op that prevents it, and for a step that is no
+    multiple of the strides or does not divide what is averaged.
     """
     source = program.buffers[program.input]
     axis = 1 if source.height == 1 else 0
@@ -123,9 +126,7 @@ def find_time_axis(program: Program, step_frames: int) -> TimeAxis:
     for number, rows_seen in seen.items():
         for buffer in call_inputs(program.calls[number]):
             kept[buffer] = max(kept[buffer], rows_seen.depth - steps[buffer])
-    return TimeAxis(
-        axis, step_frames, steps, seen, kept, reduction, source.shape[axis], rows // steps[pooled]
-    )
+    return TimeAxis(axis, step_frames, steps, seen, kept, reduction, source.shape[axis], rows // steps[pooled])
 
 
 def on_rows(program: Program, call: Call, time: TimeAxis, rows: int) -> Call:
@@ -134,9 +135,8 @@ def on_rows(program: Program, call: Call, time: TimeAxis, rows: int) -> Call:
         target = program.buffers[call.output]
         return replace(call, positions=call.positions // target.shape[time.axis] * rows)
     if isinstance(call, Slice):
-        begin, end, stride = list(call.begin), list(call.end), list(call.strides)
-        begin[time.axis], end[time.axis], stride[time.axis] = 0, rows, 1
-        return replace(call, begin=tuple(begin), end=tuple(end), strides=tuple(stride))
+        height, width, channels = call.begin
+        return replace(call, begin=(height, 0, channels) if time.axis else (0, width, channels))
     return call
 
 
@@ -160,7 +160,7 @@ def _rows_of(program: Program, call: Call, axis: int) -> tuple[RowsSeen, int]:
             if call.amounts[axis] != (0, 0):
                 _refuse(call, "it pads in time")
         case Slice():
-            if call.strides[axis] != 1:
+            if call.stride[axis] != 1:
                 _refuse(call, "it leaves rows out")
             return RowsSeen(1, rows - call.begin[axis] - wanted), 1
         case Pointwise():
@@ -171,6 +171,8 @@ def _rows_of(program: Program, call: Call, axis: int) -> tuple[RowsSeen, int]:
                 _refuse(call, "it moves time to another axis")
         case Addition() | Lookup() | Softmax() | Average() | Maximum():
             pass
+        case StreamReduction() | KeepRows():
+            _refuse(call, "it is of a stream's step already")
         case _:
             assert_never(call)
     if rows != wanted:

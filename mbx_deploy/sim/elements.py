@@ -5,7 +5,7 @@ Twins: firmware_templates/runtime/network/mbx_elements.c and mbx_softmax.c.
 
 import numpy as np
 
-from mbx_deploy.network.program import Lookup, Padding, Softmax
+from mbx_deploy.network.program import Lookup, Padding, Slice, Softmax
 from mbx_deploy.sim.fixed_point import INT32_MAX, clamp, divide_by_power_of_two, doubling_high_multiply
 
 ACCUMULATOR_INTEGER_BITS = 12
@@ -22,6 +22,12 @@ def lookup(source: np.ndarray, call: Lookup) -> np.ndarray:
 def pad(source: np.ndarray, call: Padding) -> np.ndarray:
     """Return the input with values around it, int8. Twin: mbx_pad()."""
     return np.pad(source, call.amounts, constant_values=call.value)
+
+
+def cut(source: np.ndarray, call: Slice, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the values that a slice takes, int8 of the shape. Twin: mbx_slice()."""
+    steps = zip(call.begin, call.stride, shape, strict=True)
+    return source[tuple(slice(begin, begin + (count - 1) * step + 1, step) for begin, step, count in steps)]
 
 
 def softmax(source: np.ndarray, call: Softmax) -> np.ndarray:

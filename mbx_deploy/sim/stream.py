@@ -91,9 +91,7 @@ def step(
     return StreamState(kept, blocks), added[program.output].ravel()
 
 
-def _seen(
-    state: StreamState, added: dict[int, np.ndarray], buffer: int, seen: RowsSeen, axis: int
-) -> np.ndarray:
+def _seen(state: StreamState, added: dict[int, np.ndarray], buffer: int, seen: RowsSeen, axis: int) -> np.ndarray:
     """Return the rows that a call sees of a buffer: of those that were kept, and of those that this step added."""
     values = added[buffer]
     if buffer in state.rows:
@@ -128,9 +126,7 @@ def reduce_blocks(blocks: np.ndarray, program: Program, call: Call) -> np.ndarra
     return clamp(scaled + call.output_zero_point, -128, 127).astype(np.int8)
 
 
-def run(
-    program: Program, time: TimeAxis, state: StreamState, rows: np.ndarray
-) -> tuple[StreamState, np.ndarray]:
+def run(program: Program, time: TimeAxis, state: StreamState, rows: np.ndarray) -> tuple[StreamState, np.ndarray]:
     """Return (the state behind all whole steps of the rows, int8 (steps, classes) outputs).
 
     rows: int8 (any, ...), rows of the network's input; those that fill no step are not used.

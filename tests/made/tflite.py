@@ -206,6 +206,10 @@ class Network:
         output = self.twin(source, shape) if scale is None else self.activation(shape, scale, zero_point)
         return self.op(name, [source], output)
 
+    def curve(self, source: int, name: str) -> int:
+        """Add a LOGISTIC."""
+        return self.op(name, [source], self.activation(self.shape(source), 1 / 256, -128))
+
     def softmax(self, source: int, beta: float = 1.0) -> int:
         """Add a SOFTMAX."""
         output = self.activation(self.shape(source), 1 / 256, -128)
@@ -221,6 +225,24 @@ class Network:
         points = [int(point) for point in self.tensors[source].quantization.zeroPoint]
         inputs.append(self.constant(np.array([value], np.int8), [self.scale(source)], points))
         return self.op("PADV2", inputs, output, "PadV2Options")
+
+    def strided_slice(self, source: int, slices: Sequence[slice], masked: bool = False) -> int:
+        """Add a STRIDED_SLICE of an axis each. masked: an end that is None by a mask, else by a number."""
+        shape = self.shape(source)
+        found = [part.indices(length) for part, length in zip(slices, shape, strict=True)]
+        output = self.twin(source, [len(range(*limits)) for limits in found])
+        begins = [77 if masked and part.start is None else part.start or 0 for part in slices]
+        ends = [
+            part.stop if part.stop is not None else 1 if masked else n for part, n in zip(slices, shape, strict=True)
+        ]
+        limits = (begins, ends, [part.step or 1 for part in slices])
+        masks = [
+            sum(1 << axis for axis, part in enumerate(slices) if masked and getattr(part, name) is None)
+            for name in ("start", "stop")
+        ]
+        inputs = [source, *(self.constant(np.array(values, np.int32)) for values in limits)]
+        options = {"beginMask": masks[0], "endMask": masks[1]}
+        return self.op("STRIDED_SLICE", inputs, output, "StridedSliceOptions", **options)
 
     def fully_connected(
         self,

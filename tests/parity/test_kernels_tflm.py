@@ -266,6 +266,29 @@ def test_relu_as_tflm(tflm: Any, network: Network, name: str, factor: float | No
     compare_with_tflm(tflm, network.build(network.clamp(0, name, scale, point)), seed)
 
 
+CURVES = ("LOGISTIC",)
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize(
+    "scale", [2.0**-28, 1e-4, 0.003, 1 / 256, 0.0235, 0.0625, 0.1, 0.5, 1.7, 7.4, 15.0, 16.0, 900.0]
+)
+@pytest.mark.parametrize("point", [-128, -3, 0, 127])
+def test_curves_as_tflm(tflm: Any, name: str, scale: float, point: int) -> None:
+    """Of each of the 256 values that there are."""
+    network = Network()
+    network.activation((1, 1, 16, 16), scale, point)
+    data = network.build(network.curve(0, name))
+    every = np.arange(-128, 128).astype(np.int8)
+    interpreter = tflm.Interpreter.from_bytes(data, arena_size=1 << 16)
+    interpreter.set_input(every.reshape(1, 1, 16, 16), 0)
+    interpreter.invoke()
+    program = lower(parse_tflite(data, "test"))
+    expected = np.asarray(interpreter.get_output(0)).ravel()
+    np.testing.assert_array_equal(sim_model.logits(every, program), expected, "simulator against TFLite Micro")
+    np.testing.assert_array_equal(run_program_c(program, every), expected, "C against TFLite Micro")
+
+
 paddings = st.tuples(st.integers(0, 4), st.integers(0, 4))
 
 
@@ -273,6 +296,25 @@ paddings = st.tuples(st.integers(0, 4), st.integers(0, 4))
 @given(inputs(), st.tuples(paddings, paddings, paddings | st.just((0, 0))), st.none() | st.integers(-128, 127), seeds)
 def test_pad_as_tflm(tflm: Any, network: Network, amounts: tuple[Any, ...], value: int | None, seed: int) -> None:
     compare_with_tflm(tflm, network.build(network.pad(0, ((0, 0), *amounts), value)), seed)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), inputs(), st.integers(1, 3), st.booleans(), seeds)
+def test_slices_as_tflm(tflm: Any, data: st.DataObject, network: Network, rank: int, masked: bool, seed: int) -> None:
+    """Any limits, counted from the front or from behind, also beyond the axis; behind it what is in place is read."""
+    shape = [1, *network.shape(0)[4 - rank :]]
+    network.tensors[0].shape = shape
+    slices = [slice(None), *(draw_slice(data.draw, length) for length in shape[1:])]
+    output = network.strided_slice(network.clamp(0, "RELU"), slices, masked)
+    program = compare_with_tflm(tflm, network.build(output), seed)
+    assert plan_memory(program).arena_bytes == -(-program.buffers[0].size_bytes // 8) * 8
+
+
+def draw_slice(draw: Any, length: int) -> slice:
+    """Draw a slice of an axis that takes something."""
+    limits = st.none() | st.integers(-length - 2, length + 2)
+    drawn = draw(st.builds(slice, limits, limits, st.sampled_from((None, 1, 1, 2, 3, 7))))
+    return drawn if len(range(*drawn.indices(length))) else slice(draw(st.integers(0, length - 1)), None)
 
 
 @settings(max_examples=40, deadline=None)

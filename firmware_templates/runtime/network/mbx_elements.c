@@ -30,6 +30,25 @@ void mbx_pad(const mbx_pad_call *call, const int8_t *input, int8_t *output)
     }
 }
 
+/* Twin: cut(). */
+void mbx_slice(const mbx_slice_call *call, const int8_t *input, int8_t *output)
+{
+    const int8_t *row = input + call->start;
+    for (uint32_t y = 0; y < call->count[0]; y++) {
+        const int8_t *column = row;
+        for (uint32_t x = 0; x < call->count[1]; x++) {
+            const int8_t *run = column;
+            for (uint32_t c = 0; c < call->count[2]; c++) {
+                memmove(output, run, call->run);
+                output += call->run;
+                run += call->step[2];
+            }
+            column += call->step[1];
+        }
+        row += call->step[0];
+    }
+}
+
 void mbx_reshape(const mbx_reshape_call *call, const int8_t *input, int8_t *output)
 {
     memmove(output, input, call->count); /* nowhere else than in place do they overlap */

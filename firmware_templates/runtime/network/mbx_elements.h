@@ -17,6 +17,14 @@ typedef struct {
     int8_t value;
 } mbx_pad_call;
 
+/* What lies together is copied together: count[0] rows of count[1] columns of count[2] runs. */
+typedef struct {
+    uint32_t start; /* of the first run, in bytes of the input */
+    uint32_t run;   /* bytes */
+    uint16_t count[3];
+    uint32_t step[3]; /* from one row, column, run to the next, in bytes of the input */
+} mbx_slice_call;
+
 typedef struct {
     uint32_t count;
 } mbx_reshape_call;
@@ -26,6 +34,9 @@ void mbx_lookup(const mbx_lookup_call *call, const int8_t *input, int8_t *output
 
 /* input [in_height][in_width][in_channels]. */
 void mbx_pad(const mbx_pad_call *call, const int8_t *input, int8_t *output);
+
+/* output may be input: what is taken moves to the front, or stays. */
+void mbx_slice(const mbx_slice_call *call, const int8_t *input, int8_t *output);
 
 /* The same bytes elsewhere: only where the input is still needed. */
 void mbx_reshape(const mbx_reshape_call *call, const int8_t *input, int8_t *output);

@@ -55,10 +55,10 @@ def kernel_of(program: Program, call: Call) -> Kernel[Any]:
             return SOFTMAX
         case Padding():
             return PAD
+        case Slice():
+            return SLICE
         case Reshape():
             return RESHAPE
-        case Slice():
-            raise AssertionError
         case StreamReduction():
             return STREAM_MEAN if isinstance(call.reduction, Average) else STREAM_MAX
         case KeepRows():
@@ -291,6 +291,25 @@ def _pad(program: Program, call: Padding) -> Struct:
     return Struct("mbx_pad_call", fields)
 
 
+def _slice(program: Program, call: Slice) -> Struct:
+    """Return struct mbx_slice_call: as few loops as there are gaps between what is taken."""
+    source, target = program.buffers[call.input], program.buffers[call.output]
+    sizes = (source.width * source.channels, source.channels, 1)
+    counts, steps = [*target.shape], [size * stride for size, stride in zip(sizes, call.stride, strict=True)]
+    run = 1
+    for axis in (2, 1, 0):
+        if steps[axis] != run:
+            break
+        run, counts[axis] = run * counts[axis], 1
+    fields: dict[str, Field] = {
+        "start": sum(size * begin for size, begin in zip(sizes, call.begin, strict=True)),
+        "run": run,
+        "count": tuple(counts),
+        "step": tuple(steps),
+    }
+    return Struct("mbx_slice_call", fields)
+
+
 def _reshape(program: Program, call: Reshape) -> Struct:
     return Struct("mbx_reshape_call", {"count": program.buffers[call.input].size_bytes})
 
@@ -349,6 +368,7 @@ POOL_MAX = Kernel("mbx_pool_max", Pooling, _pool, module="mbx_pooling")
 LOOKUP = Kernel("mbx_lookup", Lookup, _lookup, module="mbx_elements")
 SOFTMAX = Kernel("mbx_softmax", Softmax, _softmax, module="mbx_softmax")
 PAD = Kernel("mbx_pad", Padding, _pad, module="mbx_elements")
+SLICE = Kernel("mbx_slice", Slice, _slice, module="mbx_elements")
 RESHAPE = Kernel("mbx_reshape", Reshape, _reshape, module="mbx_elements")
 STREAM_MEAN = Kernel("mbx_stream_mean", StreamReduction, _stream_mean, scratch_bytes=_sums_bytes, module="mbx_stream")
 STREAM_MAX = Kernel("mbx_stream_max", StreamReduction, _stream_max, scratch_bytes=_sums_bytes, module="mbx_stream")

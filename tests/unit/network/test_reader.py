@@ -449,3 +449,29 @@ def test_a_front_end_of_another_digest() -> None:
     other = dataclasses.replace(CONFIG, log_offset=1e-5)
     with pytest.raises(InputError, match="digest"):
         parse_recognizer(with_metadata(frontend_digest=other.digest()), "x")
+
+
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        ({"shrinkAxisMask": 2}, "number of axes .*shrink axis 2"),
+        ({"newAxisMask": 1}, "number of axes"),
+        ({"ellipsisMask": 4}, "number of axes"),
+        ({"offset": True}, "number of axes"),
+        ({"strides": [1, 1, -1, 1]}, r"backwards .*\[1, 1, -1, 1\]"),
+        ({"strides": [1, 1, 3, 1]}, "another .*got 7 on axis 2, need 3"),
+        ({"strides": [1, 1, 1]}, r"limits are none .*int32 \(4,\)"),
+    ],
+)
+def test_slices_that_are_refused(fault: dict[str, Any], words: str) -> None:
+    network = Network()
+    network.activation((1, 1, 9, 4), 0.1, 0)
+    output = network.strided_slice(0, (slice(None), slice(None), slice(2, None), slice(None)))
+    parse_tflite(network.build(output), "test")
+    for key, value in fault.items():
+        if key == "strides":
+            network.operators[0].inputs[3] = network.constant(np.array(value, np.int32))
+        else:
+            setattr(network.operators[0].builtinOptions, key, value)
+    with pytest.raises(InputError, match=words):
+        parse_tflite(network.build(output), "test")
