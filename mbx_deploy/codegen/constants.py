@@ -19,7 +19,7 @@ from mbx_deploy.compiler.kernels.kernel import (
 )
 from mbx_deploy.compiler.kernels.portable import WeightlessCall, call_fields
 from mbx_deploy.compiler.memory_plan import MemoryPlan
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.frontend.tables import fold_dct
 from mbx_deploy.network.program import Addition, Convolution, Pointwise, Program
 
@@ -143,7 +143,7 @@ def _call_arrays(program: Program, call: Pointwise | Convolution, kernel: Kernel
     ]
 
 
-def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
+def frontend_arrays(recognizer: CompiledModel) -> list[CArray]:
     """Return the front end's tables."""
     tables = recognizer.tables
     kind = recognizer.config.window.removeprefix("hann_")
