@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbx_deploy.codegen.network_project import generate_network_project
+from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import Target
-from mbx_deploy.compiler.network_model import Network
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import MbxError
 from mbx_deploy.system.tools import need_tool, run_tool
 
@@ -35,17 +35,17 @@ class Contestant:
     defines: tuple[str, ...] = ()
 
 
-def write_ours(name: str, network: Network, target: Target, folder: Path) -> Contestant:
+def write_ours(name: str, network: CompiledModel, target: Target, folder: Path) -> Contestant:
     """Return mbx-deploy's project of a network, written to a folder."""
-    return _in_folder(name, folder, generate_network_project(network, target))
+    return _in_folder(name, folder, generate_project(network, target))
 
 
-def write_empty(network: Network, target: Target, folder: Path) -> Contestant:
+def write_empty(network: CompiledModel, target: Target, folder: Path) -> Contestant:
     """Return the program around a network that does nothing: what is to be taken off the others' bytes."""
     return _in_folder("empty", folder, _program(network, target), HERE / "firmware" / "empty")
 
 
-def write_bakenn(python: Path, network: Network, target: Target, folder: Path) -> list[Contestant]:
+def write_bakenn(python: Path, network: CompiledModel, target: Target, folder: Path) -> list[Contestant]:
     """Return what bakenn generates from a network, for each way to choose its kernels that it has for the core.
 
     python: of the environment that bakenn is installed in. Raises MbxError where bakenn refuses the network.
@@ -71,8 +71,8 @@ def write_bakenn(python: Path, network: Network, target: Target, folder: Path) -
     return found
 
 
-def _program(network: Network, target: Target) -> dict[str, str | bytes]:
-    files = generate_network_project(network, target)
+def _program(network: CompiledModel, target: Target) -> dict[str, str | bytes]:
+    files = generate_project(network, target)
     return {name: text for name, text in files.items() if name.startswith(_PROGRAM) or name == "linker.ld"}
 
 

@@ -20,11 +20,12 @@ from contestants import Contestant, link, make_bakenn_environment, write_bakenn,
 from pooled_model import replace_mean
 
 from mbx_deploy.codegen.target import Target, find_target
-from mbx_deploy.compiler.network_model import Network, parse_network
-from mbx_deploy.engines.network_engines import NetworkFirmware, NetworkTflm
+from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.engines.firmware import FirmwareEngine
 from mbx_deploy.engines.session import ITEM_FEATURES, Item, Result
+from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.errors import CheckFailed, MbxError
-from mbx_deploy.firmware.memory import elf_sizes
+from mbx_deploy.firmware.stack import elf_sizes
 from mbx_deploy.measure.profile.counting import Counts, count
 from mbx_deploy.measure.profile.inference import NETWORK, network_end
 from mbx_deploy.measure.profile.listing import Listing, estimate_cycles_m4, read_listing
@@ -59,7 +60,7 @@ class Row:
     stack_bytes: int
 
 
-def draw_inputs(network: Network) -> list[Item]:
+def draw_inputs(network: CompiledModel) -> list[Item]:
     """Return the inputs that everybody gets: int8, uniform."""
     random = np.random.default_rng(0)
     return [Item(ITEM_FEATURES, random.integers(-128, 128, network.input.size).astype(np.int8)) for _ in range(INPUTS)]
@@ -71,7 +72,7 @@ def sizes(elf: Path, target: Target) -> dict[str, int]:
     return elf_sizes(run_tool([tool, "-A", str(elf)], what="measuring the firmware").stdout)
 
 
-def run_counted(elf: Path, network: Network, target: Target, listing: Listing) -> tuple[Counts, list[np.ndarray]]:
+def run_counted(elf: Path, network: CompiledModel, target: Target, listing: Listing) -> tuple[Counts, list[np.ndarray]]:
     """Return what a firmware executed, from the network's entry to its return, and its outputs."""
     entry, top = listing.address_of(NETWORK), listing.address_of("mbx_stack_top")
     stack, end = listing.address_of("mbx_stack_bytes"), network_end(listing, alone=True)
@@ -80,21 +81,21 @@ def run_counted(elf: Path, network: Network, target: Target, listing: Listing) -
     answers: list[list[list[Result]]] = []
 
     def run(plugin: str) -> None:
-        answers.append(NetworkFirmware(network, elf, target, plugin).run(draw_inputs(network)))
+        answers.append(FirmwareEngine(network, elf, target, plugin).run(draw_inputs(network)))
 
     counts = count(run, [entry, end], (top - stack, top))
     return counts, [result[0].logits for result in answers[0]]
 
 
 def measure(
-    contestant: Contestant, network: Network, target: Target, optimization: str, work: Path, empty: dict[str, int]
+    contestant: Contestant, network: CompiledModel, target: Target, optimization: str, work: Path, empty: dict[str, int]
 ) -> Row:
     """Return the row of a contestant at one level of optimization."""
     elf = work / f"{contestant.name.replace(' ', '_').replace(',', '')}{optimization}.elf"
     link(contestant, target, optimization, elf, work / "empty" / "linker.ld")
     listing = read_listing(elf, target.toolchain)
     counts, outputs = run_counted(elf, network, target, listing)
-    expected = [result[0].logits for result in NetworkTflm(network).run(draw_inputs(network))]
+    expected = [result[0].logits for result in TflmEngine(network).run(draw_inputs(network))]
     entry, top = listing.address_of(NETWORK), listing.address_of("mbx_stack_top")
     first = [next(segment for segment in counts.segments if segment.mark == entry)]
     cycles = None
@@ -116,7 +117,10 @@ def measure(
 
 def measure_target(model: bytes, name: str, target: Target, work: Path, python: Path | None) -> list[Row]:
     """Return every row of a target. model: with its MEAN. python: bakenn's; None leaves bakenn out."""
-    original, pooled = parse_network(model, name), parse_network(replace_mean(model), f"{name}, pooled")
+    original, pooled = (
+        parse_model(data, label, network_only=True)
+        for data, label in ((model, name), (replace_mean(model), f"{name}, pooled"))
+    )
     work.mkdir(parents=True, exist_ok=True)
     empty = write_empty(pooled, target, work / "empty")
     entries = [(original, write_ours("mbx-deploy, with MEAN", original, target, work / "mean"))]

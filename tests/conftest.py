@@ -8,8 +8,9 @@ import pytest
 import soundfile
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, load_recognizer
-from mbx_deploy.firmware.build import Build, build, load_build
+from mbx_deploy.compiler.model import CompiledModel, load_model
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.system.resources import shipped_model_path
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -34,9 +35,9 @@ def shared_nemo() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Recognizer:
+def shipped() -> CompiledModel:
     """The shipped model."""
-    return load_recognizer(shipped_model_path())
+    return load_model(shipped_model_path())
 
 
 @pytest.fixture(scope="session")

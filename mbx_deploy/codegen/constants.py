@@ -8,7 +8,7 @@ import numpy as np
 
 from mbx_deploy.compiler.kernels.kernel import Array, arrays_of
 from mbx_deploy.compiler.memory_plan import MemoryPlan
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.frontend.tables import fold_dct
 from mbx_deploy.network.program import Call, Program
 
@@ -75,7 +75,7 @@ def _heading(call: Call, kernel: str, array: Array) -> str:
     return f"{plain_text(call.name)}{shape}, for {kernel}(){comment}"
 
 
-def frontend_arrays(recognizer: Recognizer) -> list[CArray]:
+def frontend_arrays(recognizer: CompiledModel) -> list[CArray]:
     """Return the front end's tables."""
     tables = recognizer.tables
     kind = recognizer.config.window.removeprefix("hann_")

@@ -33,12 +33,14 @@ CORES = {
     "thumb": "Arm Cortex-M (M0+, M3); on others C of the same bytes stands in",
     "helium": "cores with Helium (Cortex-M55); on others C of the same bytes stands in",
 }
+EXAMPLES = {True: "listen", False: "run"}  # what the example is called, by whether the model hears
 SOURCE_FOLDERS = ("include/", "generated/", "src/")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """templates: {path in the project: template}; {p} in a path is the prefix. place: where a source goes.
+    """templates: {path in the project: template}; {example} in a path is what the example is called. place: where a
+    source goes.
 
     heading and usage: for the README. portable: only kernels that run on any core. main: what the example's main() is.
     """
@@ -69,47 +71,50 @@ LAYOUTS = {
     "arduino": Layout(
         "an Arduino library",
         "Put this folder into the Arduino IDE's `libraries` folder, or zip it and take Sketch, Include Library, "
-        "Add .ZIP Library.\nThe example Listen is for boards with a PDM microphone: `arduino-cli compile -b "
-        "arduino:mbed_nano:nano33ble --library .\nexamples/Listen`.",
-        {"library.properties": "arduino/library.properties.j2", "examples/Listen/Listen.ino": "arduino/Listen.ino.j2"},
+        "Add .ZIP Library.\nThe example {Example}{microphone}: `arduino-cli compile -b "
+        "arduino:mbed_nano:nano33ble --library .\nexamples/{Example}`.",
+        {
+            "library.properties": "arduino/library.properties.j2",
+            "examples/{Example}/{Example}.ino": "arduino/Example.ino.j2",
+        },
         _flat,
     ),
     "platformio": Layout(
         "a PlatformIO library",
-        "Put this folder into a project's `lib` folder. `examples/listen` runs on this machine: `pio run -d "
-        "examples/listen -e native`.",
+        "Put this folder into a project's `lib` folder. `examples/{example}` runs on this machine: `pio run -d "
+        "examples/{example} -e native`.",
         {
             "library.json": "platformio/library.json.j2",
-            "examples/listen/platformio.ini": "platformio/platformio.ini.j2",
-            "examples/listen/src/main.c": "main.c.j2",
+            "examples/{example}/platformio.ini": "platformio/platformio.ini.j2",
+            "examples/{example}/src/main.c": "main.c.j2",
         },
         _include_and_src,
     ),
     "zephyr": Layout(
         "a Zephyr module",
         "Give this folder to a build with `-DZEPHYR_EXTRA_MODULES=...`, or name it in the manifest of west, and set "
-        "`CONFIG_MBX_{P}=y`.\nThe sample: `west build -b BOARD samples/listen`.",
+        "`CONFIG_MBX_{P}=y`.\nThe sample: `west build -b BOARD samples/{example}`.",
         {
             "zephyr/module.yml": "zephyr/module.yml.j2",
             "Kconfig": "zephyr/Kconfig.j2",
             "CMakeLists.txt": "zephyr/CMakeLists.txt.j2",
-            "samples/listen/CMakeLists.txt": "zephyr/sample_CMakeLists.txt.j2",
-            "samples/listen/prj.conf": "zephyr/prj.conf.j2",
-            "samples/listen/sample.yaml": "zephyr/sample.yaml.j2",
-            "samples/listen/src/main.c": "main.c.j2",
+            "samples/{example}/CMakeLists.txt": "zephyr/sample_CMakeLists.txt.j2",
+            "samples/{example}/prj.conf": "zephyr/prj.conf.j2",
+            "samples/{example}/sample.yaml": "zephyr/sample.yaml.j2",
+            "samples/{example}/src/main.c": "main.c.j2",
         },
         _same,
     ),
     "esp-idf": Layout(
         "an ESP-IDF component",
         "Put this folder into a project's `components` folder. The example: "
-        "`idf.py -C examples/listen set-target esp32s3 build`.",
+        "`idf.py -C examples/{example} set-target esp32s3 build`.",
         {
             "CMakeLists.txt": "esp-idf/CMakeLists.txt.j2",
             "idf_component.yml": "esp-idf/idf_component.yml.j2",
-            "examples/listen/CMakeLists.txt": "esp-idf/example_CMakeLists.txt.j2",
-            "examples/listen/main/CMakeLists.txt": "esp-idf/main_CMakeLists.txt.j2",
-            "examples/listen/main/main.c": "main.c.j2",
+            "examples/{example}/CMakeLists.txt": "esp-idf/example_CMakeLists.txt.j2",
+            "examples/{example}/main/CMakeLists.txt": "esp-idf/main_CMakeLists.txt.j2",
+            "examples/{example}/main/main.c": "main.c.j2",
         },
         _same,
         portable=True,
@@ -127,6 +132,22 @@ def _fenced(path: str, text: str | bytes) -> str:
     return f"#if {condition}\n{text}#endif\n"
 
 
+def _named(text: str, context: dict[str, Any]) -> str:
+    """Return a path or a text with the prefix and the example's name."""
+    example = EXAMPLES[context["hearing"]]
+    needs = " is for boards with a PDM microphone" if context["hearing"] else ""
+    names = {"{P}": context["P"], "{example}": example, "{Example}": example.capitalize(), "{microphone}": needs}
+    for mark, name in names.items():
+        text = text.replace(mark, name)
+    return text
+
+
+def _summary(context: dict[str, Any]) -> str:
+    if context["hearing"]:
+        return f"Recognises {len(context['labels'])} spoken classes, in integers, on the device"
+    return "Runs a quantized network, int8 in and out, in integers, on the device"
+
+
 def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -> dict[str, str | bytes]:
     """Return {path: content} of a layout other than CMake's, from a generated project.
 
@@ -134,7 +155,8 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
     """
     layout = LAYOUTS[name]
     sources = {path: text for path, text in files.items() if path.startswith(SOURCE_FOLDERS)}
-    missing = [] if layout.portable else [name for name in FRONTEND_ASSEMBLY if f"src/{name}" not in sources]
+    lacks = [] if layout.portable or not context["hearing"] else FRONTEND_ASSEMBLY
+    missing = [name for name in lacks if f"src/{name}" not in sources]
     for assembly in missing:
         sources[f"src/{assembly}"] = runtime_file(assembly).read_text()
     library_sources = [*context["library_sources"], *(f"src/{assembly}" for assembly in missing)]
@@ -147,11 +169,13 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
         "cores": CORES.get(context["target"].kernels, "the target's core; on others C of the same bytes stands in"),
         "library_sources": [layout.place(path) for path in library_sources],
         "heading": layout.heading,
-        "usage": layout.usage.replace("{P}", context["P"]),
+        "usage": _named(layout.usage, context),
+        "example": EXAMPLES[context["hearing"]],
+        "summary": _summary(context),
         "signature": layout.signature,
         "leave": layout.leave,
         "leave_well": layout.leave_well,
-        "instance_kb": -(-context["arena_bytes"] // 1024) + 8,
+        "instance_kb": -(-context["arena_bytes"] // 1024) + (8 if context["hearing"] else 1),
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(firmware_templates_folder() / "templates" / "layouts"),
@@ -163,6 +187,6 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
     )
     environment.filters["plain"] = context["plain"]
     for path, template in {**layout.templates, "README.md": "README.md.j2"}.items():
-        arranged[path] = environment.get_template(template).render(context)
+        arranged[_named(path, context)] = environment.get_template(template).render(context)
     kept = ("model.tflite", f"{context['target'].name}.toml")
     return arranged | {path: files[path] for path in kept}

@@ -277,6 +277,13 @@ def _validate_board(target: Target, need: Callable[[bool, str, object, str], Non
     )
 
 
+def emulation_note(target: Target) -> str:
+    """Return what an emulator's run proves of a board."""
+    return (
+        f"{target.name} is emulated as {target.emulated_as}: the recogniser's library is the board's, the rest is not"
+    )
+
+
 def target_to_dict(target: Target) -> dict[str, Any]:
     """Return a target as JSON takes it."""
     values = dict(vars(target))

@@ -8,7 +8,7 @@ import tflite
 
 from mbx_deploy.codegen.target import Target
 from mbx_deploy.compiler.lower import call_name
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import InputError
 from mbx_deploy.network import ir
 from mbx_deploy.network.stripped import bare_network
@@ -60,7 +60,7 @@ class TflmSizes:
     engine: int
 
 
-def used_ops(recognizer: Recognizer) -> list[str]:
+def used_ops(recognizer: CompiledModel) -> list[str]:
     """Return the names of the ops that a model has, sorted.
 
     Raises InputError for one that is not mapped here, and where the file has more ops than the network that was read:
@@ -92,7 +92,7 @@ def measured_arena_bytes(machine: Target) -> int:
     return max(16, min(MOST_ARENA_BYTES, room // 16 * 16))
 
 
-def tflm_context(recognizer: Recognizer, sizes: TflmSizes | None, machine: Target) -> dict[str, Any]:
+def tflm_context(recognizer: CompiledModel, sizes: TflmSizes | None, machine: Target) -> dict[str, Any]:
     """Return what the templates take; without sizes, that there is no TFLite Micro. machine: where it is measured."""
     if sizes is None:
         return {"tflm": None}
@@ -116,7 +116,7 @@ def tflm_context(recognizer: Recognizer, sizes: TflmSizes | None, machine: Targe
     }
 
 
-def _layers(recognizer: Recognizer) -> list[dict[str, Any]]:
+def _layers(recognizer: CompiledModel) -> list[dict[str, Any]]:
     """Return, for each op of the file, the number of the call that it became, and the tensor that it writes."""
     numbers = {call.name: number for number, call in enumerate(recognizer.program.calls)}
     layers = []

@@ -14,8 +14,9 @@ from mbx_deploy.commands.console import (
     Progress,
     note,
 )
+from mbx_deploy.engines.open import BUILD, MODEL, engine_names
 
-MEASURED_ENGINES = click.Choice(["float", "sim", "c", "tflm", "firmware"])
+MEASURED_ENGINES = click.Choice(engine_names(MODEL, BUILD))
 POINTS = click.FloatRange(0.0, 100.0)
 SPLIT_CHOICES = click.Choice(["training", "validation", "testing", "all"])
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from mbx_deploy.engines.open import MODEL, engine_names
+
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-ENGINE_CHOICES = click.Choice(["sim", "c", "tflm", "float"])
+MODEL_ENGINES = click.Choice(engine_names(MODEL))
 FORWARD_OPTION = click.option(
     "--forward",
     type=click.Choice(["crop", "no-crop"]),

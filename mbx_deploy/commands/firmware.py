@@ -10,12 +10,12 @@ import click
 from mbx_deploy.commands.console import (
     BAUD_OPTION,
     DEFAULT_CLIPS,
-    ENGINE_CHOICES,
     FORWARD_OPTION,
     JSON_OPTION,
     MAX_FLASH_OPTION,
     MAX_INSTRUCTIONS_OPTION,
     MAX_RAM_OPTION,
+    MODEL_ENGINES,
     PORT_OPTION,
     Progress,
     note,
@@ -101,28 +101,21 @@ def build(
         sources = find_checkouts({name.upper(): given for name, given in checkouts.items()})
     elif any(checkouts.values()):
         raise click.UsageError("a checkout of TFLite Micro is given: need --runtime tflm")
-    if network_only:
-        if stride_ms is not None or layout != "cmake" or runtime != "c":
-            raise click.UsageError(
-                "--network-only has no front end, so no --stride-ms, and only CMake's --layout and the --runtime c."
-            )
-        from mbx_deploy.firmware.network_build import build_network
-        from mbx_deploy.nemo.conversion import artifact_of
-
-        report = build_network(artifact_of(path, forward, say), chosen, folder, prefix, say, budgets, count_inference)
-    else:
-        report = builder.build(
-            artifact_of(path, forward, say),
-            chosen,
-            folder,
-            prefix,
-            stride_ms,
-            say,
-            budgets,
-            layout,
-            sources,
-            count_inference,
-        )
+    if network_only and stride_ms is not None:
+        raise click.UsageError("--network-only has no front end, so no windows: leave --stride-ms out.")
+    report = builder.build(
+        artifact_of(path, forward, say),
+        chosen,
+        folder,
+        prefix,
+        stride_ms,
+        say,
+        budgets,
+        layout,
+        sources,
+        count_inference,
+        network_only,
+    )
     if as_json:
         print_json(report.to_dict())
         return
@@ -150,7 +143,7 @@ def build(
 @click.command()
 @click.argument("model")
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--engine", type=ENGINE_CHOICES, default="sim", show_default=True, help="What computes it.")
+@click.option("--engine", type=MODEL_ENGINES, default="sim", show_default=True, help="What computes it.")
 @click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
 @FORWARD_OPTION
 @JSON_OPTION
@@ -173,9 +166,9 @@ def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forw
 def run(folder: Path, clips: tuple[Path, ...], trace: bool, as_json: bool) -> None:
     """Run a build's firmware on recordings, in the emulator of its target."""
     from mbx_deploy.engines import recognize as simulator
-    from mbx_deploy.firmware.build import load_build
+    from mbx_deploy.firmware.folder import load_hearing_build
 
-    print_answers(simulator.run_firmware(load_build(folder), clips, trace, note), as_json)
+    print_answers(simulator.run_firmware(load_hearing_build(folder), clips, trace, note), as_json)
 
 
 @click.command()
@@ -214,34 +207,30 @@ def verify(
     With --port the device there, which runs the build, is compared with the simulator. A build of a network alone is
     run on random inputs, and on those of --inputs.
     """
-    from mbx_deploy.firmware.build import load_build
-    from mbx_deploy.firmware.network_build import load_network_build
+    from mbx_deploy.firmware.folder import load_build
     from mbx_deploy.measure import verify as verifier
-    from mbx_deploy.measure.verify_network import read_inputs, verify_network_build
+    from mbx_deploy.measure.items import find_clips, read_inputs
     from mbx_deploy.serial.link import Link
     from mbx_deploy.serial.port import DEFAULT_BAUD, Port
     from mbx_deploy.system.files import write_file
 
     if data is None and not (folder / "manifest.json").is_file():
         raise click.UsageError("Missing option '--data'.")
-    alone = load_network_build(folder)
-    if alone is not None:
+    loaded = load_build(folder)
+    if loaded.model.hearing is None:
         if data is not None:
             raise click.UsageError("a build of a network alone takes no recordings: --inputs instead of --data.")
         if port is not None:
             raise click.UsageError("a build of a network alone listens to no port.")
-        values = read_inputs(inputs, alone.network) if inputs is not None else None
-        comparison = verify_network_build(alone, values, Progress("verify"))
+    elif data is None or inputs is not None:
+        raise click.UsageError("Missing option '--data'." if data is None else "--inputs is for a network alone.")
+    recordings = find_clips(data, clips) if data is not None else []
+    values = read_inputs(inputs, loaded.model) if inputs is not None else None
+    if port is None:
+        comparison = verifier.verify(loaded, recordings, values, Progress("verify"))
     else:
-        if data is None or inputs is not None:
-            raise click.UsageError("Missing option '--data'." if data is None else "--inputs is for a network alone.")
-        loaded = load_build(folder)
-        recordings = verifier.find_clips(data, clips)
-        if port is None:
-            comparison = verifier.verify_build(loaded, recordings, Progress("verify"))
-        else:
-            with Port(port, baud or loaded.target.uart_baud or DEFAULT_BAUD) as line:
-                comparison = verifier.verify_build(loaded, recordings, Progress("verify"), Link(line))
+        with Port(port, baud or loaded.target.uart_baud or DEFAULT_BAUD) as line:
+            comparison = verifier.verify(loaded, recordings, values, Progress("verify"), Link(line))
     click.echo(verifier.render_comparison(comparison))
     if json_path:
         write_file(json_path, json.dumps(comparison.to_dict(), indent=2, sort_keys=True) + "\n")
@@ -254,12 +243,11 @@ def verify(
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the profile to this file, too.")
 def profile(folder: Path, json_path: Path | None) -> None:
     """Count a build's instructions in the emulator: by layer, by stage of the front end, by kind; flash, RAM, stack."""
-    from mbx_deploy.firmware.build import load_build
-    from mbx_deploy.firmware.network_build import load_network_build
+    from mbx_deploy.firmware.folder import load_build
     from mbx_deploy.measure.profile.profile import profile_build, render
     from mbx_deploy.system.files import write_file
 
-    found = profile_build(load_network_build(folder) or load_build(folder))
+    found = profile_build(load_build(folder))
     if json_path:
         write_file(json_path, json.dumps(found.to_dict(), indent=2, sort_keys=True) + "\n")
     click.echo(render(found))
@@ -275,14 +263,14 @@ def report(folder: Path, output: Path, data: Path | None, clips: int) -> None:
 
     Exits with 1 where the engines' bytes differ; the page is written then, too, and says where.
     """
-    from mbx_deploy.firmware.build import load_build
+    from mbx_deploy.firmware.folder import load_hearing_build
     from mbx_deploy.measure.report.findings import gather
     from mbx_deploy.measure.report.page import render_page
     from mbx_deploy.measure.report.plots import require_matplotlib
     from mbx_deploy.system.files import check_file, write_file
 
     require_matplotlib()
-    loaded = load_build(folder)
+    loaded = load_hearing_build(folder)
     check_file(output)
     findings = gather(loaded, data, clips, say, Progress("compare"))
     write_file(output, render_page(findings))

@@ -1,6 +1,5 @@
 """The plan of a program's memory: layer by layer, or in cascades where that is worth its price."""
 
-import weakref
 from collections.abc import Callable
 
 from mbx_deploy.compiler.cascade import MOST_CALLS, STRIPES, Cascade, make_cascade, stripes_of
@@ -21,20 +20,8 @@ MOST_ARENA_BYTES = 4 << 16  # that a step of a cascade can point into
 def plan_memory(program: Program, kernel_set: str = "portable") -> MemoryPlan:
     """Return the plan for a set of kernels whose arena is smallest, less what its cascades cost in flash.
 
-    Layer by layer, or with cascades where the arena's peak is. A program's plans are kept as long as it lives.
+    Layer by layer, or with cascades where the arena's peak is.
     """
-    known = _plans.setdefault(id(program), {})
-    if not known:
-        weakref.finalize(program, _plans.pop, id(program), None)
-    if kernel_set not in known:
-        known[kernel_set] = _smallest_plan(program, kernel_set)
-    return known[kernel_set]
-
-
-_plans: dict[int, dict[str, MemoryPlan]] = {}
-
-
-def _smallest_plan(program: Program, kernel_set: str) -> MemoryPlan:
     kernels = whole_kernels(program, kernel_set)
     whole = plan_cascades(program, kernels)
     price = _price(program, whole.arena_bytes, CHANNEL_COST_MACS[kernel_set])

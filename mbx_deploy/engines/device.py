@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, TRACE_RESULTS, Item, Result
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.serial import messages
@@ -45,12 +45,12 @@ class DeviceEngine:
 
     name = "device"
 
-    def __init__(self, recognizer: Recognizer, link: Link, build: int | None = None) -> None:
+    def __init__(self, recognizer: CompiledModel, link: Link, build: int | None = None) -> None:
         """build: the digest that the firmware must carry.
 
         Raises InputError where nobody answers, or the device runs another model or another build.
         """
-        self.recognizer = recognizer
+        self.model = recognizer
         self.link = link
         self.hello = link.hello()
         self._check_identity(self.hello, build)
@@ -58,9 +58,9 @@ class DeviceEngine:
     def _check_identity(self, hello: Hello, build: int | None) -> None:
         where = f"the device at {self.link.line.path} ({hello.target})"
         hint = "flash this build first: mbx-deploy flash BUILD"
-        if hello.model_sha256 != self.recognizer.digest:
+        if hello.model_sha256 != self.model.digest:
             raise InputError(
-                f"{where} runs another model: got {hello.model_sha256[:16]}, need {self.recognizer.digest[:16]}", hint
+                f"{where} runs another model: got {hello.model_sha256[:16]}, need {self.model.digest[:16]}", hint
             )
         if build is not None and hello.build != build:
             raise InputError(f"{where} runs another build: got {hello.build:08x}, need {build:08x}", hint)
@@ -86,7 +86,7 @@ class DeviceEngine:
     def _attempt(self, item: Item, trace: int) -> list[Result]:
         values = np.ascontiguousarray(item.values, "<i1" if item.kind == ITEM_FEATURES else "<i2").ravel()
         if item.kind == ITEM_CLIP:
-            values = values[: self.recognizer.config.clip_samples]
+            values = values[: self.model.config.clip_samples]
         course = _Course(int.from_bytes(os.urandom(4), "little"), values.tobytes())
         results: list[Result] = []
         begin = messages.begin(course.token, item.kind, item.block)
@@ -190,7 +190,7 @@ class DeviceEngine:
         return bytes(data)
 
     def _read_result(self, course: _Course, item: Item, trace: int) -> Result:
-        classes = len(self.recognizer.labels)
+        classes = len(self.model.labels)
         data = self._read(course, messages.READ_RESULT)
         if len(data) != 4 + 3 * classes:
             raise CheckFailed(f"the device tells a result of {len(data)} bytes: need {4 + 3 * classes}")
@@ -207,7 +207,7 @@ class DeviceEngine:
         return result
 
     def _read_stages(self, course: _Course, item: Item) -> tuple[np.ndarray, dict[str, int]]:
-        config, program = self.recognizer.config, self.recognizer.program
+        config, program = self.model.config, self.model.program
         shape = (config.num_frames, config.num_coefficients)
         data = course.data if item.kind == ITEM_FEATURES else self._read(course, messages.READ_FEATURES)
         told = np.frombuffer(self._read(course, messages.READ_CHECKSUMS), "<u4").tolist()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mbx_deploy.compiler.model import load_recognizer
+from mbx_deploy.compiler.model import load_model
 from mbx_deploy.errors import ToolMissing
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.tables import COEFFICIENT_FRACTION_BITS, FrontendConfig, build_tables
@@ -55,7 +55,7 @@ class FloatEngine:
         if model.suffix == ".pt":
             self._load_checkpoint(model)
         else:
-            recognizer = load_recognizer(model)
+            recognizer = load_model(model)
             self.labels, self.config = recognizer.labels, recognizer.config
             network = dequantize_network(recognizer.network)
             self._network = lambda features: float_logits(network, features)

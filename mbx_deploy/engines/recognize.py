@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.codegen.target import Target
-from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.codegen.target import emulation_note
+from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.data.audio import fit_clip, read_recording
-from mbx_deploy.engines.c import Engine, FirmwareEngine, HostEngine, ProgramEngine, SimEngine, TflmEngine
+from mbx_deploy.engines.engine import Engine
+from mbx_deploy.engines.firmware import build_engine
 from mbx_deploy.engines.float import float_engine, softmax
+from mbx_deploy.engines.open import FLOATS, Source, find_engine, open_engine
 from mbx_deploy.engines.session import ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item, Result
 from mbx_deploy.errors import InputError
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.firmware.folder import Build
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.sim.recognizer import features as sim_features
@@ -56,33 +58,21 @@ def simulate(
     scores: posteriors in the order of labels, summing to 1. forward: of a .nemo, see pretrained.artifact_of().
     Raises InputError for a bad model or recording.
     """
-    if engine == "float":
+    if find_engine(engine).makes == FLOATS:
         return _simulate_float(model, clips, trace, note, forward)
     if model.suffix == ".pt":
         raise InputError(
             f"the engine {engine} takes a .tflite model: got {model}", "use --engine float, or mbx-deploy export first"
         )
-    recognizer = load_recognizer(artifact_of(model, forward, note))
-    makers: dict[str, Callable[[Recognizer], Engine]] = {"sim": SimEngine, "c": HostEngine, "tflm": TflmEngine}
-    return _answers(makers[engine](recognizer), recognizer, clips, trace, note)
+    loaded = load_model(artifact_of(model, forward, note))
+    return _answers(open_engine(engine, Source(loaded)), loaded, clips, trace, note)
 
 
 def run_firmware(build: Build, clips: Sequence[Path], trace: bool, note: Note) -> list[dict[str, Any]]:
     """Return the answers of a build's firmware, as simulate()."""
     if build.target.emulated_as is not None:
         note(emulation_note(build.target))
-    if build.target.toolchain == "host":
-        engine: Engine = ProgramEngine(build.recognizer, build.elf)
-    else:
-        engine = FirmwareEngine(build.recognizer, build.elf, build.target)
-    return _answers(engine, build.recognizer, clips, trace, note)
-
-
-def emulation_note(target: Target) -> str:
-    """Return what an emulator's run proves of a board."""
-    return (
-        f"{target.name} is emulated as {target.emulated_as}: the recogniser's library is the board's, the rest is not"
-    )
+    return _answers(build_engine(build), build.model, clips, trace, note)
 
 
 def write_features(
@@ -92,7 +82,7 @@ def write_features(
 
     The shape is (clips, frames, coefficients).
     """
-    recognizer = load_recognizer(artifact_of(model, forward, note))
+    recognizer = load_model(artifact_of(model, forward, note))
     program = recognizer.program
     rows = [sim_features(read_clip(path, recognizer.config, note), recognizer.tables, program) for path in clips]
     values = np.stack(rows)
@@ -109,7 +99,7 @@ def write_features(
 
 
 def _answers(
-    engine: Engine, recognizer: Recognizer, clips: Sequence[Path], trace: bool, note: Note
+    engine: Engine, recognizer: CompiledModel, clips: Sequence[Path], trace: bool, note: Note
 ) -> list[dict[str, Any]]:
     answers = []
     for start in range(0, len(clips), ITEMS_AT_ONCE):
@@ -121,7 +111,7 @@ def _answers(
     return answers
 
 
-def _answer(path: Path, engine: str, recognizer: Recognizer, result: Result, trace: bool) -> dict[str, Any]:
+def _answer(path: Path, engine: str, recognizer: CompiledModel, result: Result, trace: bool) -> dict[str, Any]:
     scores = [int(value) / Q15 for value in result.posteriors_q15]
     answer: dict[str, Any] = {
         "file": str(path),

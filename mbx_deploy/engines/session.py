@@ -1,4 +1,6 @@
-"""Requests to a generated program and what it answers: recordings in, results and traces out.
+"""Requests to a generated program and what it answers: recordings or network inputs in, results and traces out.
+
+A network alone takes items of ITEM_FEATURES only, and its result is its output.
 
 Twin: firmware_templates/parts/session/mbx_session.h, which describes the bytes.
 """
@@ -9,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.errors import CheckFailed
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.errors import CheckFailed, InputError
+from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network.program import Call, Program
 
 MAGIC = 0x3151424D
@@ -21,6 +24,7 @@ STAGE_FEATURES, STAGE_LAYERS = 6, 16
 FRONTEND_STAGES = ("windowed", "spectrum", "power", "mel", "log_mel", "coefficients")
 BLOCK_SAMPLES = 512
 OK = 0
+NO_POSTERIORS = np.zeros(0, np.int32)  # of a network alone
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,9 @@ class Item:
 class Result:
     """What an engine computed from one window.
 
-    logits: int8 (classes,). posteriors_q15: int32 (classes,). stages: name -> values, in the order of the road; the
-    front end's
-    stages have a row a frame. Empty where no trace was asked for. checksums: of layers whose values are not told, the
-    CRC-32 of their bytes.
+    logits: int8 (classes,), of a network alone its output. posteriors_q15: int32 (classes,), of a network alone (0,).
+    stages: name -> values, in the order of the road; the front end's have a row a frame. Empty where no trace was asked
+    for. checksums: of layers whose values are not told, the CRC-32 of their bytes.
     """
 
     logits: np.ndarray
@@ -63,7 +66,7 @@ def encode_request(items: Sequence[Item], trace: int) -> bytes:
     return b"".join(parts)
 
 
-def decode_response(data: bytes, recognizer: Recognizer, count: int) -> list[list[Result]]:
+def decode_response(data: bytes, model: CompiledModel, count: int) -> list[list[Result]]:
     """Return the results of each item, a list for each, since a stream has several windows.
 
     Raises CheckFailed for a response that breaks off or holds what no program of ours writes.
@@ -71,7 +74,6 @@ def decode_response(data: bytes, recognizer: Recognizer, count: int) -> list[lis
     items: list[list[Result]] = []
     results: list[Result] = []
     stages: dict[int, list[bytes]] = {}
-    classes = len(recognizer.labels)
     position = 0
     while position + 8 <= len(data):
         kind, size = struct.unpack_from("<2I", data, position)
@@ -79,14 +81,8 @@ def decode_response(data: bytes, recognizer: Recognizer, count: int) -> list[lis
         position += 8 + size
         if len(body) != size:
             break
-        if kind == RECORD_RESULT and size == 4 + 3 * classes:
-            logits = np.frombuffer(body, "<i1", classes, 4)
-            posteriors = np.frombuffer(body, "<u2", classes, 4 + classes).astype(np.int32)
-            result = Result(logits, posteriors, _stages(stages, recognizer))
-            label, score = struct.unpack_from("<2H", body)
-            if label != result.label or score != posteriors[label]:
-                raise CheckFailed(f"the program contradicts itself: label {label}, logits {logits.tolist()}")
-            results.append(result)
+        if kind == RECORD_RESULT and size == _result_bytes(model):
+            results.append(_result(body, stages, model))
             stages = {}
         elif kind == RECORD_END and size == 4:
             status = struct.unpack("<I", body)[0]
@@ -94,7 +90,7 @@ def decode_response(data: bytes, recognizer: Recognizer, count: int) -> list[lis
                 raise CheckFailed(f"the program ended item {len(items)} with status {status}: need {OK}")
             items.append(results)
             results, stages = [], {}
-        elif kind < RECORD_RESULT:
+        elif kind < RECORD_RESULT or kind - STAGE_LAYERS < len(model.program.calls):
             stages.setdefault(kind, []).append(body)
         else:
             raise CheckFailed(f"the program wrote a record of unknown kind {kind}, {size} bytes")
@@ -103,21 +99,58 @@ def decode_response(data: bytes, recognizer: Recognizer, count: int) -> list[lis
     return items
 
 
-def _stages(records: dict[int, list[bytes]], recognizer: Recognizer) -> dict[str, np.ndarray]:
-    """Return the traced values under the names and in the layouts that the simulator's observer uses."""
-    config, program = recognizer.config, recognizer.program
-    stages: dict[str, np.ndarray] = {}
+def _result_bytes(model: CompiledModel) -> int:
+    return 4 + 3 * len(model.hearing.labels) if model.hearing else model.output.size
+
+
+def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -> Result:
+    """Return what a record of a result says. Raises CheckFailed where it contradicts itself."""
+    if model.hearing is None:
+        return Result(np.frombuffer(body, "<i1"), NO_POSTERIORS, _stages(stages, model))
+    classes = len(model.hearing.labels)
+    logits = np.frombuffer(body, "<i1", classes, 4)
+    posteriors = np.frombuffer(body, "<u2", classes, 4 + classes).astype(np.int32)
+    result = Result(logits, posteriors, _stages(stages, model))
+    label, score = struct.unpack_from("<2H", body)
+    if label != result.label or score != posteriors[label]:
+        raise CheckFailed(f"the program contradicts itself: label {label}, logits {logits.tolist()}")
+    return result
+
+
+def need_features(model: CompiledModel, item: Item) -> None:
+    """Raise InputError unless an item is what a network alone takes: its input."""
+    if item.kind != ITEM_FEATURES or item.values.size != model.input.size:
+        raise InputError(
+            f"a network alone takes its input only ({model.name}): got an item of kind {item.kind} with "
+            f"{item.values.size} values, need {model.input.size} of int8",
+        )
+
+
+def _stages(records: dict[int, list[bytes]], model: CompiledModel) -> dict[str, np.ndarray]:
+    """Return the traced values under the names and in the layouts that the simulator's observer uses.
+
+    Raises CheckFailed for stages that the model has not.
+    """
+    program, stages = model.program, {}
     for kind in sorted(records):
-        if kind < STAGE_FEATURES:
-            # In a stream a window shares frames with the one before: what was traced is what was computed.
-            stages[FRONTEND_STAGES[kind]] = _frontend_stage(FRONTEND_STAGES[kind], records[kind], recognizer)
-        elif kind == STAGE_FEATURES:
-            values = np.frombuffer(records[kind][-1], "<i1")
-            stages["features"] = values.reshape(config.num_frames, config.num_coefficients)
-        elif kind - STAGE_LAYERS < len(program.calls):
-            call = program.calls[kind - STAGE_LAYERS]
-            stages[call.name] = join_stripes(records[kind], program, call)
+        layer = kind - STAGE_LAYERS
+        if kind <= STAGE_FEATURES and model.hearing is not None:
+            name, values = _heard_stage(kind, records[kind], model.hearing.config)
+            stages[name] = values
+        elif 0 <= layer < len(program.calls):
+            stages[program.calls[layer].name] = join_stripes(records[kind], program, program.calls[layer])
+        else:
+            raise CheckFailed(f"the program wrote a record of unknown kind {kind}: the model has no such stage")
     return stages
+
+
+def _heard_stage(kind: int, rows: list[bytes], config: FrontendConfig) -> tuple[str, np.ndarray]:
+    """Return name and values of a stage of the front end, the features included."""
+    if kind < STAGE_FEATURES:
+        # In a stream a window shares frames with the one before: what was traced is what was computed.
+        return FRONTEND_STAGES[kind], _frontend_stage(FRONTEND_STAGES[kind], rows, config)
+    values = np.frombuffer(rows[-1], "<i1")
+    return "features", values.reshape(config.num_frames, config.num_coefficients)
 
 
 def join_stripes(parts: Sequence[bytes], program: Program, call: Call) -> np.ndarray:
@@ -131,7 +164,7 @@ def join_stripes(parts: Sequence[bytes], program: Program, call: Call) -> np.nda
     return np.frombuffer(data, "<i1").reshape(buffer.shape)
 
 
-def _frontend_stage(name: str, rows: list[bytes], recognizer: Recognizer) -> np.ndarray:
+def _frontend_stage(name: str, rows: list[bytes], config: FrontendConfig) -> np.ndarray:
     from mbx_deploy.sim.frontend import bit_reversal
 
     data = b"".join(rows)
@@ -143,8 +176,8 @@ def _frontend_stage(name: str, rows: list[bytes], recognizer: Recognizer) -> np.
     if name == "spectrum":
         return values.reshape(len(rows), -1, 2)
     if name == "windowed":  # in the FFT's order, zeros behind the window
-        half = recognizer.config.n_fft // 2
+        half = config.n_fft // 2
         ordered = np.empty((len(rows), half, 2), np.int32)
         ordered[:, bit_reversal(half)] = values.reshape(len(rows), half, 2)
-        return ordered.reshape(len(rows), -1)[:, : recognizer.config.window_length]
+        return ordered.reshape(len(rows), -1)[:, : config.window_length]
     return values

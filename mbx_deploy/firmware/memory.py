@@ -1,8 +1,8 @@
-"""What a build needs in flash, RAM and stack, and whether its target has that."""
+"""What a build needs in flash and RAM, and whether its target has that.
 
-import fnmatch
-import re
-from collections.abc import Iterable
+Models are taken for the target's kernels: CompiledModel.for_kernels().
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +10,20 @@ from mbx_deploy.codegen.constants import constant_arrays, frontend_arrays
 from mbx_deploy.codegen.project import arena_bytes
 from mbx_deploy.codegen.target import Target
 from mbx_deploy.compiler.cascade import row_bytes, row_count
-from mbx_deploy.compiler.memory_plan import MemoryPlan
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.compiler.network_model import Network
-from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import InputError
-from mbx_deploy.network.program import Program
 
 RECOGNIZER_STRUCT_BYTES = 64  # struct mbx_recognizer on a 32-bit core
 EXPONENTIALS_BYTES = 512
 CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a board are some 10 KB
-# Of a function that bears no stack usage: ample for memcpy, memset, memmove and libgcc's division, and what the kernels
-# in assembly need at most (a test reads that from them).
-LIBRARY_CALL_STACK_BYTES = 136
-# What the core pushes, with the floating-point registers, and aligns: DDI 0403E B1.5.7.
-INTERRUPT_FRAME_BYTES = 112
 
 
 @dataclass(frozen=True)
 class MemoryNeeds:
-    """Bytes, known before anything is compiled. instance: all of an application's recognizer, the arena included."""
+    """Bytes, known before anything is compiled. instance: all that an application allocates, the arena included.
+
+    ring, history and tables: of the front end, 0 for a network alone.
+    """
 
     arena: int
     ring: int
@@ -39,55 +33,57 @@ class MemoryNeeds:
     tables: int
 
 
-def memory_needs(recognizer: Recognizer, plan: MemoryPlan) -> MemoryNeeds:
+def memory_needs(model: CompiledModel) -> MemoryNeeds:
     """Return what the generated C allocates, from its declarations."""
-    config = recognizer.config
-    arena = -(-arena_bytes(recognizer, plan) // 8) * 8
+    arena = -(-arena_bytes(model) // 8) * 8
+    weights = sum(array.size_bytes for array in constant_arrays(model, model.plan, "kws"))
+    if model.hearing is None:
+        return MemoryNeeds(arena, 0, 0, arena, weights, 0)
+    config = model.hearing.config
     ring = config.audio_frames * config.num_coefficients
     history = 2 * (config.window_length + 3)
-    rest = 4 * config.num_coefficients + 3 * len(recognizer.labels)
+    rest = 4 * config.num_coefficients + 3 * len(model.hearing.labels)
     instance = -(-(RECOGNIZER_STRUCT_BYTES + arena + ring + history + rest) // 8) * 8
-    weights = sum(array.size_bytes for array in constant_arrays(recognizer, plan, "kws"))
-    tables = sum(array.size_bytes for array in frontend_arrays(recognizer)) + EXPONENTIALS_BYTES
+    tables = sum(array.size_bytes for array in frontend_arrays(model)) + EXPONENTIALS_BYTES
     return MemoryNeeds(arena, ring, history, instance, weights, tables)
 
 
-def check_fit(recognizer: Recognizer, target: Target) -> None:
+def check_fit(model: CompiledModel, target: Target) -> None:
     """Raise InputError where the model can't fit the target's flash or RAM, naming what takes most."""
     if target.memory is None:
         return
-    plan = plan_memory(recognizer.program, target.kernels)
-    needs, memory = memory_needs(recognizer, plan), target.memory
+    model = model.for_kernels(target.kernels)
+    needs, memory, plan = memory_needs(model), target.memory, model.plan
     ram = needs.instance + memory.stack_bytes
     if ram > memory.ram_bytes:
-        call = recognizer.program.calls[plan.peak_call]
+        call = model.program.calls[plan.peak_call]
+        heard = f"features and audio {needs.instance - needs.arena:,} + " if model.hearing else ""
         raise InputError(
             f"the model does not fit the RAM of {target.name}: need {ram:,} bytes (arena {needs.arena:,} + "
-            f"features and audio {needs.instance - needs.arena:,} + stack {memory.stack_bytes:,}), "
-            f"have {memory.ram_bytes:,}",
+            f"{heard}stack {memory.stack_bytes:,}), have {memory.ram_bytes:,}",
             f"the peak is at {call.name}, {plan.lower_bound_bytes:,} bytes; use fewer filters or a larger target",
         )
     flash = needs.weights + needs.tables + CODE_BYTES_ESTIMATE
     if flash > memory.flash_bytes:
+        tables = f"tables {needs.tables:,} + " if model.hearing else ""
         raise InputError(
             f"the model does not fit the flash of {target.name}: need {flash:,} bytes (weights {needs.weights:,} + "
-            f"tables {needs.tables:,} + code, estimated, {CODE_BYTES_ESTIMATE:,}), have {memory.flash_bytes:,}",
+            f"{tables}code, estimated, {CODE_BYTES_ESTIMATE:,}), have {memory.flash_bytes:,}",
             "use fewer filters or a larger target",
         )
 
 
-def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, int] | None) -> dict[str, Any]:
+def memory_report(model: CompiledModel, target: Target, compiled: dict[str, int] | None) -> dict[str, Any]:
     """Return the report as JSON takes it.
 
     compiled: bytes of flash, ram, code and stack_bound, measured in the ELF; None where there was no compiler.
     """
-    program = recognizer.program
-    plan = plan_memory(program, target.kernels)
-    needs = memory_needs(recognizer, plan)
-    return {
+    model = model.for_kernels(target.kernels)
+    needs = memory_needs(model)
+    report = {
         "target": target.name,
-        "arena": arena_report(program, plan, needs.arena),
-        "calls": [call.name for call in program.calls],
+        "arena": arena_report(model, needs.arena),
+        "calls": [call.name for call in model.program.calls],
         "ram": {
             "instance_bytes": needs.instance,
             "arena_bytes": needs.arena,
@@ -97,10 +93,12 @@ def memory_report(recognizer: Recognizer, target: Target, compiled: dict[str, in
         "flash": {"weights_bytes": needs.weights, "tables_bytes": needs.tables},
         "compiled": compiled,
     }
+    return report if model.hearing else report | {"network_only": True}
 
 
-def arena_report(program: Program, plan: MemoryPlan, arena: int) -> dict[str, Any]:
+def arena_report(model: CompiledModel, arena: int) -> dict[str, Any]:
     """Return the size of an arena, its peak, and what lies where in it during which calls."""
+    program, plan = model.program, model.plan
     writers = {call.output: call.name for call in program.calls}
     windows = {buffer: rows for cascade in plan.cascades for buffer, rows in cascade.windows.items()}
     buffers = []
@@ -135,18 +133,20 @@ def arena_report(program: Program, plan: MemoryPlan, arena: int) -> dict[str, An
 def render_report(report: dict[str, Any]) -> str:
     """Return the report as text."""
     ram, flash, compiled = report["ram"], report["flash"], report["compiled"]
+    engine = [("  interpreter", ram["engine_bytes"])] if "engine_bytes" in ram else []
     lines = [f"Memory of the build for {report['target']}, in bytes", ""]
     rows = [
         ("RAM, one recogniser", ram["instance_bytes"]),
         ("  arena", ram["arena_bytes"]),
-        *([("  interpreter", ram["engine_bytes"])] if "engine_bytes" in ram else []),
+        *engine,
         ("  ring of features", ram["feature_ring_bytes"]),
         ("  audio history", ram["audio_history_bytes"]),
         ("flash, weights", flash["weights_bytes"]),
         ("flash, tables", flash["tables_bytes"]),
     ]
     if report.get("network_only"):
-        rows = [("RAM, one instance (arena)", ram["instance_bytes"]), ("flash, weights", flash["weights_bytes"])]
+        rows = [("RAM, one instance (arena)", ram["instance_bytes"])]
+        rows += [*engine, ("flash, weights", flash["weights_bytes"])]
     if compiled:
         rows += [
             ("firmware, flash", compiled["flash_bytes"]),
@@ -172,99 +172,3 @@ def render_report(report: dict[str, Any]) -> str:
         calls = f"{max(0, buffer['first_call'])}-{min(len(report['calls']) - 1, buffer['last_call'])}"
         lines.append(f"  {buffer['offset']:>8,}{buffer['bytes']:>8,}  {calls:<9} {buffer['name']}")
     return "\n".join(lines) + "\n"
-
-
-def elf_sizes(section_table: str) -> dict[str, int]:
-    """Return bytes of flash, ram and code from what `size -A` prints."""
-    sizes = {}
-    for line in section_table.splitlines():
-        match = re.match(r"^(\.\S+)\s+(\d+)\s", line)
-        if match:
-            sizes[match[1]] = int(match[2])
-    code = sizes.get(".text", 0) + sizes.get(".vectors", 0) + sizes.get(".boot2", 0)
-    data = sizes.get(".data", 0)
-    return {
-        "flash_bytes": code + sizes.get(".rodata", 0) + sizes.get(".ARM.exidx", 0) + data,
-        "ram_bytes": data + sizes.get(".bss", 0),
-        "code_bytes": code,
-    }
-
-
-def stack_bound(
-    call_graphs: Iterable[str], indirect: Iterable[str], root: str = "main", interrupts: str | None = None
-) -> int:
-    """Return the most stack in bytes that a program can use below root, from gcc's call graphs (-fcallgraph-info=su).
-
-    call_graphs: texts of the .ci files. indirect: patterns of the names of functions that are called through pointers.
-    Functions without a graph (libc, libgcc) count LIBRARY_CALL_STACK_BYTES each. interrupts: what the names of handlers
-    begin with, which may nest all, once each, on top of root.
-    Raises AssertionError for recursion, a frame without a bound, or graphs without the root.
-    """
-    frames: dict[str, int] = {}
-    edges: dict[str, set[str]] = {}
-    targets = [*indirect]
-    for text in call_graphs:
-        for title, label in re.findall(r'^node: { title: "([^"]+)" label: "([^"]+)"', text, re.MULTILINE):
-            size = re.search(r"(\d+) bytes \((\w+(?:,\w+)*)\)", label)
-            if size:
-                if size[2] not in ("static", "dynamic,bounded"):  # a frame that is aligned anew is bounded
-                    raise AssertionError(f"the stack frame of {title} is not bounded: {size[2]}")
-                frames[title] = int(size[1])
-        for source, target in re.findall(r'^edge: { sourcename: "([^"]+)" targetname: "([^"]+)"', text, re.MULTILINE):
-            edges.setdefault(source, set()).add(target)
-    pointed = {t for t in frames if any(fnmatch.fnmatchcase(t.rsplit(":", 1)[-1], name) for name in targets)}
-
-    def depth(node: str, path: frozenset[str]) -> int:
-        if node == "__indirect_call":
-            # A model's invoke calls observers, observers call neither: each stands at most once on a path.
-            return max((depth(target, path) for target in sorted(pointed - path)), default=0)
-        if node in path:
-            raise AssertionError(f"{node} is recursive")
-        below = path | {node}
-        deepest = max((depth(target, below) for target in sorted(edges.get(node, ()))), default=0)
-        return frames.get(node, LIBRARY_CALL_STACK_BYTES) + deepest
-
-    if root not in frames:
-        raise AssertionError(f"the call graphs know no {root}")
-    handlers = [title for title in sorted(frames) if interrupts and title.startswith(interrupts)]
-    above = sum(INTERRUPT_FRAME_BYTES + depth(handler, frozenset()) for handler in handlers)
-    return depth(root, frozenset()) + above
-
-
-def check_network_fit(network: Network, target: Target) -> None:
-    """Raise InputError where the network can't fit the target's flash or RAM, naming what takes most."""
-    if target.memory is None:
-        return
-    plan, memory = plan_memory(network.program, target.kernels), target.memory
-    if plan.arena_bytes + memory.stack_bytes > memory.ram_bytes:
-        call = network.program.calls[plan.peak_call]
-        raise InputError(
-            f"the model does not fit the RAM of {target.name}: need {plan.arena_bytes + memory.stack_bytes:,} bytes "
-            f"(arena {plan.arena_bytes:,} + stack {memory.stack_bytes:,}), have {memory.ram_bytes:,}",
-            f"the peak is at {call.name}, {plan.lower_bound_bytes:,} bytes; use fewer filters or a larger target",
-        )
-    weights = sum(array.size_bytes for array in constant_arrays(network, plan, "kws"))
-    if weights + CODE_BYTES_ESTIMATE > memory.flash_bytes:
-        raise InputError(
-            f"the model does not fit the flash of {target.name}: need {weights + CODE_BYTES_ESTIMATE:,} bytes "
-            f"(weights {weights:,} + code, estimated, {CODE_BYTES_ESTIMATE:,}), have {memory.flash_bytes:,}",
-            "use fewer filters or a larger target",
-        )
-
-
-def network_memory_report(network: Network, target: Target, compiled: dict[str, int] | None) -> dict[str, Any]:
-    """Return the report as memory_report() does; a network without a front end keeps no audio and has no tables."""
-    plan = plan_memory(network.program, target.kernels)
-    arena = -(-plan.arena_bytes // 8) * 8
-    return {
-        "target": target.name,
-        "network_only": True,
-        "arena": arena_report(network.program, plan, arena),
-        "calls": [call.name for call in network.program.calls],
-        "ram": {"instance_bytes": arena, "arena_bytes": arena, "feature_ring_bytes": 0, "audio_history_bytes": 0},
-        "flash": {
-            "weights_bytes": sum(array.size_bytes for array in constant_arrays(network, plan, "kws")),
-            "tables_bytes": 0,
-        },
-        "compiled": compiled,
-    }

@@ -18,8 +18,7 @@ from typing import Any
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import Target, find_target
 from mbx_deploy.codegen.tflm import MEASURE_ENGINE_BYTES, TflmSizes, measured_arena_bytes
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.firmware.memory import memory_needs
 from mbx_deploy.network.stripped import bare_network
@@ -29,7 +28,8 @@ ARENA_MARGIN_BYTES = 256
 MEASURE_STACK_BYTES = 16384
 STACK_MARGIN_BYTES = 2048  # for main and the session above the network, whose block of audio takes 1 KB, and interrupts
 MEASURE_LIMIT_S = 120.0
-MODEL_STRUCT_BYTES = 56  # struct mbx_model on a 32-bit core, which an instance keeps
+# What an instance keeps beside its arena on a 32-bit core: struct mbx_model, or of a network alone struct mbx_network.
+MODEL_STRUCT_BYTES, NETWORK_STRUCT_BYTES = 56, 32
 
 # Each checkout: CMake's variable, and a file that it must hold. MBX_ and the variable is its environment variable.
 _HOLDS = {
@@ -142,7 +142,7 @@ def tflm_library(files: dict[str, str | bytes], checkouts: Checkouts) -> Path:
     return binary / "libtflm.a"
 
 
-def measure_tflm(recognizer: Recognizer, target: Target, checkouts: Checkouts, progress: Progress) -> Measured:
+def measure_tflm(model: CompiledModel, target: Target, checkouts: Checkouts, progress: Progress) -> Measured:
     """Return what TFLite Micro needs for a model on a target's core, measured in its emulator, or here for the host.
 
     Raises ToolMissing where the target has no emulator or QEMU is missing; CheckFailed where the interpreter refuses
@@ -155,7 +155,7 @@ def measure_tflm(recognizer: Recognizer, target: Target, checkouts: Checkouts, p
         stack = max(machine.memory.stack_bytes, MEASURE_STACK_BYTES)
         machine = replace(machine, memory=replace(machine.memory, stack_bytes=stack))
     machine = replace(machine, compile_flags=target.compile_flags)
-    files = generate_project(recognizer, machine, tflm=roomy)
+    files = generate_project(model, machine, tflm=roomy)
     progress("compiling TFLite Micro, which takes a while the first time")
     library = tflm_library(files, checkouts)
     with tempfile.TemporaryDirectory(prefix="mbx-measure-") as temporary:
@@ -176,14 +176,11 @@ def measure_tflm(recognizer: Recognizer, target: Target, checkouts: Checkouts, p
     if arena == 0:
         most = measured_arena_bytes(machine)
         raise CheckFailed(f"TFLite Micro refuses the model: it can't be set up in any arena up to {most:,} bytes")
-    # Between inferences the front end works at the arena's beginning, where TFLite Micro keeps tensors only.
-    config = recognizer.config
-    tensors = recognizer.network.tensors
-    network_input = tensors[recognizer.network.input]
-    values = 1
-    for length in network_input.shape:
-        values *= length
-    lacking = max(0, 8 * (config.n_fft // 2 + 1 + config.n_mels) - values)
+    lacking = 0
+    if model.hearing is not None:
+        # Between inferences the front end works at the arena's beginning, where TFLite Micro keeps tensors only.
+        config = model.hearing.config
+        lacking = max(0, 8 * (config.n_fft // 2 + 1 + config.n_mels) - model.input.size)
     return Measured(-(-(arena + lacking) // 16) * 16, used, -(-engine // 16) * 16, stack)
 
 
@@ -195,12 +192,16 @@ def with_stack(target: Target, measured: Measured) -> Target:
     return replace(target, memory=replace(target.memory, stack_bytes=max(target.memory.stack_bytes, need)))
 
 
-def check_tflm_fit(recognizer: Recognizer, target: Target, measured: Measured) -> None:
+def _struct_bytes(model: CompiledModel) -> int:
+    return MODEL_STRUCT_BYTES if model.hearing else NETWORK_STRUCT_BYTES
+
+
+def check_tflm_fit(model: CompiledModel, target: Target, measured: Measured) -> None:
     """Raise InputError where a model on TFLite Micro can't fit the target's RAM, naming what takes how much."""
     if target.memory is None:
         return
-    needs = memory_needs(recognizer, plan_memory(recognizer.program, target.kernels))
-    rest, stack = needs.instance - needs.arena + MODEL_STRUCT_BYTES, target.memory.stack_bytes
+    needs = memory_needs(model.for_kernels(target.kernels))
+    rest, stack = needs.instance - needs.arena + _struct_bytes(model), target.memory.stack_bytes
     sizes = measured.sizes
     ram = sizes.arena + sizes.engine + rest + stack
     if ram > target.memory.ram_bytes:
@@ -213,7 +214,7 @@ def check_tflm_fit(recognizer: Recognizer, target: Target, measured: Measured) -
 
 
 def tflm_report(
-    report: dict[str, Any], recognizer: Recognizer, sizes: TflmSizes, measured: Measured | None
+    report: dict[str, Any], model: CompiledModel, sizes: TflmSizes, measured: Measured | None
 ) -> dict[str, Any]:
     """Return a memory report of the C runtime as one of TFLite Micro, which plans its arena itself."""
     ram = report["ram"]
@@ -233,9 +234,9 @@ def tflm_report(
         | {
             "arena_bytes": sizes.arena,
             "engine_bytes": sizes.engine,
-            "instance_bytes": other + sizes.arena + sizes.engine + MODEL_STRUCT_BYTES,
+            "instance_bytes": other + sizes.arena + sizes.engine + _struct_bytes(model),
         },
-        "flash": report["flash"] | {"weights_bytes": len(bare_network(recognizer.data))},
+        "flash": report["flash"] | {"weights_bytes": len(bare_network(model.data))},
     }
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from mbx_deploy.codegen.layouts import CMAKE
 from mbx_deploy.codegen.target import Probe, Target
 from mbx_deploy.errors import InputError, ToolMissing
-from mbx_deploy.firmware.build import Build, compile_project, load_build, missing_tools, read_manifest
+from mbx_deploy.firmware.compile import compile_project, missing_tools
+from mbx_deploy.firmware.folder import Build, load_build, read_manifest
 from mbx_deploy.firmware.image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 
 

@@ -15,10 +15,10 @@ def describe_model(model: str) -> dict[str, Any]:
 
     "card": what was measured, see model_card.build_card(); empty where the file has none. Raises InputError.
     """
-    from mbx_deploy.compiler.model import load_recognizer
+    from mbx_deploy.compiler.model import load_model
 
     path = resolve_model(model)
-    recognizer = load_recognizer(path)
+    recognizer = load_model(path)
     metadata = recognizer.metadata
     entry = {"name": path.stem, "path": str(path), "labels": list(recognizer.labels), "bytes": len(recognizer.data)}
     found = {key: metadata.get(key, {}) for key in ("accuracy", "card", "training")}
@@ -27,11 +27,11 @@ def describe_model(model: str) -> dict[str, Any]:
 
 def model_card(model: str) -> str:
     """Return the model card of a shipped model, or of another .tflite, as text. Raises InputError for a bad one."""
-    from mbx_deploy.compiler.model import load_recognizer
+    from mbx_deploy.compiler.model import load_model
     from mbx_deploy.measure.card import render_card
 
     path = resolve_model(model)
-    return render_card(path.stem, load_recognizer(path).metadata)
+    return render_card(path.stem, load_model(path).metadata)
 
 
 def render_models(models: list[dict[str, Any]]) -> str:

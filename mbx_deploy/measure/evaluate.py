@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.compiler.model import load_model
 from mbx_deploy.data.accuracy import (
     NOISE_SEED,
     NOISE_SNRS_DB,
@@ -31,22 +31,19 @@ from mbx_deploy.data.accuracy import (
 )
 from mbx_deploy.data.corpus import speaker_of
 from mbx_deploy.data.dataset import SAMPLE_RATE_HZ, Split, load_known, spread
-from mbx_deploy.engines.c import Engine, FirmwareEngine, HostEngine, ProgramEngine, SimEngine, TflmEngine
 from mbx_deploy.engines.float import float_engine
+from mbx_deploy.engines.open import FLOATS, MODEL, EngineKind, Source, find_engine
 from mbx_deploy.engines.session import ITEM_CLIP, Item
 from mbx_deploy.errors import InputError
-from mbx_deploy.firmware.build import Build, build, load_build
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import load_hearing_build
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.system.resources import resolve_model
 
-ENGINES = ("float", "sim", "c", "tflm", "firmware")
-FAST_ENGINES = ("c", "float")
 SLOW_ENGINE_NOISY_CLIPS = 500  # a ratio: at some 70 clips a second, a minute
 DEFAULT_TARGET = "cortex-m4"
 _LONGEST_HEAD = 7
-# Clips handed over at a time: so few that an interruption is heard soon, so many that starting a program is cheap.
-_AT_ONCE = {"float": 32, "sim": 8, "c": 100, "tflm": 20, "firmware": 12}
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -119,7 +116,7 @@ def evaluate_model(
                 "--snr none leaves the table of noise out",
             )
         noisy = options.noisy
-        if noisy is None and subject.engine not in FAST_ENGINES:
+        if noisy is None and not find_engine(subject.engine).fast:
             noisy = SLOW_ENGINE_NOISY_CLIPS
         report = evaluate(subject, split, snrs_db, noisy, progress)
         return {**report, "data": str(data), "split": options.split}
@@ -135,38 +132,38 @@ def open_subject(
 ) -> Subject:
     """Return a model, or a build's folder, ready to answer.
 
-    model: what resolve_model() takes, or the folder of a build, whose own C and firmware run then. engine: one of
-    ENGINES; without it "float" for a .pt, else "c". target: what a model is built for where the engine is "firmware";
-    scratch: the folder where that build may lie. forward: of a .nemo, see pretrained.artifact_of().
+    model: what resolve_model() takes, or the folder of a build, whose own C and firmware run then. engine: of
+    engines.open; without it "float" for a .pt, else "c". target: what a model is built for where the engine is
+    "firmware"; scratch: the folder where that build may lie. forward: of a .nemo, see pretrained.artifact_of().
     Raises InputError for a bad model, one that the engine can't take, or one of another rate than the data's;
     ToolMissing where the engine's tool is not installed.
     """
     path = resolve_model(model)
-    engine = engine or ("float" if path.suffix == ".pt" else "c")
+    kind = find_engine(engine or ("float" if path.suffix == ".pt" else "c"))
     if path.is_dir():
-        built = load_build(path)
+        built = load_hearing_build(path)
         if target is not None:
             raise InputError(f"--target is for a model: got a build for {built.target.name}", "leave it out")
         if forward is not None:
             raise InputError("--forward is for .nemo models: got a build", "leave it out")
-        if engine == "float":
+        if kind.makes == FLOATS:
             return open_float(model, path / "model.tflite", None, note)
-        return _integer_subject(model, engine, built.recognizer, built)
-    if target is not None and engine != "firmware":
-        raise InputError(f"--target is for the engine firmware: got --engine {engine}", "leave it out")
-    if engine == "float":
+        return _integer_subject(model, kind, Source(built.model, built))
+    if target is not None and MODEL in kind.takes:
+        raise InputError(f"--target is for the engine firmware: got --engine {kind.name}", "leave it out")
+    if kind.makes == FLOATS:
         return open_float(model, path, forward, note)
     if path.suffix == ".pt":
         hint = "use --engine float, or mbx-deploy export first"
-        raise InputError(f"the engine {engine} takes no .pt: got {path}, need a .tflite, a .nemo or a build", hint)
+        raise InputError(f"the engine {kind.name} takes no .pt: got {path}, need a .tflite, a .nemo or a build", hint)
     artifact = artifact_of(path, forward, note)
-    if engine != "firmware":
-        return _integer_subject(model, engine, load_recognizer(artifact), None)
+    if MODEL in kind.takes:
+        return _integer_subject(model, kind, Source(load_model(artifact)))
     chosen = find_target(target or DEFAULT_TARGET)
     note(f"{model}: built for {chosen.name}")
     build(artifact, chosen, scratch / "build")
-    built = load_build(scratch / "build")
-    return _integer_subject(model, engine, built.recognizer, built)
+    built = load_hearing_build(scratch / "build")
+    return _integer_subject(model, kind, Source(built.model, built))
 
 
 def open_float(name: str, path: Path, forward: str | None = None, note: Note = lambda line: None) -> Subject:
@@ -177,31 +174,20 @@ def open_float(name: str, path: Path, forward: str | None = None, note: Note = l
     return Subject(name, "float", digest, engine.labels, engine.config, engine.logits_of)
 
 
-def _integer_subject(name: str, engine: str, recognizer: Recognizer, built: Build | None) -> Subject:
-    _check_rate(recognizer.config, name)
-    runner = _make_engine(engine, recognizer, built)
+def _integer_subject(name: str, kind: EngineKind, source: Source) -> Subject:
+    hearing, data = source.model.hearing, source.model.data
+    if hearing is None or kind.open is None:
+        raise InputError(f"the engine {kind.name} can't measure ({name}): got a network alone, need one that hears")
+    _check_rate(hearing.config, name)
+    runner = kind.open(source)
 
     def answers(clips: np.ndarray) -> np.ndarray:
         windows = runner.run([Item(ITEM_CLIP, clip) for clip in clips])
         return np.stack([results[0].logits for results in windows])
 
-    digest = hashlib.sha256(recognizer.data).hexdigest()
-    workers = 1 if engine == "tflm" else cores()  # one interpreter, which keeps its state
-    return Subject(name, engine, digest, recognizer.labels, recognizer.config, answers, workers)
-
-
-def _make_engine(name: str, recognizer: Recognizer, built: Build | None) -> Engine:
-    if name == "sim":
-        return SimEngine(recognizer)
-    if name == "tflm":
-        return TflmEngine(recognizer)
-    if name == "c":
-        return HostEngine(recognizer, built.sources if built else None)
-    if built is None:
-        raise ValueError("the engine firmware needs a build")
-    if built.target.toolchain == "host":
-        return ProgramEngine(recognizer, built.elf)
-    return FirmwareEngine(recognizer, built.elf, built.target)
+    workers = cores() if kind.threads else 1
+    digest = hashlib.sha256(data).hexdigest()
+    return Subject(name, kind.name, digest, hearing.labels, hearing.config, answers, workers)
 
 
 def _check_rate(config: FrontendConfig, name: str) -> None:
@@ -222,7 +208,7 @@ def run_clips(subject: Subject, clips: np.ndarray, progress: Progress = lambda d
 
     An interruption ends it after the clips that are being run.
     """
-    step = max(1, min(_AT_ONCE[subject.engine], -(-len(clips) // subject.workers)))
+    step = max(1, min(find_engine(subject.engine).at_once, -(-len(clips) // subject.workers)))
     parts = [clips[start : start + step] for start in range(0, len(clips), step)]
     found: list[np.ndarray] = []
     pool = ThreadPoolExecutor(subject.workers)

@@ -9,11 +9,10 @@ from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.engines.c import Engine
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.session import TRACE_STAGES, Item
 from mbx_deploy.errors import InputError
-from mbx_deploy.measure.verify import hostile_clips, random_features
 
 DIGEST_DIGITS = 16  # 64 bits: against accidents, not against an attacker
 _AT_ONCE = 8
@@ -27,11 +26,6 @@ class Fingerprint:
 
     items: int
     stages: dict[str, str]
-
-
-def synthetic_items(recognizer: Recognizer) -> list[Item]:
-    """Return the items that need no recordings: clips that are hard on arithmetic, and random network inputs."""
-    return [named.item for named in (*hostile_clips(recognizer), *random_features(recognizer, 4))]
 
 
 def fingerprint(engine: Engine, items: Sequence[Item], progress: Progress = lambda done, of: None) -> Fingerprint:
@@ -62,7 +56,7 @@ def _short(value: "hashlib._Hash") -> str:
     return value.hexdigest()[:DIGEST_DIGITS]
 
 
-def constants(recognizer: Recognizer) -> dict[str, str]:
+def constants(recognizer: CompiledModel) -> dict[str, str]:
     """Return the digest of each table of the front end, "table NAME", and of each layer's constants, "layer NAME"."""
     program, tables = recognizer.program, recognizer.tables
     found = {

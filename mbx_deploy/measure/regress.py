@@ -17,16 +17,20 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.data.dataset import Split, load_known
-from mbx_deploy.engines.c import FirmwareEngine, HostEngine, ProgramEngine
+from mbx_deploy.engines.c import HostEngine
+from mbx_deploy.engines.firmware import build_engine
 from mbx_deploy.engines.session import ITEM_CLIP, Item
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.firmware.budgets import NO_BUDGETS, Budgets
-from mbx_deploy.firmware.build import ELF_NAME, Build, build, load_build, missing_tools
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.compile import missing_tools
+from mbx_deploy.firmware.folder import ELF_NAME, Build, load_hearing_build
 from mbx_deploy.measure.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
 from mbx_deploy.measure.evaluate import Subject, open_float, pick_clips, run_clips, score
-from mbx_deploy.measure.fingerprint import Fingerprint, changed, clips_digest, constants, fingerprint, synthetic_items
+from mbx_deploy.measure.fingerprint import Fingerprint, changed, clips_digest, constants, fingerprint
+from mbx_deploy.measure.items import synthetic_items
 from mbx_deploy.measure.profile.inference import can_count, count_inference
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.system.files import check_file
@@ -126,11 +130,13 @@ def _check_options(request: Request) -> None:
             raise InputError(f"{option} is what the baseline says: got {option} {value}", "give it with --update only")
 
 
-def _open_model(request: Request, old: Baseline | None, scratch: Path, note: Note) -> tuple[Recognizer, Build | None]:
+def _open_model(
+    request: Request, old: Baseline | None, scratch: Path, note: Note
+) -> tuple[CompiledModel, Build | None]:
     """Return the model, and its build; None where there is no compiler for it."""
     path = resolve_model(request.model)
     if path.is_dir():
-        built = load_build(path)
+        built = load_hearing_build(path)
         if request.forward is not None or (request.target or built.target.name) != built.target.name:
             raise InputError(
                 f"--target and --forward are for a model: got a build for {built.target.name}", "leave it out"
@@ -141,11 +147,11 @@ def _open_model(request: Request, old: Baseline | None, scratch: Path, note: Not
                 f"need {old.target}",
                 "build for that target, or name this target's baseline",
             )
-        return built.recognizer, built
+        return built.model, built
     if path.suffix == ".pt":
         raise InputError(f"a baseline is of an int8 model: got {path}", "mbx-deploy export makes a .tflite of it")
     artifact = artifact_of(path, request.forward, note)
-    recognizer = load_recognizer(artifact)
+    recognizer = load_model(artifact)
     if old is not None and not request.update:
         _check_identity(request, old, recognizer, note)  # before it is built
     target = find_target(request.target or (old.target if old else DEFAULT_TARGET))
@@ -154,10 +160,10 @@ def _open_model(request: Request, old: Baseline | None, scratch: Path, note: Not
         note(f"not built for {target.name}, so what it needs is not known: {', '.join(missing)} not installed")
         return recognizer, None
     build(artifact, target, scratch / "build")
-    return recognizer, load_build(scratch / "build")
+    return recognizer, load_hearing_build(scratch / "build")
 
 
-def _check_identity(request: Request, old: Baseline, recognizer: Recognizer, note: Note) -> None:
+def _check_identity(request: Request, old: Baseline, recognizer: CompiledModel, note: Note) -> None:
     """Raise InputError for a baseline of another model: other labels, or another front end."""
     differences = []
     if old.labels != recognizer.labels:
@@ -178,7 +184,12 @@ def _words(labels: tuple[str, ...]) -> str:
 
 
 def _measure(
-    request: Request, old: Baseline | None, recognizer: Recognizer, built: Build | None, note: Note, progress: Progress
+    request: Request,
+    old: Baseline | None,
+    recognizer: CompiledModel,
+    built: Build | None,
+    note: Note,
+    progress: Progress,
 ) -> Baseline:
     margins = old.margins if old else Margins()
     if request.accuracy_margin is not None:
@@ -238,7 +249,7 @@ def _data_folder(request: Request, old: Baseline | None) -> Path | None:
     return folder
 
 
-def _load(request: Request, old: Baseline | None, recognizer: Recognizer, where: Path) -> tuple[Split, Recordings]:
+def _load(request: Request, old: Baseline | None, recognizer: CompiledModel, where: Path) -> tuple[Split, Recordings]:
     kept = old.data if old else None
     split_name = request.split or (kept.split if kept else DEFAULT_SPLIT)
     limit = request.clips or (kept.limit if kept else None)
@@ -259,7 +270,7 @@ def _items(split: Split) -> list[Item]:
 
 
 def _accuracy(
-    request: Request, recognizer: Recognizer, host: HostEngine, split: Split, progress: Progress
+    request: Request, recognizer: CompiledModel, host: HostEngine, split: Split, progress: Progress
 ) -> dict[str, float | None]:
     def answers(clips: np.ndarray) -> np.ndarray:
         return np.stack([windows[0].logits for windows in host.run([Item(ITEM_CLIP, clip) for clip in clips])])
@@ -292,7 +303,7 @@ def _needs(built: Build) -> dict[str, float | None]:
             f"the build is damaged ({built.folder}, memory_report.json): {error}", "build it again"
         ) from None
     if can_count(built.target) and _has_program(built):
-        needs["instructions"] = count_inference(built.recognizer, built.elf, built.target)
+        needs["instructions"] = count_inference(built.model, built.elf, built.target)
     return needs
 
 
@@ -306,14 +317,11 @@ def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, F
     if not _has_program(built):
         note(f"the firmware was not run: {built.folder} holds none")
         return {}
-    if built.target.toolchain == "host":
-        engine: ProgramEngine | FirmwareEngine = ProgramEngine(built.recognizer, built.elf)
-    elif (built.target.machine or built.target.emulated_as) is None or find_tool("qemu-system-arm") is None:
+    emulator = (built.target.machine or built.target.emulated_as) and find_tool("qemu-system-arm")
+    if built.target.toolchain != "host" and not emulator:
         note(f"the firmware was not run: no emulator for {built.target.name} here")
         return {}
-    else:
-        engine = FirmwareEngine(built.recognizer, built.elf, built.target)
-    return {"firmware": fingerprint(engine, items)}
+    return {"firmware": fingerprint(build_engine(built), items)}
 
 
 def _budgets(request: Request, old: Budgets, needs: dict[str, int | None], note: Note) -> Budgets:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,40 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.codegen.project import build_digest
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.data.audio import fit_clip, read_recording
-from mbx_deploy.engines.c import Engine, FirmwareEngine, HostEngine, ProgramEngine, SimEngine, TflmEngine
-from mbx_deploy.engines.device import DeviceEngine
-from mbx_deploy.engines.recognize import emulation_note
-from mbx_deploy.engines.session import (
-    FRONTEND_STAGES,
-    ITEM_CLIP,
-    ITEM_FEATURES,
-    ITEM_STREAM,
-    TRACE_LAYERS,
-    TRACE_STAGES,
-    Item,
-    Result,
-)
-from mbx_deploy.errors import InputError, ToolMissing
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.codegen.target import emulation_note
+from mbx_deploy.engines.engine import Engine
+from mbx_deploy.engines.open import build_engines
+from mbx_deploy.engines.session import FRONTEND_STAGES, ITEM_CLIP, TRACE_LAYERS, TRACE_STAGES, Item, Result
+from mbx_deploy.errors import InputError
+from mbx_deploy.firmware.folder import Build
+from mbx_deploy.measure.items import NamedItem, hostile_clips, network_items, random_features, read_clip, streams
 from mbx_deploy.serial.link import Link
 
 ITEMS_AT_ONCE = 10
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
-RANDOM_SEED = 20260101
-STREAM_CLIPS = 4
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class NamedItem:
-    """An item, and where it comes from."""
-
-    name: str
-    item: Item
 
 
 @dataclass
@@ -72,142 +50,34 @@ class Comparison:
         return dict(vars(self))
 
 
-def find_clips(folder: Path, limit: int | None) -> list[Path]:
-    """Return sound files of a data folder: those of its testing_list.txt, or else all below it.
-
-    At most limit of them, evenly spread.
-    The same folder gives the same files in the same order. Raises InputError where there are none.
-    """
-    try:
-        if not folder.is_dir():
-            raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
-        listed = folder / "testing_list.txt"
-        if listed.is_file():
-            names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
-            paths = [path for name in names if (path := _existing(folder / name)) is not None]
-        else:
-            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
-    except (OSError, UnicodeDecodeError) as error:
-        hint = "check it, and its testing_list.txt"
-        raise InputError(f"can't read the data folder ({folder}): {error}", hint) from None
-    if not paths:
-        raise InputError(f"the data folder holds no recordings: {folder}", f"need {', '.join(SOUND_SUFFIXES)} files")
-    if limit is not None and limit < len(paths):
-        paths = [paths[i * len(paths) // limit] for i in range(limit)]
-    return paths
-
-
-def _existing(path: Path) -> Path | None:
-    """Return the file that a list names; lists say .wav also where the files are FLAC."""
-    return next((p for p in (path, *(path.with_suffix(s) for s in SOUND_SUFFIXES)) if p.is_file()), None)
-
-
-def hostile_clips(recognizer: Recognizer) -> list[NamedItem]:
-    """Return the clips that no recording is like, of the model's length or not; some are fed in odd blocks."""
-    config = recognizer.config
-    n, rate = config.clip_samples, config.sample_rate_hz
-    time = np.arange(n)
-    random = np.random.default_rng(RANDOM_SEED)
-    impulse = np.zeros(n, np.int16)
-    impulse[n // 2] = 32767
-    edge = np.zeros(n, np.int16)
-    edge[[0, -1]] = -32768
-    clips = {
-        "silence": np.zeros(n),
-        "full-scale square wave": np.where(time * 1000 // rate % 2 == 0, 32767, -32768),
-        "square wave at half the sample rate": np.where(time % 2 == 0, 32767, -32768),
-        "all -32768": np.full(n, -32768),
-        "all 32767": np.full(n, 32767),
-        "white noise": random.integers(-32768, 32768, n),
-        "faint noise": random.integers(-1, 2, n),
-        "impulse": impulse,
-        "impulses at both ends": edge,
-        "sine": np.rint(32767 * np.sin(2 * np.pi * 440 * time / rate)),
-        "no samples": np.zeros(0),
-        "1 sample": np.full(1, 32767),
-        "8 samples": np.full(8, -32768),
-        "one sample short": random.integers(-3000, 3000, n - 1),
-    }
-    long = fit_clip(random.integers(-9000, 9000, n * 3 // 2).astype(np.int16), n)
-    clips["1.5 clips, the loudest window"] = long
-    blocks = (512, 160, 1, 7, 511)
-    return [
-        NamedItem(f"hostile: {name}", Item(ITEM_CLIP, values.astype(np.int16), blocks[i % len(blocks)]))
-        for i, (name, values) in enumerate(clips.items())
-    ]
-
-
-def random_features(recognizer: Recognizer, count: int) -> list[NamedItem]:
-    """Return network inputs that no front end gives: uniform noise, and both ends of int8."""
-    config = recognizer.config
-    shape = (config.num_frames, config.num_coefficients)
-    random = np.random.default_rng(RANDOM_SEED)
-    values = [random.integers(-128, 128, shape).astype(np.int8) for _ in range(count)]
-    values += [np.full(shape, -128, np.int8), np.full(shape, 127, np.int8)]
-    return [NamedItem(f"random features {i}", Item(ITEM_FEATURES, value.ravel())) for i, value in enumerate(values)]
-
-
-def build_engines(build: Build, link: Link | None = None) -> tuple[list[Engine], dict[str, str]]:
-    """Return the engines that this machine can run on a build, the simulator first, and why others are left out.
-
-    With a link: the simulator and the device at its other end.
-    """
-    recognizer = build.recognizer
-    simulator = SimEngine(recognizer, build.stride_frames)
-    if link is not None:
-        digest = build_digest(recognizer, build.target, build.prefix, build.stride_frames)
-        return [simulator, DeviceEngine(recognizer, link, digest)], {}
-
-    def firmware() -> Engine:
-        if build.target.toolchain == "host":
-            return ProgramEngine(recognizer, build.elf)
-        return FirmwareEngine(recognizer, build.elf, build.target)
-
-    def tflm() -> Engine:
-        engine = TflmEngine(recognizer, build.stride_frames)
-        engine.run([random_features(recognizer, 1)[0].item])  # imports the interpreter
-        return engine
-
-    makers = {"c": lambda: HostEngine(recognizer, build.sources), "firmware": firmware, "tflm": tflm}
-    return open_engines(simulator, makers)
-
-
-def open_engines(simulator: Engine, makers: Mapping[str, Callable[[], Engine]]) -> tuple[list[Engine], dict[str, str]]:
-    """Return the simulator and those of the other engines that this machine can make, and why others are left out.
-
-    makers: by name; "firmware" may be missing in a build, which is no error. Raises ToolMissing where none is left.
-    """
-    engines = [simulator]
-    skipped: dict[str, str] = {}
-    for name, make in makers.items():
-        try:
-            engines.append(make())
-        except ToolMissing as error:
-            skipped[name] = error.what
-        except InputError as error:
-            if name != "firmware":
-                raise
-            skipped[name] = error.what
-    if len(engines) == 1:
-        why = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-        raise ToolMissing(f"nothing to compare the simulator with: {why}", "mbx-deploy doctor names what to install")
-    return engines, skipped
-
-
-def verify_build(
-    build: Build, clips: Sequence[Path], progress: Progress = lambda done, of: None, link: Link | None = None
+def verify(
+    build: Build,
+    clips: Sequence[Path] = (),
+    inputs: np.ndarray | None = None,
+    progress: Progress = lambda done, of: None,
+    link: Link | None = None,
 ) -> Comparison:
-    """Return how the engines compare over clips, streams made of them, the hostile set and random features.
+    """Return how the engines compare on a build.
 
-    A recording is brought to the model's rate and length first. Every byte of the features, of each layer and of the
-    results counts; a difference is traced to its first stage. link: of a device that runs the build; it is compared
-    with the simulator then, its layers by CRC-32. Raises InputError for a device that runs something else, or is lost.
+    Of a recogniser over clips, streams made of them, the hostile set and random features; a recording is brought to the
+    model's rate and length first. Of a network alone over random inputs and those of items.read_inputs(). Every byte of
+    the features, of each layer and of the results counts; a difference is traced to its first stage. link: of a device
+    that runs the build; it is compared with the simulator then, its layers by CRC-32. Raises InputError for recordings
+    of a network alone, inputs of a recogniser, or a device that runs something else, or is lost.
     """
+    model = build.model
+    if model.hearing is None and (clips or link is not None):
+        raise InputError(f"a network alone hears nothing ({build.folder}): got recordings or a port, need inputs")
+    if model.hearing is not None and inputs is not None:
+        raise InputError(f"a recogniser takes recordings ({build.folder}): got inputs of its network")
     engines, skipped = build_engines(build, link)
-    recordings = [NamedItem(str(path), Item(ITEM_CLIP, _read_clip(path, build.recognizer))) for path in clips]
-    streams = list(_streams([named.item.values for named in recordings], build.recognizer))
-    items = [*hostile_clips(build.recognizer), *random_features(build.recognizer, 6), *streams, *recordings]
-    comparison = Comparison(len(recordings), len(items), len(streams), [engine.name for engine in engines], skipped)
+    recordings = [NamedItem(str(path), Item(ITEM_CLIP, read_clip(path, model))) for path in clips]
+    if model.hearing is not None:
+        made = list(streams([named.item.values for named in recordings], model))
+        items = [*hostile_clips(model), *random_features(model, 6), *made, *recordings]
+    else:
+        made, items = [], network_items(model, inputs)
+    comparison = Comparison(len(recordings), len(items), len(made), [engine.name for engine in engines], skipped)
     comparison.emulation = emulation_note(build.target) if build.target.emulated_as and link is None else None
     try:
         compare_engines(engines, items, comparison, progress)
@@ -216,22 +86,6 @@ def verify_build(
             with suppress(InputError):  # it may be gone, and why is told already
                 link.leave()
     return comparison
-
-
-def _read_clip(path: Path, recognizer: Recognizer) -> np.ndarray:
-    config = recognizer.config
-    return fit_clip(read_recording(path, config.sample_rate_hz).samples, config.clip_samples)
-
-
-def _streams(clips: Sequence[np.ndarray], recognizer: Recognizer) -> Iterator[NamedItem]:
-    """Yield continuous audio: recordings one after another, and noise of a length that is no multiple of anything."""
-    for number, block in enumerate((160, 37)):
-        chosen = clips[number * STREAM_CLIPS : (number + 1) * STREAM_CLIPS]
-        if chosen:
-            yield NamedItem(f"stream of {len(chosen)} recordings", Item(ITEM_STREAM, np.concatenate(chosen), block))
-    random = np.random.default_rng(RANDOM_SEED)
-    noise = random.normal(0, 2000, recognizer.config.clip_samples * 2 + 333).astype(np.int16)
-    yield NamedItem("stream of noise", Item(ITEM_STREAM, noise, 512))
 
 
 def compare_engines(

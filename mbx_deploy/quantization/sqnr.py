@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.compiler.lower import call_name, lower
-from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.tables import COEFFICIENT_FRACTION_BITS
@@ -168,7 +168,7 @@ def measure_model(model_path: Path, data_root: Path, checkpoint_path: Path | Non
     Raises InputError: a file is unusable, or the checkpoint is of another front end or other labels. CheckFailed: it
     is of another network. ToolMissing: torch, or the converter for a checkpoint, is not installed.
     """
-    recognizer = load_recognizer(model_path)
+    recognizer = load_model(model_path)
     coefficients = HostFrontend(recognizer.config).coefficients(
         draw_clips(data_root, "validation", recognizer.labels, recognizer.config, clips)
     )
@@ -178,7 +178,7 @@ def measure_model(model_path: Path, data_root: Path, checkpoint_path: Path | Non
     return measure_layers(recognizer.network, reference, coefficients)
 
 
-def _checkpoint_network(recognizer: Recognizer, path: Path, features: np.ndarray) -> FloatNetwork:
+def _checkpoint_network(recognizer: CompiledModel, path: Path, features: np.ndarray) -> FloatNetwork:
     require_export_extra()
     from mbx_deploy.train.checkpoint import load_checkpoint
 

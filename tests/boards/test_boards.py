@@ -13,10 +13,14 @@ import pytest
 
 from mbx_deploy.codegen.target import Target, find_target, list_targets
 from mbx_deploy.data.audio import fit_clip, read_recording
-from mbx_deploy.engines.c import FirmwareEngine, HostEngine, SimEngine
+from mbx_deploy.engines.c import HostEngine
+from mbx_deploy.engines.firmware import FirmwareEngine
 from mbx_deploy.engines.session import ITEM_CLIP, TRACE_LAYERS, Item
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError
-from mbx_deploy.firmware.build import Build, build, load_build, too_large
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.compile import too_large
+from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.firmware.image import boot2_checksum, read_flash_image
 from mbx_deploy.system.resources import part_folders, shipped_model_path
 from mbx_deploy.system.tools import find_tool
@@ -160,7 +164,7 @@ def test_the_uf2_is_the_image(board: Build) -> None:
 def test_the_library_runs_in_the_emulator_and_on_this_machine(board: Build) -> None:
     if find_tool("qemu-system-arm") is None:
         pytest.skip("qemu-system-arm is not installed")
-    recognizer = board.recognizer
+    recognizer = board.model
     samples = fit_clip(read_recording(EXAMPLES / "yes.wav").samples, recognizer.config.clip_samples)
     items = [Item(ITEM_CLIP, samples)]
     expected = SimEngine(recognizer).run(items, TRACE_LAYERS)[0][0]

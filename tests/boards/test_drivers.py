@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mbx_deploy.codegen.project import board_files, generate_project
+from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.codegen.templates import board_files
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.sim.microphone import pcm_condition, pdm_decimate
 from mbx_deploy.system.tools import find_tool, run_tool
 
@@ -76,7 +77,7 @@ CHIPS = {"nrf52840-dk": "NRF52840", "stm32f4-discovery": "STM32F407", "raspberry
 
 @pytest.fixture(scope="module", params=list(CHIPS))
 def model(
-    request: pytest.FixtureRequest, shipped: Recognizer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, shipped: CompiledModel, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
     """A board's name, and the folder with what its driver did."""
     name = request.param

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mbx_deploy.compiler.planner import plan_memory
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.firmware.folder import Build
 from mbx_deploy.firmware.memory import memory_needs
 from mbx_deploy.system.files import OWNER_FILE
 from mbx_deploy.system.resources import targets_folder
@@ -54,6 +53,7 @@ EXPECTED_FILES = {
     *(f"board/mbx_{name}" for name in BOARD_FILES),
     "board/mbx_session.c",
     "board/mbx_session.h",
+    "board/mbx_session_recognizer.c",
     "board/semihosting.c",
     "board/semihosting.h",
     "board/startup.c",
@@ -130,7 +130,7 @@ def temporary(tmp_path: Path) -> Path:
 
 def test_the_files_of_a_build(m4_build: Build) -> None:
     assert set(contents(m4_build.folder)) == EXPECTED_FILES
-    assert (m4_build.folder / "model.tflite").read_bytes() == m4_build.recognizer.data
+    assert (m4_build.folder / "model.tflite").read_bytes() == m4_build.model.data
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in m4_build.folder.rglob("*"))
 
 
@@ -149,8 +149,8 @@ def test_the_manifest_holds_the_digest_of_every_file(m4_build: Build) -> None:
     del files[OWNER_FILE]
     assert manifest["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     assert manifest["model_sha256"] == manifest["files"]["model.tflite"]
-    assert manifest["frontend_sha256"] == m4_build.recognizer.config.digest()
-    assert manifest["labels"] == list(m4_build.recognizer.labels)
+    assert manifest["frontend_sha256"] == m4_build.model.config.digest()
+    assert manifest["labels"] == list(m4_build.model.labels)
     assert (manifest["target"], manifest["prefix"], manifest["stride_frames"]) == ("cortex-m4", "kws", 25)
 
 
@@ -206,7 +206,7 @@ def test_memory_report_against_size_and_nm(m4_build: Build) -> None:
     pattern = r"kws_(weights|bias|multiplier|shift|channels|constants|shifts)_"
     weights = sum(size for name, (size, _) in found.items() if re.match(pattern, name))
     assert weights == report["flash"]["weights_bytes"]
-    needs = memory_needs(m4_build.recognizer, plan_memory(m4_build.recognizer.program, m4_build.target.kernels))
+    needs = memory_needs(m4_build.model)
     assert report["ram"]["arena_bytes"] == needs.arena
     header = (m4_build.folder / "include/kws.h").read_text()
     sizes = {name: int(value) for name, value in re.findall(r"#define KWS_(\w+) (\d+)u?\b", header)}
@@ -480,7 +480,7 @@ def own_target(folder: Path, name: str, **values: int) -> Path:
 
 def test_a_target_that_is_too_small_is_told_with_the_numbers(m4_build: Build, tmp_path: Path) -> None:
     own = own_target(tmp_path, "tiny", ram_bytes=4096, stack_bytes=2048)
-    needs = memory_needs(m4_build.recognizer, plan_memory(m4_build.recognizer.program, m4_build.target.kernels))
+    needs = memory_needs(m4_build.model)
     done = call("build", "--target", own, "-o", tmp_path / "b")
     assert_refused(done, "the model does not fit the RAM of tiny: need ")
     assert f"need {needs.instance + 2048:,} bytes (arena {needs.arena:,} + " in done.stderr
@@ -498,7 +498,7 @@ def test_a_stack_that_is_too_small_is_told_with_the_numbers(m4_build: Build, tmp
 
 
 def test_a_target_of_ones_own_is_built_and_read_back(m4_build: Build, tmp_path: Path) -> None:
-    from mbx_deploy.firmware.build import load_build
+    from mbx_deploy.firmware.folder import load_build
 
     done = call("build", "--target", own_target(tmp_path, "mine"), "-o", tmp_path / "b")
     assert done.returncode == 0, done.stderr

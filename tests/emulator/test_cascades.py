@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler import planner
+from mbx_deploy.compiler import model as compiled
 from mbx_deploy.compiler.cascade import Shift, make_cascade
 from mbx_deploy.compiler.memory_plan import MemoryPlan, plan_cascades, whole_kernels
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.compiler.plan_checker import check_plan
-from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.engines.session import TRACE_LAYERS
-from mbx_deploy.firmware.network_build import build_network, load_network_build
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import load_build
 from mbx_deploy.measure.profile.inference import count_inference
 from mbx_deploy.measure.profile.profile import profile_build
-from mbx_deploy.measure.verify_network import verify_network_build
+from mbx_deploy.measure.verify import verify
 from mbx_deploy.network.program import Average, Program
 from mbx_deploy.system.tools import find_tool
 from tests.emulator.test_kernels_m4 import check_same, inputs
@@ -48,11 +48,11 @@ def plan_in_stripes(program: Program, kernel_set: str) -> MemoryPlan:
     return plan
 
 
-def networks_in_stripes(kernel_set: str) -> list[Recognizer]:
+def networks_in_stripes(kernel_set: str) -> list[CompiledModel]:
     """Return drawn networks whose cascades carry positions along, or end in a mean."""
-    found: dict[str, list[Recognizer]] = {"both": [], "shift": [], "mean": []}
+    found: dict[str, list[CompiledModel]] = {"both": [], "shift": [], "mean": []}
     for recognizer in map(random_recognizer, SEEDS):
-        plan = plan_memory(recognizer.program, kernel_set)
+        plan = recognizer.for_kernels(kernel_set).plan
         shifts = any(isinstance(step, Shift) for cascade in plan.cascades for step in cascade.steps)
         means = any(isinstance(recognizer.program.calls[cascade.last], Average) for cascade in plan.cascades)
         if shifts or means:
@@ -63,7 +63,7 @@ def networks_in_stripes(kernel_set: str) -> list[Recognizer]:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_networks_in_stripes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "_smallest_plan", plan_in_stripes)
+    monkeypatch.setattr(compiled, "plan_memory", plan_in_stripes)
     target = find_target(name)
     builder = FirmwareBuilder(target, tmp_path)
     for recognizer in networks_in_stripes(target.kernels):
@@ -74,19 +74,18 @@ def test_networks_in_stripes(name: str, tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("name", TARGETS)
 def test_images_in_stripes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of rows: the same bytes, what they cost counted by layer, and within the static bound of the stack."""
-    monkeypatch.setattr(planner, "_smallest_plan", plan_in_stripes)
+    monkeypatch.setattr(compiled, "plan_memory", plan_in_stripes)
     for seed in IMAGE_SEEDS:
         network = image_network(seed)
         model = tmp_path / f"{seed}.tflite"
         model.write_bytes(network.data)
-        build_network(model, find_target(name), tmp_path / f"{seed}")
-        loaded = load_network_build(tmp_path / f"{seed}")
-        assert loaded is not None
-        plan = plan_memory(loaded.network.program, loaded.target.kernels)
+        build(model, find_target(name), tmp_path / f"{seed}", network_only=True)
+        loaded = load_build(tmp_path / f"{seed}")
+        plan = loaded.model.plan
         assert any(isinstance(step, Shift) for cascade in plan.cascades for step in cascade.steps)
-        comparison = verify_network_build(loaded)
+        comparison = verify(loaded)
         assert comparison.first_mismatch is None and "firmware" in comparison.engines, comparison.to_dict()
         found = profile_build(loaded)
         assert sum(layer.instructions for layer in found.layers) == found.network.instructions
-        assert found.network.instructions == count_inference(loaded.network, loaded.elf, loaded.target)
+        assert found.network.instructions == count_inference(loaded.model, loaded.elf, loaded.target)
         assert 0 < found.stack_bytes <= found.firmware["stack_bound_bytes"]

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mbx_deploy.codegen.network_project import generate_network_project
+from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.network_model import Network
-from mbx_deploy.engines.c import qemu_answer
+from mbx_deploy.system.emulator import qemu_answer
 from mbx_deploy.system.tools import need_tool, run_tool
 from tests.made.firmware import COMPILER, INCLUDES, LINKER_FLAGS, write_project
 from tests.made.foreign_networks import foreign_network
@@ -42,12 +41,12 @@ def test_products_at_the_edges(name: str, tmp_path: Path) -> None:
     for tool in (COMPILER, "qemu-system-arm"):
         need_tool(tool, "run firmware")
     target, network = find_target(name), foreign_network(1)
-    assert isinstance(network, Network) and target.machine is not None
-    files = generate_network_project(network, target)
+    assert network.hearing is None and target.machine is not None
+    files = generate_project(network, target)
     write_project(files, tmp_path)
     (tmp_path / "board/main.c").write_text((Path(__file__).parent / "fixed_point.c").read_text())
     units = [path for path in files if path.startswith("board/") and path.endswith((".c", ".S"))]
-    units = [path for path in units if "network_session" not in path]
+    units = [path for path in units if "mbx_session" not in path]
     flags = ("-std=c99", target.optimization, *target.compile_flags, "-ffunction-sections", "-fdata-sections")
     run_tool([COMPILER, *flags, *INCLUDES, *units, *LINKER_FLAGS, "-o", "products.elf"], cwd=tmp_path)
     # A core's negated minimum is no int32: mbx_multiply_high_subtract() is never called with it.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.compiler.lower import verify_program
-from mbx_deploy.compiler.model import parse_recognizer
+from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.engines.session import ITEM_CLIP, TRACE_STAGES, Item
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import Addition, Average, Buffer, Call, Convolution, Maximum, Pointwise, Requantization
@@ -205,7 +205,7 @@ def test_the_calls_need_every_kernel(batch: KernelBatch) -> None:
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_front_ends_without_a_long_multiply(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
-    recognizer = parse_recognizer(small_artifact(config), name)
+    recognizer = parse_model(small_artifact(config), name)
     clips = [Item(ITEM_CLIP, signal(kind, config.clip_samples, config, 3)) for kind in SIGNALS]
     engine = FirmwareBuilder(find_target("cortex-m0plus"), tmp_path).engine(recognizer)
     check_same(engine, recognizer, clips, TRACE_STAGES)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.compiler.planner import plan_memory
-from mbx_deploy.engines.c import Engine, SimEngine
+from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.session import (
     ITEM_CLIP,
     ITEM_FEATURES,
@@ -18,6 +18,7 @@ from mbx_deploy.engines.session import (
     TRACE_STAGES,
     Item,
 )
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.system.tools import find_tool
 from tests.made.firmware import FirmwareBuilder
@@ -57,7 +58,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> FirmwareBuilder:
     return FirmwareBuilder(TARGET, tmp_path_factory.mktemp("networks"))
 
 
-def check_same(engine: Engine, recognizer: Recognizer, items: list[Item], trace: int) -> None:
+def check_same(engine: Engine, recognizer: CompiledModel, items: list[Item], trace: int) -> None:
     expected = SimEngine(recognizer, 1).run(items, trace)
     for item, got, want in zip(items, engine.run(items, trace), expected, strict=True):
         assert len(got) == len(want)
@@ -69,7 +70,7 @@ def check_same(engine: Engine, recognizer: Recognizer, items: list[Item], trace:
             np.testing.assert_array_equal(one.posteriors_q15, other.posteriors_q15)
 
 
-def inputs(recognizer: Recognizer, seed: int) -> list[Item]:
+def inputs(recognizer: CompiledModel, seed: int) -> list[Item]:
     """Return features: noise, the ends of int8, and one value that stands out."""
     rng = np.random.default_rng(seed)
     count = recognizer.config.num_frames * recognizer.config.num_coefficients
@@ -81,7 +82,7 @@ def inputs(recognizer: Recognizer, seed: int) -> list[Item]:
     return [Item(ITEM_FEATURES, value) for value in values]
 
 
-def kernels_of(recognizer: Recognizer) -> list[str]:
+def kernels_of(recognizer: CompiledModel) -> list[str]:
     return [kernel.name for kernel in plan_memory(recognizer.program, TARGET.kernels).kernels]
 
 
@@ -113,7 +114,7 @@ def test_more_networks(seed: int, builder: FirmwareBuilder) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_front_ends(name: str, builder: FirmwareBuilder) -> None:
     config = CONFIGS[name]
-    recognizer = parse_recognizer(small_artifact(config), name)
+    recognizer = parse_model(small_artifact(config), name)
     engine = builder.engine(recognizer)
     length = config.clip_samples
     clips = [Item(ITEM_CLIP, signal(kind, length, config, number)) for number, kind in enumerate(SIGNALS)]

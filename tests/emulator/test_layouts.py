@@ -11,10 +11,12 @@ import pytest
 
 from mbx_deploy.codegen.layouts import LAYOUTS
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.engines.c import HostEngine, SimEngine
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.session import ITEM_CLIP, Item
-from mbx_deploy.firmware.build import build, load_build
+from mbx_deploy.engines.sim import SimEngine
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import load_build
 from mbx_deploy.system.resources import shipped_model_path
 from mbx_deploy.system.tools import find_tool
 
@@ -85,8 +87,8 @@ def test_a_layout_gives_the_simulators_bytes(name: str, folders: dict[str, Path]
     loaded = load_build(folders[name])
     random = np.random.default_rng(6)
     items = [Item(ITEM_CLIP, random.integers(-9000, 9000, 16000).astype(np.int16))]
-    expected = SimEngine(loaded.recognizer).run(items)[0][0]
-    got = HostEngine(loaded.recognizer, loaded.files, ("-O1",)).run(items)[0][0]
+    expected = SimEngine(loaded.model).run(items)[0][0]
+    got = HostEngine(loaded.model, loaded.files, ("-O1",)).run(items)[0][0]
     assert got.logits.tobytes() == expected.logits.tobytes()
 
 
@@ -98,7 +100,7 @@ def test_the_c_is_that_of_the_cmake_project(layout: tuple[str, Path], tmp_path: 
         from dataclasses import replace
 
         target = replace(target, kernels="portable")
-    recognizer = load_build(layout[1]).recognizer
+    recognizer = load_build(layout[1]).model
     project = {n.rpartition("/")[2]: text for n, text in generate_project(recognizer, target, "spotter").items()
                if n.startswith(("src/", "include/", "generated/"))}  # fmt: skip
     for path in layout[1].rglob("*"):
@@ -149,7 +151,7 @@ def test_the_header_from_cpp(folders: dict[str, Path], tmp_path: Path) -> None:
 
 @needs_arm
 @pytest.mark.parametrize("target", ["cortex-m0plus", "host"])
-def test_a_library_for_another_core_links_on_one_with_dsp(target: str, shipped: Recognizer, tmp_path: Path) -> None:
+def test_a_library_for_another_core_links_on_one_with_dsp(target: str, shipped: CompiledModel, tmp_path: Path) -> None:
     """The front end calls its assembly wherever the compiler says that there is DSP."""
     from mbx_deploy.codegen.project import generate_project
 

@@ -9,10 +9,10 @@ import pytest
 
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import read_recording
-from mbx_deploy.engines.c import SimEngine
 from mbx_deploy.engines.session import ITEM_STREAM, Item
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.sim.microphone import pdm_decimate, pdm_words
 from mbx_deploy.system.tools import find_tool, run_tool
 from tests.made.c_microphone import sigma_delta
@@ -32,7 +32,7 @@ STRIDE_FRAMES = 25
 class ListeningBoard:
     """The firmware of a board's core, with a file for its microphone."""
 
-    def __init__(self, name: str, recognizer: Recognizer, folder: Path) -> None:
+    def __init__(self, name: str, recognizer: CompiledModel, folder: Path) -> None:
         self.folder = folder
         target = find_target(name)
         assert target.emulated_as
@@ -85,12 +85,12 @@ def samples(words: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=["nrf52840-dk", "raspberry-pi-pico"])
 def board(
-    request: pytest.FixtureRequest, shipped: Recognizer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, shipped: CompiledModel, tmp_path_factory: pytest.TempPathFactory
 ) -> ListeningBoard:
     return ListeningBoard(request.param, shipped, tmp_path_factory.mktemp("listening") / request.param)
 
 
-def decisions(recognizer: Recognizer, samples: np.ndarray) -> list[str]:
+def decisions(recognizer: CompiledModel, samples: np.ndarray) -> list[str]:
     """Return the log's lines that the rule of mbx_detector.h gives: two windows agree at 0.6, then a second's quiet."""
     config = recognizer.config
     results = SimEngine(recognizer, STRIDE_FRAMES).run([Item(ITEM_STREAM, samples)])[0]
@@ -114,7 +114,7 @@ def decisions(recognizer: Recognizer, samples: np.ndarray) -> list[str]:
     return lines
 
 
-def test_bits_to_words(board: ListeningBoard, words: np.ndarray, samples: np.ndarray, shipped: Recognizer) -> None:
+def test_bits_to_words(board: ListeningBoard, words: np.ndarray, samples: np.ndarray, shipped: CompiledModel) -> None:
     """The decimator's bytes are its twin's, and the log says what the simulator's results lead to."""
     heard = board.listen(words, 1)
     np.testing.assert_array_equal(heard["samples"], samples)

@@ -10,11 +10,12 @@ from click.testing import CliRunner, Result
 
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.network_model import Network, parse_network
-from mbx_deploy.firmware.network_build import build_network, load_network_build
+from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import load_build
 from mbx_deploy.measure.profile.inference import count_inference
 from mbx_deploy.measure.profile.profile import profile_build
-from mbx_deploy.measure.verify_network import verify_network_build
+from mbx_deploy.measure.verify import verify
 from mbx_deploy.sim.recognizer import logits
 from tests.made.dscnn import INPUT_SHAPE, draw_clips, dscnn_tflite
 from tests.made.foreign_networks import foreign_network
@@ -45,9 +46,8 @@ def dscnn_build(dscnn: Path) -> Path:
 
 def test_dscnn_on_the_m4(dscnn_build: Path, tmp_path: Path) -> None:
     """Layer for layer: the simulator, C, the firmware in QEMU and TFLite Micro, on the user's inputs, too."""
-    loaded = load_network_build(dscnn_build)
-    assert loaded is not None
-    np.save(tmp_path / "inputs.npy", quantized_clips(loaded.network, 5, 3))
+    loaded = load_build(dscnn_build)
+    np.save(tmp_path / "inputs.npy", quantized_clips(loaded.model, 5, 3))
     done = call("verify", dscnn_build, "--inputs", tmp_path / "inputs.npy", "--json", tmp_path / "result.json")
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / "result.json").read_text())
@@ -57,7 +57,7 @@ def test_dscnn_on_the_m4(dscnn_build: Path, tmp_path: Path) -> None:
     assert "27 inputs" in done.output and "recordings" not in done.output
 
 
-def quantized_clips(network: Network, seed: int, count: int) -> np.ndarray:
+def quantized_clips(network: CompiledModel, seed: int, count: int) -> np.ndarray:
     """Return inputs that differ as recordings do, int8 (count, 49, 10, 1)."""
     real = draw_clips(seed, count) / float(network.input.scale)
     return np.clip(np.rint(real) + network.input.zero_point, -128, 127).astype(np.int8)
@@ -65,7 +65,7 @@ def quantized_clips(network: Network, seed: int, count: int) -> np.ndarray:
 
 def test_dscnn_tells_inputs_apart(dscnn: Path) -> None:
     """One of random weights hardly depends on its input, and would hide what is wrong before its last layer."""
-    network = parse_network(dscnn.read_bytes(), "x")
+    network = parse_model(dscnn.read_bytes(), "x", network_only=True)
     outputs = np.stack([logits(clip, network.program) for clip in quantized_clips(network, 7, 12)])
     assert len(np.unique(outputs, axis=0)) == 12 and len(np.unique(outputs.argmax(axis=1))) > 1
 
@@ -84,8 +84,7 @@ def test_its_profile(dscnn_build: Path, tmp_path: Path) -> None:
 
 
 def test_its_budget_of_instructions(dscnn: Path, dscnn_build: Path, tmp_path: Path) -> None:
-    loaded = load_network_build(dscnn_build)
-    assert loaded is not None
+    loaded = load_build(dscnn_build)
     most = profile_build(loaded).network.instructions
     arguments = ["build", "--network-only", "--model", dscnn, "--target", "cortex-m4", "-o", tmp_path / "b"]
     refused = call(*arguments, "--max-instructions", most - 1)
@@ -154,13 +153,12 @@ def test_a_shipped_model_alone(tmp_path: Path) -> None:
 )
 def test_every_core(target: str, seed: int, tmp_path: Path) -> None:
     """A drawn network of nine layers of odd shapes, in the emulator."""
-    network: Network = foreign_network(seed)
+    network = foreign_network(seed)
     model = tmp_path / "model.tflite"
     model.write_bytes(network.data)
-    build_network(model, find_target(target), tmp_path / "build")
-    loaded = load_network_build(tmp_path / "build")
-    assert loaded is not None
-    comparison = verify_network_build(loaded)
+    build(model, find_target(target), tmp_path / "build", network_only=True)
+    loaded = load_build(tmp_path / "build")
+    comparison = verify(loaded)
     assert comparison.first_mismatch is None and "firmware" in comparison.engines, comparison.to_dict()
     found = profile_build(loaded)
     assert [layer.name for layer in found.layers] == [call.name for call in network.program.calls]

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.commands.cli import cli
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.firmware.build import Build, build, load_build
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.measure.profile.counting import count, parse_counts
 from mbx_deploy.measure.profile.listing import Instruction, Listing, parse_instructions, read_listing
 from mbx_deploy.measure.profile.profile import profile_build
@@ -84,14 +85,14 @@ def test_a_loop_of_known_length_is_counted_exactly(tmp_path: Path) -> None:
 def test_the_parts_are_the_whole(m4_build: Build, m4_profile: dict[str, object]) -> None:
     found = json.loads(json.dumps(m4_profile))
     layers, network, frontend = found["layers"], found["network"], found["frontend"]
-    assert [layer["name"] for layer in layers] == [call.name for call in m4_build.recognizer.program.calls]
+    assert [layer["name"] for layer in layers] == [call.name for call in m4_build.model.program.calls]
     assert sum(layer["instructions"] for layer in layers) == network["instructions"]
     assert sum(network["mix"].values()) == network["instructions"]
     assert abs(sum(frontend["mix"].values()) - frontend["instructions_per_frame"]) <= len(frontend["mix"])
     assert all(stage["instructions"] > 100 for stage in frontend["stages"])
     staged = sum(stage["instructions"] for stage in frontend["stages"])
     assert abs(staged - frontend["instructions_per_frame"]) < 200  # what hands the stages to the observer
-    assert frontend["frames"] == m4_build.recognizer.config.audio_frames
+    assert frontend["frames"] == m4_build.model.config.audio_frames
     report = json.loads((m4_build.folder / "memory_report.json").read_text())
     assert network["ram_bytes"] == report["arena"]["bytes"]
     weights = sum(layer["bytes"] for layer in layers)

@@ -16,8 +16,9 @@ from click.testing import CliRunner, Result
 
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.engines import c as engines
-from mbx_deploy.firmware.build import Build, build, load_build
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import Build, load_build
+from mbx_deploy.system import emulator
 from mbx_deploy.system.resources import shipped_model_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,8 +158,8 @@ def test_firmware_that_hangs_is_ended(
         "return mbx_session_serve",
         "for (volatile int i = 0; !i;) { }\n    \\g<0>",
     )
-    monkeypatch.setattr(engines, "EMULATOR_START_S", 0.5)
-    monkeypatch.setattr(engines, "EMULATOR_CLIP_S", 0.25)
+    monkeypatch.setattr(emulator, "EMULATOR_START_S", 0.5)
+    monkeypatch.setattr(emulator, "EMULATOR_CLIP_S", 0.25)
     assert_failed(call("run", folder, *clips[:2]), "did not end within 1 s")
 
 
@@ -167,9 +168,9 @@ def test_a_program_for_this_machine_that_hangs_is_ended(
     host_build: Build, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = rebuilt(host_build, tmp_path / "b", "board/main.c", "return mbx_session_serve", HANG)
-    for name in dir(engines):
-        if name.endswith("_S") and isinstance(getattr(engines, name), float):
-            monkeypatch.setattr(engines, name, 0.5)
+    for name in dir(emulator):
+        if name.endswith("_S") and isinstance(getattr(emulator, name), float):
+            monkeypatch.setattr(emulator, name, 0.5)
     assert_failed(call("run", folder, clips[0]), "did not end within")
 
 

@@ -13,15 +13,16 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from mbx_deploy.codegen.project import build_digest
+from mbx_deploy.codegen.manifest import build_digest
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.engines.c import SimEngine
 from mbx_deploy.engines.device import DeviceEngine
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError
-from mbx_deploy.firmware.build import Build, build, load_build
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.frontend.tables import FrontendConfig
-from mbx_deploy.measure.verify import random_features
+from mbx_deploy.measure.items import random_features
 from mbx_deploy.serial.link import Link
 from mbx_deploy.serial.monitor import MonitorOptions, monitor
 from mbx_deploy.serial.port import Port, find_port
@@ -55,8 +56,8 @@ def assert_refused(result: Result, *words: str) -> None:
 
 def identity(made: Build) -> tuple[bytes, bytes]:
     """The bytes by which a firmware tells what it is."""
-    digest = build_digest(made.recognizer, made.target, made.prefix, made.stride_frames)
-    return bytes.fromhex(made.recognizer.digest), digest.to_bytes(4, "little")
+    digest = build_digest(made.model, made.target, made.prefix, made.stride_frames)
+    return bytes.fromhex(made.model.digest), digest.to_bytes(4, "little")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ class TestEmulated:
 
     @pytest.mark.parametrize("seed", [1, 2])
     def test_damaged_bytes_change_no_result(self, seed: int, builds: dict[str, Build], emulated_m4: Path) -> None:
-        recognizer = builds["cortex-m4"].recognizer
+        recognizer = builds["cortex-m4"].model
         items = [named.item for named in random_features(recognizer, 3)]
         with Port(emulated_m4) as port:
             got = DeviceEngine(recognizer, Link(DamagingLine(port, seed, RATES))).run(items)

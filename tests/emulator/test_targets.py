@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mbx_deploy.codegen.target import Target, list_targets
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip, read_recording
-from mbx_deploy.engines.c import SimEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, TRACE_LAYERS, TRACE_STAGES, Item
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.system.tools import find_tool
 from tests.made.firmware import FirmwareBuilder
 from tests.made.random_networks import random_recognizer
@@ -27,7 +27,7 @@ def test_there_are_targets() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=[target.name for target in TARGETS])
-def test_a_target_gives_the_simulators_bytes(target: Target, shipped: Recognizer, tmp_path: Path) -> None:
+def test_a_target_gives_the_simulators_bytes(target: Target, shipped: CompiledModel, tmp_path: Path) -> None:
     """Three clips with the shipped model, a drawn network with odd shapes."""
     builder = FirmwareBuilder(target, tmp_path)
     length = shipped.config.clip_samples

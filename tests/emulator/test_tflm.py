@@ -15,14 +15,14 @@ from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import Target, find_target, list_targets
 from mbx_deploy.codegen.tflm import MEASURE_ENGINE_BYTES, PINS, measured_arena_bytes, used_ops
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
-from mbx_deploy.engines.c import FirmwareEngine
+from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.engines.firmware import FirmwareEngine
 from mbx_deploy.engines.session import TRACE_LAYERS
 from mbx_deploy.errors import InputError
-from mbx_deploy.firmware.build import Build, load_build
+from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.firmware.memory import check_fit
 from mbx_deploy.firmware.tflm import ARENA_MARGIN_BYTES, UNMEASURED, Measured, check_tflm_fit
-from mbx_deploy.measure.verify import hostile_clips, random_features
+from mbx_deploy.measure.items import hostile_clips, random_features
 from mbx_deploy.network.metadata import pack_model, unpack_model
 from mbx_deploy.network.stripped import bare_network
 
@@ -54,7 +54,7 @@ def tflm_build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 @pytest.mark.slow
 def test_tflite_micro_and_our_kernels_give_the_same_bytes(m4_build: Build, tflm_build: Build) -> None:
-    recognizer = tflm_build.recognizer
+    recognizer = tflm_build.model
     items = [named.item for named in (*hostile_clips(recognizer)[1:8:3], *random_features(recognizer, 1))]
     ours, theirs = (
         FirmwareEngine(recognizer, build.elf, build.target).run(items, TRACE_LAYERS) for build in (m4_build, tflm_build)
@@ -120,7 +120,7 @@ def test_the_arena_that_is_tried_has_room_in_the_machine(target: Target) -> None
         assert arena + target.memory.stack_bytes + MEASURE_ENGINE_BYTES < target.memory.ram_bytes
 
 
-def test_a_model_that_does_not_fit_with_the_interpreter_is_refused(shipped: Recognizer) -> None:
+def test_a_model_that_does_not_fit_with_the_interpreter_is_refused(shipped: CompiledModel) -> None:
     """C's 28 KB and a stack fit 48 KB, TFLite Micro's 53 KB do not."""
     board = find_target("cortex-m4")
     assert board.memory is not None
@@ -137,14 +137,14 @@ def test_a_model_that_does_not_fit_with_the_interpreter_is_refused(shipped: Reco
     assert "--runtime tflm" in str(caught.value.hint)
 
 
-def test_the_pins_are_whole_commits_and_stand_in_the_project(shipped: Recognizer) -> None:
+def test_the_pins_are_whole_commits_and_stand_in_the_project(shipped: CompiledModel) -> None:
     for target in ("cortex-m55", "host", "raspberry-pi-pico"):
         text = str(generate_project(shipped, find_target(target), tflm=UNMEASURED)["tflm/CMakeLists.txt"])
         for variable, repository, commit in PINS:
             assert re.fullmatch(r"[0-9a-f]{40}", commit) and f"tflm_sources({variable} {repository} {commit})" in text
 
 
-def test_a_model_that_computes_shapes_is_refused(shipped: Recognizer) -> None:
+def test_a_model_that_computes_shapes_is_refused(shipped: CompiledModel) -> None:
     """As Keras' Flatten leaves it: an op SHAPE, which the reader resolves; the layers' numbers would be others."""
     model = unpack_model(shipped.data)
     graph = model.subgraphs[0]
@@ -154,7 +154,7 @@ def test_a_model_that_computes_shapes_is_refused(shipped: Recognizer) -> None:
     inputs, outputs = [int(graph.inputs[0])], [len(graph.tensors) - 1]
     operator = schema.OperatorT(opcodeIndex=len(model.operatorCodes) - 1, inputs=inputs, outputs=outputs)
     graph.operators = [operator, *graph.operators]
-    recognizer = parse_recognizer(pack_model(model), "shapes.tflite")
+    recognizer = parse_model(pack_model(model), "shapes.tflite")
     assert len(recognizer.network.ops) == len(shipped.network.ops)
     with pytest.raises(InputError, match=r"computes shapes.*shapes\.tflite.*got 20 ops, need the network's 19"):
         used_ops(recognizer)

@@ -15,11 +15,11 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.engines import c as engines
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure import verify as verifier
-from mbx_deploy.measure.verify import hostile_clips, random_features
+from mbx_deploy.measure.items import hostile_clips, random_features
 from mbx_deploy.network.program import Convolution, Pointwise
+from mbx_deploy.system import emulator
 
 ALL_ENGINES = ["sim", "c", "firmware", "tflm"]
 
@@ -84,7 +84,7 @@ def test_all_engines_are_equal_in_every_byte(m4_build: Build, data: Path, tmp_pa
     assert (told["mismatched_bytes"], told["first_mismatch"], told["skipped"]) == (0, None, {})
     assert len(set(told["digests"].values())) == 1
     # Each engine but the simulator tells the features and all layers of two clips at least.
-    layers = sum(m4_build.recognizer.program.buffers[c.output].size_bytes for c in m4_build.recognizer.program.calls)
+    layers = sum(m4_build.model.program.buffers[c.output].size_bytes for c in m4_build.model.program.calls)
     assert told["compared_bytes"] > 3 * 2 * (101 * 64 + layers)
     assert "0 differ" in result.stdout and all(name in result.stdout for name in ALL_ENGINES)
     assert [path.name for path in written.parent.iterdir()] == ["verify.json"]
@@ -97,7 +97,7 @@ def test_verify_twice_tells_the_same(copied: Path, data: Path) -> None:
 
 
 def test_a_changed_weight_is_traced_to_its_layer(m4_build: Build, copied: Path, data: Path) -> None:
-    calls = m4_build.recognizer.program.calls
+    calls = m4_build.model.program.calls
     number = next(i for i, layer in enumerate(calls) if isinstance(layer, Pointwise) and i > 5)
     # The middle of the filters, in the hope that its input is not all zero.
     edit(
@@ -117,7 +117,7 @@ def test_a_changed_weight_is_traced_to_its_layer(m4_build: Build, copied: Path, 
 
 
 def test_a_changed_bias_is_traced_to_its_channel(m4_build: Build, copied: Path, data: Path) -> None:
-    first_layer = m4_build.recognizer.program.calls[0]
+    first_layer = m4_build.model.program.calls[0]
     assert isinstance(first_layer, Convolution)
     edit(copied / "generated/kws_data.c", r"kws_constants_0\[[^{]*{\s*-?\d+", higher)  # 2 b, m a channel
     result, told = verify(copied, data, "--clips", 1)
@@ -151,14 +151,14 @@ def test_a_changed_table_is_traced_to_its_stage(table: str, entry: int, stage: s
 def test_firmware_that_alone_differs_is_named(m4_build: Build, copied: Path, data: Path) -> None:
     source = copied / "generated/kws_data.c"
     sound = source.read_text()
-    number = len(m4_build.recognizer.program.calls) - 1
+    number = len(m4_build.model.program.calls) - 1
     edit(source, rf"kws_channels_{number}\[[^{{]*{{\s*-?\d+", higher)
     compile_firmware(copied)
     source.write_text(sound)
     result, told = verify(copied, data, "--clips", 1)
     assert result.exit_code == 1, result.output
     assert told["first_mismatch"]["engine"] == "firmware"
-    assert told["first_mismatch"]["stage"] == m4_build.recognizer.program.calls[number].name
+    assert told["first_mismatch"]["stage"] == m4_build.model.program.calls[number].name
     digests = told["digests"]
     assert digests["sim"] == digests["c"] == digests["tflm"] != digests["firmware"]
 
@@ -179,8 +179,8 @@ def test_firmware_that_faults_or_hangs_fails_the_check(
 ) -> None:
     edit(copied / "board/main.c", "return mbx_session_serve", "for (volatile int i = 0; !i;) { }\n    \\g<0>")
     compile_firmware(copied)
-    monkeypatch.setattr(engines, "EMULATOR_START_S", 1.0)
-    monkeypatch.setattr(engines, "EMULATOR_CLIP_S", 0.0)
+    monkeypatch.setattr(emulator, "EMULATOR_START_S", 1.0)
+    monkeypatch.setattr(emulator, "EMULATOR_CLIP_S", 0.0)
     # The C engine is made of the same board/main.c: it gets the sound one back.
     edit(copied / "board/main.c", r"for \(volatile int i = 0; !i;\) { }\n    ", "")
     result, _ = verify(copied, data, "--clips", 1)

@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip, read_recording
 from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.float import FloatEngine
 from mbx_deploy.engines.session import ITEM_CLIP, Item
-from mbx_deploy.firmware.build import Build
-from mbx_deploy.measure.verify import find_clips
+from mbx_deploy.firmware.folder import Build
+from mbx_deploy.measure.items import find_clips
 from mbx_deploy.system.resources import shipped_model_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -35,7 +35,7 @@ BATCHES = 5  # the best of them counts: other work on the machine only ever make
 
 
 @pytest.fixture(scope="module")
-def commands(speech_commands: Path, shipped: Recognizer) -> tuple[list[str], list[np.ndarray]]:
+def commands(speech_commands: Path, shipped: CompiledModel) -> tuple[list[str], list[np.ndarray]]:
     """The words and the samples of the testing list's command words."""
     paths = [path for path in find_clips(speech_commands, None) if path.parent.name in WORDS]
     length = shipped.config.clip_samples
@@ -44,7 +44,7 @@ def commands(speech_commands: Path, shipped: Recognizer) -> tuple[list[str], lis
 
 
 @pytest.fixture(scope="module")
-def right_in_c(commands: tuple[list[str], list[np.ndarray]], shipped: Recognizer) -> float:
+def right_in_c(commands: tuple[list[str], list[np.ndarray]], shipped: CompiledModel) -> float:
     """The share of clips on which the C chooses the word among all classes."""
     words, samples = commands
     results = HostEngine(shipped).run([Item(ITEM_CLIP, values) for values in samples])
@@ -57,18 +57,18 @@ def test_the_command_words_are_recognised(commands: tuple[list[str], list[np.nda
     assert right_in_c >= LEAST_ACCURACY
 
 
-def test_the_model_says_what_it_reaches(right_in_c: float, shipped: Recognizer) -> None:
+def test_the_model_says_what_it_reaches(right_in_c: float, shipped: CompiledModel) -> None:
     accuracy = shipped.metadata["accuracy"]
     assert accuracy["command_clips"] == COMMAND_CLIPS
     assert round(accuracy["commands_int8"] * COMMAND_CLIPS) == round(right_in_c * COMMAND_CLIPS)
 
 
-def test_int8_costs_less_than_half_a_point_of_the_float_model(right_in_c: float, shipped: Recognizer) -> None:
+def test_int8_costs_less_than_half_a_point_of_the_float_model(right_in_c: float, shipped: CompiledModel) -> None:
     assert abs(right_in_c - shipped.metadata["accuracy"]["commands_float"]) <= MOST_LOSS
 
 
 def test_int8_activations_cost_less_than_half_a_point(
-    commands: tuple[list[str], list[np.ndarray]], right_in_c: float, shipped: Recognizer
+    commands: tuple[list[str], list[np.ndarray]], right_in_c: float, shipped: CompiledModel
 ) -> None:
     words, samples = commands
     engine = FloatEngine(shipped_model_path())
@@ -98,13 +98,13 @@ def test_no_byte_differs_between_four_engines_on_200_clips(
 SIMULATOR_SPEED = """
 import sys, time
 import numpy as np
-from mbx_deploy.engines.c import SimEngine
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.system.resources import shipped_model_path
-from mbx_deploy.compiler.model import load_recognizer
+from mbx_deploy.compiler.model import load_model
 from mbx_deploy.engines.session import ITEM_CLIP, Item
 
 batches, count = map(int, sys.argv[1:])
-recognizer = load_recognizer(shipped_model_path())
+recognizer = load_model(shipped_model_path())
 rng = np.random.default_rng(1)
 items = [Item(ITEM_CLIP, rng.normal(0, 3000, 16000).astype(np.int16)) for _ in range(count)]
 engine = SimEngine(recognizer)
@@ -129,7 +129,7 @@ def test_the_simulator_is_fast_enough_on_one_core() -> None:
     assert float(done.stdout) >= LEAST_SIMULATOR_CLIPS_PER_S
 
 
-def test_the_c_is_fast_enough_on_one_core(shipped: Recognizer) -> None:
+def test_the_c_is_fast_enough_on_one_core(shipped: CompiledModel) -> None:
     engine = HostEngine(shipped)
     rng = np.random.default_rng(1)
     items = [Item(ITEM_CLIP, rng.normal(0, 3000, 16000).astype(np.int16)) for _ in range(100)]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.network_model import parse_network
-from mbx_deploy.engines.network_engines import NetworkSim, NetworkTflm
+from mbx_deploy.compiler.model import parse_model
+from mbx_deploy.engines.sim import SimEngine
+from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.resources import shipped_model_path
 
@@ -35,13 +36,13 @@ def run() -> Any:
 
 @pytest.fixture(scope="module")
 def pooled(run: Any) -> Any:
-    return parse_network(run.replace_mean(shipped_model_path().read_bytes()), "pooled")
+    return parse_model(run.replace_mean(shipped_model_path().read_bytes()), "pooled", network_only=True)
 
 
 def test_the_pooled_model_computes_what_the_original_does(run: Any, pooled: Any) -> None:
-    original = parse_network(shipped_model_path().read_bytes(), "original")
+    original = parse_model(shipped_model_path().read_bytes(), "original", network_only=True)
     items = run.draw_inputs(original)
-    engines = (NetworkSim(pooled), NetworkTflm(pooled), NetworkSim(original))
+    engines = (SimEngine(pooled), TflmEngine(pooled), SimEngine(original))
     mine, tflm, before = (engine.run(items) for engine in engines)
     for one, two, three in zip(mine, tflm, before, strict=True):
         assert np.array_equal(one[0].logits, two[0].logits)

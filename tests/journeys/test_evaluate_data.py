@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.firmware.folder import Build
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -29,7 +29,7 @@ def evaluate(path: Path, *arguments: object) -> dict[str, Any]:
 
 
 def test_the_c_counts_what_the_model_says_and_is_quick(
-    speech_commands: Path, shipped: Recognizer, tmp_path: Path
+    speech_commands: Path, shipped: CompiledModel, tmp_path: Path
 ) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     report = evaluate(tmp_path / "c.json", "kws10", "--data", speech_commands, "--snr", "none")

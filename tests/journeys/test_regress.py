@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from mbx_deploy.commands.cli import cli
 from mbx_deploy.compiler import model as recognizer
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.firmware.build import Build, load_build
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.frontend import tables as frontend
 from mbx_deploy.frontend.tables import FrontendConfig, FrontendTables
 from mbx_deploy.measure.profile.inference import count_inference
@@ -50,7 +50,7 @@ def test_the_same_model_is_no_regression(baseline: Path, m4_build: Build, tmp_pa
     assert baseline.read_bytes() == before
 
 
-def flipped_weight(data: bytearray, model: Recognizer) -> str:
+def flipped_weight(data: bytearray, model: CompiledModel) -> str:
     """Change the sign of one weight of the layer with most of them; return the layer's name."""
     sizes = {call.name: call.weights.size for call in model.program.calls if hasattr(call, "weights")}
     name = max(sizes, key=lambda key: sizes[key])
@@ -64,7 +64,7 @@ def flipped_weight(data: bytearray, model: Recognizer) -> str:
     return name
 
 
-def moved_zero_point(data: bytearray, model: Recognizer) -> str:
+def moved_zero_point(data: bytearray, model: CompiledModel) -> str:
     """Move the zero point of the input by one."""
     graph = tflite.Model.GetRootAs(data, 0).Subgraphs(0)
     points = graph.Tensors(graph.Inputs(0)).Quantization().ZeroPointAsNumpy()
@@ -72,7 +72,7 @@ def moved_zero_point(data: bytearray, model: Recognizer) -> str:
     return "features"
 
 
-def moved_inner_zero_point(data: bytearray, model: Recognizer) -> str:
+def moved_inner_zero_point(data: bytearray, model: CompiledModel) -> str:
     """Move the zero point of the last activation but the logits by one."""
     graph = tflite.Model.GetRootAs(data, 0).Subgraphs(0)
     operator = graph.Operators(graph.OperatorsLength() - 1)
@@ -82,7 +82,7 @@ def moved_inner_zero_point(data: bytearray, model: Recognizer) -> str:
 
 @pytest.mark.parametrize("plant", [flipped_weight, moved_zero_point, moved_inner_zero_point], ids=lambda f: f.__name__)
 def test_a_fault_in_the_model_is_caught_at_its_stage(
-    plant: Callable[[bytearray, Recognizer], str], baseline: Path, shipped: Recognizer, tmp_path: Path
+    plant: Callable[[bytearray, CompiledModel], str], baseline: Path, shipped: CompiledModel, tmp_path: Path
 ) -> None:
     data = bytearray(shipped.data)
     stage = plant(data, shipped)
@@ -127,11 +127,11 @@ def test_a_fault_in_a_builds_own_tables_is_caught(baseline: Path, m4_build: Buil
     assert result.exit_code == 1, result.output
     assert "synthetic inputs: first at stage mel," in result.stdout
     assert "differs from the C on this machine first at stage mel" in result.stdout  # the ELF is the sound one
-    assert load_build(folder).recognizer.digest == m4_build.recognizer.digest
+    assert load_build(folder).model.digest == m4_build.model.digest
 
 
 def test_a_model_that_was_trained_anew_is_held_to_its_accuracy(
-    baseline: Path, shipped: Recognizer, tmp_path: Path
+    baseline: Path, shipped: CompiledModel, tmp_path: Path
 ) -> None:
     data = bytearray(shipped.data)
     flipped_weight(data, shipped)
@@ -164,10 +164,10 @@ def test_budgets_are_kept_by_build_and_by_regress(baseline: Path, tmp_path: Path
 
 
 def test_instructions_are_exact(m4_build: Build) -> None:
-    counts = {count_inference(m4_build.recognizer, m4_build.elf, m4_build.target) for _ in range(2)}
+    counts = {count_inference(m4_build.model, m4_build.elf, m4_build.target) for _ in range(2)}
     (count,) = counts
     # Two multiply-accumulates an instruction at best, and they are nearly all there is to do.
-    macs = multiply_accumulates(m4_build.recognizer.program)
+    macs = multiply_accumulates(m4_build.model.program)
     assert macs / 2 < count < 1.5 * macs
 
 

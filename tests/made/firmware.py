@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import Target
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.engines.c import FirmwareEngine
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.engines.firmware import FirmwareEngine
 from mbx_deploy.system.tools import run_tool
 
 COMPILER = "arm-none-eabi-gcc"
@@ -31,7 +31,7 @@ class FirmwareBuilder:
         self.common: dict[str, str | bytes] = {}
         self.count = 0
 
-    def engine(self, recognizer: Recognizer) -> FirmwareEngine:
+    def engine(self, recognizer: CompiledModel) -> FirmwareEngine:
         """Return the engine of a network's firmware."""
         self.count += 1
         folder = self.folder / str(self.count)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mbx_deploy.compiler.network_model import Network, parse_network
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
 from tests.made import tflite as tflite_builder
 from tests.made.tflite import random_weights
@@ -14,21 +14,21 @@ ZERO_POINTS = (-128, 127, 0, -5, 60)
 LAYERS = 9
 
 
-def foreign_network(seed: int) -> Network:
+def foreign_network(seed: int) -> CompiledModel:
     """Return a drawn network; the same for the same seed."""
     return _drawn(seed, _Drawing)
 
 
-def image_network(seed: int) -> Network:
+def image_network(seed: int) -> CompiledModel:
     """Return a drawn network that keeps its height and width: its layers can run in stripes of rows."""
     return _drawn(seed, _ImageDrawing)
 
 
-def _drawn(seed: int, kind: type["_Drawing"]) -> Network:
+def _drawn(seed: int, kind: type["_Drawing"]) -> CompiledModel:
     for attempt in range(20):
         rng = np.random.default_rng((seed, attempt))
         try:
-            return parse_network(kind(rng).file(), f"network {seed}")
+            return parse_model(kind(rng).file(), f"network {seed}", network_only=True)
         except InputError as error:
             assert "overflow" in error.what or "too far apart" in error.what, error.what
     raise AssertionError(f"no network for seed {seed}")

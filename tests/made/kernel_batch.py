@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mbx_deploy.codegen.project import generate_project, kernel_modules
+from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import Target
+from mbx_deploy.codegen.templates import kernel_modules
 from mbx_deploy.compiler.kernels.choice import select_kernel
 from mbx_deploy.compiler.kernels.kernel import Chosen
 from mbx_deploy.compiler.memory_plan import ALIGNMENT_BYTES
-from mbx_deploy.compiler.model import parse_recognizer
+from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network.program import Buffer, Call, Program, call_inputs, lead_in_place, may_overwrite
 from mbx_deploy.system.tools import need_tool, run_tool
@@ -53,7 +54,7 @@ class KernelBatch:
 
     def __init__(self, target: Target, folder: Path) -> None:
         self.target, self.folder = target, folder
-        files = generate_project(parse_recognizer(small_artifact(CONFIG), "small"), target, stride_frames=1)
+        files = generate_project(parse_model(small_artifact(CONFIG), "small"), target, stride_frames=1)
         write_project(files, folder)
         modules = kernel_modules(target)
         sources = [text for name, text in files.items() if name.startswith("src/mbx_kernels") and name.endswith(".h")]

@@ -6,7 +6,7 @@ for a core and the portable ones that stand in for them are both chosen.
 
 import numpy as np
 
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.tables import FrontendConfig
 from tests.made.tflite import Network, metadata_for, random_weights
@@ -18,13 +18,13 @@ ZERO_POINTS = (-128, 127, 0, -128, 127, 55, -77)
 LAYERS = 14
 
 
-def random_recognizer(seed: int) -> Recognizer:
+def random_recognizer(seed: int) -> CompiledModel:
     """Return the recogniser of a drawn network; the same for the same seed."""
     for attempt in range(20):
         rng = np.random.default_rng((seed, attempt))
         data = _Drawing(rng).artifact()
         try:
-            return parse_recognizer(data, f"network {seed}")
+            return parse_model(data, f"network {seed}")
         except InputError:  # a sum that may overflow, or scales too far apart
             continue
     raise AssertionError(f"no network for seed {seed}")

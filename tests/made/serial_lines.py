@@ -12,15 +12,15 @@ import numpy as np
 
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.firmware.folder import Build
 from mbx_deploy.serial.link import Line
 from mbx_deploy.system.tools import compile_program
 
 PARTS = ("application", "detector", "report", "audio_queue", "link", "frame", "remote", "board", "session")
 
 
-def device_program(recognizer: Recognizer, flags: Sequence[str], microphone: bool = False) -> Path:
+def device_program(recognizer: CompiledModel, flags: Sequence[str], microphone: bool = False) -> Path:
     """Return the cortex-m4's firmware compiled for this machine, its port stdin and stdout.
 
     microphone: it has one, which hears a sawtooth.

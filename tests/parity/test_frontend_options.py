@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.compiler.model import parse_recognizer
-from mbx_deploy.engines.c import HostEngine, SimEngine
+from mbx_deploy.compiler.model import parse_model
+from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_STREAM, TRACE_STAGES, Item
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.tables import FrontendConfig, build_tables
@@ -74,7 +75,7 @@ def test_the_c_and_the_simulator_are_equal(config: FrontendConfig, seed: int, ki
 @given(configs(), st.integers(0, 1000), KINDS, st.integers(1, 3))
 def test_the_recognizer_is_equal(config: FrontendConfig, seed: int, kind: str, stride: int) -> None:
     """Clips whole, short and long, in odd blocks, and streams: every stage of the generated C and the simulator."""
-    recognizer = parse_recognizer(small_artifact(config), "small")
+    recognizer = parse_model(small_artifact(config), "small")
     count = config.clip_samples
     stride = min(stride, config.audio_frames)
     items = [

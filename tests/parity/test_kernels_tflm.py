@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.compiler.planner import plan_memory
-from mbx_deploy.engines.c import _import_tflm
+from mbx_deploy.engines.tflm import import_tflm
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import Program
 from mbx_deploy.network.reader import parse_tflite
@@ -28,7 +28,7 @@ scales = st.sampled_from((0.004, 0.02, 0.1, 0.5, 1.7)) | st.floats(0.002, 2.0)
 @pytest.fixture(scope="module")
 def tflm() -> Any:
     """TFLite Micro's runtime; its absence is a reason to skip, said aloud."""
-    return pytest.importorskip("tflite_micro", reason="the oracle tflite-micro is not installed") and _import_tflm()
+    return pytest.importorskip("tflite_micro", reason="the oracle tflite-micro is not installed") and import_tflm()
 
 
 def compare_with_tflm(tflm: Any, data: bytes, seed: int, rounds: int = 3) -> Program:

@@ -9,11 +9,12 @@ import soundfile
 from click.testing import CliRunner
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.model import Recognizer, load_recognizer
+from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.data.audio import fit_clip, read_recording
-from mbx_deploy.engines.c import HostEngine, SimEngine
+from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.float import float_engine
 from mbx_deploy.engines.session import ITEM_CLIP, Item
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.nemo.conversion import artifact_of, read_nemo
 from mbx_deploy.nemo.float_features import clip_features
 from mbx_deploy.nemo.masked import nemo_features
@@ -89,9 +90,9 @@ def test_labels(shared_nemo: Path) -> None:
         assert list(float_engine(nemo_path(shared_nemo, model), FORWARD[forward]).labels) == told["labels"]
 
 
-def artifact(path: Path, forward: str) -> Recognizer:
+def artifact(path: Path, forward: str) -> CompiledModel:
     pytest.importorskip("onnx2tf")
-    return load_recognizer(artifact_of(path, forward))
+    return load_model(artifact_of(path, forward))
 
 
 @pytest.mark.slow

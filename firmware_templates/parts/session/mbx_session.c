@@ -1,115 +1,29 @@
 #include "mbx_session.h"
 
-#include <string.h>
+#define FIRST_STAGE_OF_LAYERS 6 /* MBX_STAGE_FEATURES of mbx_frontend.h; below it the stages of the front end */
 
-#define BLOCK_SAMPLES 512u
-
-typedef struct {
-    uint32_t trace_level;
-    uint32_t windows; /* that the item's audio gave */
-    int broken;
-} mbx_session;
-
-static int write_record(uint32_t kind, const void *data, uint32_t bytes)
+int mbx_session_record(uint32_t kind, const void *data, uint32_t bytes)
 {
     const uint32_t header[2] = {kind, bytes};
     return mbx_session_write(header, sizeof header) && mbx_session_write(data, bytes);
 }
 
-static void observe(void *context, int stage, const void *data, uint32_t bytes)
+void mbx_session_observe(void *context, int stage, const void *data, uint32_t bytes)
 {
     mbx_session *session = context;
-    const int wanted = stage >= MBX_STAGE_FEATURES ? MBX_TRACE_LAYERS : MBX_TRACE_STAGES;
-    if (session->trace_level >= (uint32_t)wanted && !write_record((uint32_t)stage, data, bytes)) {
+    const int wanted = stage >= FIRST_STAGE_OF_LAYERS ? MBX_TRACE_LAYERS : MBX_TRACE_STAGES;
+    if (session->trace_level >= (uint32_t)wanted && !mbx_session_record((uint32_t)stage, data, bytes)) {
         session->broken = 1;
     }
 }
 
-static int write_result(const mbx_recognizer *recognizer, const mbx_result *result)
+int mbx_session_read_features(int8_t *features, uint32_t count)
 {
-    const uint32_t classes = recognizer->model->num_classes;
-    const uint16_t head[2] = {result->label, result->score_q15};
-    const uint32_t header[2] = {MBX_RECORD_RESULT, (uint32_t)sizeof head + 3u * classes};
-    return mbx_session_write(header, sizeof header) && mbx_session_write(head, sizeof head) &&
-           mbx_session_write(result->logits, classes) && mbx_session_write(result->posteriors_q15, 2u * classes);
-}
-
-static mbx_status run(mbx_recognizer *recognizer, mbx_session *session)
-{
-    mbx_result result;
-    const mbx_status status = mbx_run(recognizer, &result);
-    session->windows++;
-    if (status == MBX_OK && !write_result(recognizer, &result)) {
-        session->broken = 1;
-    }
-    return status;
-}
-
-/* Feeds a block, running the windows that become ready in it, up to most of the item. */
-static mbx_status feed(mbx_recognizer *recognizer, mbx_session *session, const int16_t *samples, uint32_t count,
-                       uint32_t most)
-{
-    uint32_t done = 0;
-    mbx_status status = MBX_OK;
-    while (done < count && (status == MBX_OK) && !session->broken && session->windows < most) {
-        size_t consumed = 0;
-        status = mbx_feed(recognizer, samples + done, count - done, &consumed);
-        done += (uint32_t)consumed;
-        if (status == MBX_WINDOW_READY) {
-            status = run(recognizer, session);
-        }
-    }
-    return status;
-}
-
-static mbx_status serve_audio(mbx_recognizer *recognizer, mbx_session *session, uint32_t kind, uint32_t block,
-                              uint32_t count)
-{
-    int16_t samples[BLOCK_SAMPLES];
-    mbx_status status = MBX_OK;
-    const int is_clip = kind == MBX_ITEM_CLIP;
-    session->windows = 0;
-    const uint32_t fed = is_clip && count > recognizer->model->clip_samples ? recognizer->model->clip_samples : count;
-    for (uint32_t done = 0; done < count && !session->broken;) {
-        const uint32_t rest = count - done;
-        const uint32_t length = rest < block ? rest : block;
-        if (!mbx_session_read(samples, length * 2u)) {
-            session->broken = 1;
-        } else if (status == MBX_OK && done < fed) {
-            status = feed(recognizer, session, samples, length < fed - done ? length : fed - done,
-                          is_clip ? 1u : UINT32_MAX);
-        }
-        done += length;
-    }
-    if (is_clip && status == MBX_OK && !session->broken) {
-        /* A front end without centring, or that drops frames, may have its window ready, and run, before the clip ends. */
-        status = mbx_finish_clip(recognizer);
-        status = status == MBX_WINDOW_READY ? run(recognizer, session) : MBX_OK;
-    }
-    return status;
-}
-
-/* The features land where run_features copies them to: it tolerates that. */
-static mbx_status serve_features(mbx_recognizer *recognizer, mbx_session *session, uint32_t count)
-{
-    const mbx_model *model = recognizer->model;
-    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
-    int8_t *input = (int8_t *)recognizer->memory.arena + model->input_offset;
     uint8_t padding[4];
-    mbx_result result;
-    if (count != frames * model->coefficients || !mbx_session_read(input, count) ||
-        !mbx_session_read(padding, (0u - count) & 3u)) {
-        session->broken = 1;
-        return MBX_ERROR_ARGUMENT;
-    }
-    const mbx_status status = mbx_run_features(recognizer, input, &result);
-    if (status == MBX_OK && !write_result(recognizer, &result)) {
-        session->broken = 1;
-    }
-    return status;
+    return mbx_session_read(features, count) && mbx_session_read(padding, (0u - count) & 3u);
 }
 
-int mbx_session_serve(mbx_recognizer *recognizer)
+int mbx_session_serve(void *model)
 {
     mbx_session session = {0, 0, 0};
     uint32_t head[3]; /* magic, trace level, items */
@@ -119,16 +33,11 @@ int mbx_session_serve(mbx_recognizer *recognizer)
     session.trace_level = head[1];
     for (uint32_t i = 0; i < head[2] && !session.broken; i++) {
         uint32_t item[3]; /* kind, samples in a block, values */
-        const mbx_memory memory = recognizer->memory;
-        if (!mbx_session_read(item, sizeof item) || item[1] == 0u || item[1] > BLOCK_SAMPLES ||
-            mbx_init(recognizer, recognizer->model, &memory) != MBX_OK) {
+        if (!mbx_session_read(item, sizeof item) || item[1] == 0u || item[1] > MBX_SESSION_BLOCK_SAMPLES) {
             return 1;
         }
-        mbx_observe(recognizer, observe, &session);
-        const uint32_t status = item[0] == MBX_ITEM_FEATURES
-                                    ? (uint32_t)serve_features(recognizer, &session, item[2])
-                                    : (uint32_t)serve_audio(recognizer, &session, item[0], item[1], item[2]);
-        if (!session.broken && !write_record(MBX_RECORD_END, &status, sizeof status)) {
+        const uint32_t status = (uint32_t)mbx_session_item(model, &session, item[0], item[1], item[2]);
+        if (!session.broken && !mbx_session_record(MBX_RECORD_END, &status, sizeof status)) {
             session.broken = 1;
         }
     }

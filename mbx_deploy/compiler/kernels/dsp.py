@@ -81,7 +81,7 @@ def _pointwise_bytes(program: Program, call: Pointwise) -> int:
     """Return the bytes of the inputs of some positions, in pairs, and of their outputs where those are not direct."""
     groups = -(-call.weights.shape[1] // GROUP_INPUTS)
     outputs = -(-call.weights.shape[0] // 2) * 2
-    direct = outputs == call.weights.shape[0] and call.positions % POSITIONS == 0
+    direct = outputs == call.weights.shape[0] and call.positions % POSITIONS in (0, POSITIONS // 2)
     return groups * GROUP_INPUTS * 2 * POSITIONS + (0 if direct else POSITIONS * outputs)
 
 

@@ -2,15 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from mbx_deploy.codegen.target import Target
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.compiler.network_model import Network
-from mbx_deploy.engines.c import FirmwareEngine
-from mbx_deploy.engines.network_engines import NetworkFirmware
-from mbx_deploy.engines.session import ITEM_FEATURES, Item
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.engines.firmware import FirmwareEngine
 from mbx_deploy.errors import CheckFailed
+from mbx_deploy.measure.items import random_input
 from mbx_deploy.measure.profile.counting import count
 from mbx_deploy.measure.profile.listing import Listing, read_listing
 from mbx_deploy.system.tools import find_tool
@@ -24,22 +20,6 @@ def can_count(target: Target) -> bool:
     emulated = target.machine is not None or target.emulated_as is not None
     tools = ("qemu-system-arm", "gcc", f"{target.toolchain}-objdump", f"{target.toolchain}-nm")
     return emulated and all(find_tool(tool) for tool in tools)
-
-
-def open_firmware(
-    model: Recognizer | Network, elf: Path, target: Target, plugin: str | None = None
-) -> FirmwareEngine | NetworkFirmware:
-    """Return the engine that runs a build's ELF in QEMU. Raises ToolMissing as those do."""
-    if isinstance(model, Network):
-        return NetworkFirmware(model, elf, target, plugin)
-    return FirmwareEngine(model, elf, target, plugin)
-
-
-def random_input(model: Recognizer | Network) -> Item:
-    """Return noise as the network takes it: int8, a window's features of a recogniser, else its input. Seeded."""
-    tensors = model.network.tensors
-    values = np.random.default_rng(1).integers(-128, 128, tensors[model.network.input].size)
-    return Item(ITEM_FEATURES, values.astype(np.int8))
 
 
 def network_end(listing: Listing, alone: bool) -> int:
@@ -56,16 +36,16 @@ def network_end(listing: Listing, alone: bool) -> int:
     return found[0]
 
 
-def count_inference(model: Recognizer | Network, elf: Path, target: Target) -> int:
+def count_inference(model: CompiledModel, elf: Path, target: Target) -> int:
     """Return the instructions of one inference of a firmware, from the network's input to its output.
 
     Raises ToolMissing where the target has no emulator, or a tool is not installed; CheckFailed where the firmware
     fails or has no such network.
     """
-    listing = read_listing(open_firmware(model, elf, target).elf, target.toolchain)
-    first, end = listing.address_of(NETWORK), network_end(listing, isinstance(model, Network))
+    listing = read_listing(FirmwareEngine(model, elf, target).elf, target.toolchain)
+    first, end = listing.address_of(NETWORK), network_end(listing, model.hearing is None)
     if first is None:
         raise CheckFailed("instructions were not counted: the firmware's ELF does not name where the network begins")
     item = random_input(model)
-    counts = count(lambda plugin: open_firmware(model, elf, target, plugin).run([item]), [first, end])
+    counts = count(lambda plugin: FirmwareEngine(model, elf, target, plugin).run([item]), [first, end])
     return counts.instructions([segment for segment in counts.segments if segment.mark == first])

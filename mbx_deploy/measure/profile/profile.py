@@ -17,20 +17,19 @@ from mbx_deploy.codegen.constants import frontend_arrays
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.compiler.cascade import Cascade, Shift
 from mbx_deploy.compiler.memory_plan import MemoryPlan
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.compiler.network_model import Network
-from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.engines.firmware import FirmwareEngine
 from mbx_deploy.engines.session import FRONTEND_STAGES, ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.firmware.build import Build
-from mbx_deploy.firmware.network_build import NetworkBuild
+from mbx_deploy.firmware.folder import Build
+from mbx_deploy.measure.items import random_input
 from mbx_deploy.measure.profile.counting import Counts, Segment, count
-from mbx_deploy.measure.profile.inference import NETWORK, network_end, open_firmware, random_input
+from mbx_deploy.measure.profile.inference import NETWORK, network_end
 from mbx_deploy.measure.profile.listing import Instruction, Listing, estimate_cycles_m4, mix, read_listing
 from mbx_deploy.network.program import Program
 
 _FRAME, _AFTER_FRAME = "mbx_frame_coefficients", "mbx_quantize_features"
-_OBSERVER = "observe"
+_OBSERVER = "mbx_session_observe"
 _OTHER_CONSTANTS = re.compile(r"model|cascade_\w+_(steps|bytes)")  # than those of a layer, which bear its number
 _CYCLES_NOTE = "estimate for a Cortex-M4 without wait states, from ARM DDI 0439B"
 
@@ -121,7 +120,7 @@ def _cost(cost: Cost) -> dict[str, Any]:
     return {**vars(cost), "flash_bytes": cost.flash_bytes}
 
 
-def profile_build(build: Build | NetworkBuild) -> Profile:
+def profile_build(build: Build) -> Profile:
     """Return what a build's firmware costs, counted in QEMU on noise: a second of audio, or a network's input, once.
 
     A board's is counted on the machine of its CPU. Raises InputError for a build for this machine or without an ELF,
@@ -129,22 +128,20 @@ def profile_build(build: Build | NetworkBuild) -> Profile:
     """
     if build.target.toolchain == "host":
         raise InputError(f"nothing to count in ({build.folder}): got a build for this machine, need one for a Cortex-M")
-    model = build.network if isinstance(build, NetworkBuild) else build.recognizer
-    listing = read_listing(open_firmware(model, build.elf, build.target).elf, build.target.toolchain)
+    model = build.model
+    listing = read_listing(FirmwareEngine(model, build.elf, build.target).elf, build.target.toolchain)
     plain = _run(build, model, listing, _network_marks(listing, model), TRACE_RESULTS)
-    end = network_end(listing, isinstance(model, Network))
+    end = network_end(listing, model.hearing is None)
     inference = _inference(listing, plain, end)
     layers: tuple[Layer, ...] = ()  # on TFLite Micro the network is one array, and has no calls
     constants = sum(s.size for s in listing.symbols if s.name.endswith("_network") and s.kind in "rR")
-    if isinstance(build, NetworkBuild) or build.runtime != "tflm":
-        layers = _measure_layers(
-            model.program, plan_memory(model.program, build.target.kernels), listing, plain, inference
-        )
+    if build.runtime != "tflm":
+        layers = _measure_layers(model.program, model.plan, listing, plain, inference)
         others = [s.size for s in listing.symbols if _OTHER_CONSTANTS.fullmatch(s.name) and s.kind in "rR"]
         constants = sum(layer.bytes for layer in layers) + sum(others)
     network = _measure(listing, plain, inference, 1, _arena_bytes(build.folder), constants)
     frontend = None
-    if isinstance(model, Recognizer):
+    if model.hearing is not None:
         traced = _run(build, model, listing, _stage_marks(listing), TRACE_STAGES)
         frontend = _measure_frontend(model, listing, plain, traced)
     cpu = find_target(build.target.emulated_as).cpu if build.target.emulated_as else build.target.cpu
@@ -159,17 +156,15 @@ def profile_build(build: Build | NetworkBuild) -> Profile:
     )
 
 
-def _run(
-    build: Build | NetworkBuild, model: Recognizer | Network, listing: Listing, marks: Sequence[int], trace: int
-) -> Counts:
-    if isinstance(model, Network):
+def _run(build: Build, model: CompiledModel, listing: Listing, marks: Sequence[int], trace: int) -> Counts:
+    if model.hearing is None:
         item = random_input(model)
     else:
         samples = np.random.default_rng(0).integers(-8192, 8192, model.config.clip_samples)
         item = Item(ITEM_CLIP, samples.astype(np.int16))
 
     def run(plugin: str) -> None:
-        open_firmware(model, build.elf, build.target, plugin).run([item], trace)
+        FirmwareEngine(model, build.elf, build.target, plugin).run([item], trace)
 
     top = _need_symbol(listing, "mbx_stack_top")
     return count(run, marks, (top - _need_symbol(listing, "mbx_stack_bytes"), top))
@@ -182,9 +177,9 @@ def _need_symbol(listing: Listing, name: str) -> int:
     return found.pop()
 
 
-def _network_marks(listing: Listing, model: Recognizer | Network) -> list[int]:
+def _network_marks(listing: Listing, model: CompiledModel) -> list[int]:
     """Return where the network begins and ends, each call of it returns, and a frame begins and ends."""
-    alone = isinstance(model, Network)
+    alone = model.hearing is None
     begins = [_need_symbol(listing, name) for name in ((NETWORK,) if alone else (NETWORK, _FRAME, _AFTER_FRAME))]
     returns = _returns(listing, NETWORK, ("bl",))
     return [*begins, network_end(listing, alone), *returns, *_step_entries(listing)]
@@ -289,7 +284,7 @@ def _layer_bytes(listing: Listing, calls: int) -> list[int]:
     return found
 
 
-def _measure_frontend(recognizer: Recognizer, listing: Listing, counts: Counts, traced: Counts) -> Frontend:
+def _measure_frontend(recognizer: CompiledModel, listing: Listing, counts: Counts, traced: Counts) -> Frontend:
     first = _need_symbol(listing, _FRAME)
     frames = [segment for segment in counts.segments if segment.mark == first]
     config = recognizer.config

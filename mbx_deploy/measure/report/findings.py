@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.codegen.constants import constant_arrays
-from mbx_deploy.compiler.model import Recognizer
-from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip, read_recording
 from mbx_deploy.errors import InputError, MbxError
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure.evaluate import Options, evaluate_model
+from mbx_deploy.measure.items import find_clips
 from mbx_deploy.measure.report.sounds import Spectrograms, integer_coefficients, spectrograms, synthetic_sounds
-from mbx_deploy.measure.verify import Comparison, find_clips, verify_build
+from mbx_deploy.measure.verify import Comparison, verify
 from mbx_deploy.network.float_network import dequantize_network
 from mbx_deploy.quantization.sqnr import Report, measure_layers
 
@@ -90,7 +90,7 @@ class Findings:
     profile: profiling.Profile's dict, None where the firmware can't be counted.
     """
 
-    recognizer: Recognizer
+    model: CompiledModel
     target: str
     target_memory: dict[str, int] | None
     memory: dict[str, Any]
@@ -118,7 +118,7 @@ def gather(
     without one they are told of the model's file and of synthetic sounds.
     Raises InputError for a damaged build, or data that is missing or has none of the model's words.
     """
-    recognizer, missing = build.recognizer, {}
+    recognizer, missing = build.model, {}
     memory = _read_memory(build.folder)
     if data is not None:
         note("measuring accuracy, clean and in noise, by the generated C and in float")
@@ -140,9 +140,9 @@ def gather(
     coefficients = integer_coefficients(sounds, recognizer.tables)
     sqnr = measure_layers(recognizer.network, dequantize_network(recognizer.network), coefficients)
     note("comparing the engines")
-    comparison = verify_build(build, paths, progress)
+    comparison = verify(build, paths, progress=progress)
     return Findings(
-        recognizer=recognizer,
+        model=recognizer,
         target=build.target.name,
         target_memory=vars(build.target.memory) if build.target.memory else None,
         memory=memory,
@@ -168,7 +168,7 @@ def _read_memory(folder: Path) -> dict[str, Any]:
         raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
 
 
-def _sounds(recognizer: Recognizer, paths: Sequence[Path], data: Path | None) -> tuple[np.ndarray, str]:
+def _sounds(recognizer: CompiledModel, paths: Sequence[Path], data: Path | None) -> tuple[np.ndarray, str]:
     """Return clips, int16 (n, clip_samples), and the name of the first."""
     config = recognizer.config
     if not paths or data is None:
@@ -203,8 +203,8 @@ def _sentence(error: MbxError) -> str:
 
 
 def _layers(build: Build, profile: dict[str, Any] | None, sqnr: Report) -> tuple[Layer, ...]:
-    recognizer, program = build.recognizer, build.recognizer.program
-    plan = plan_memory(program, build.target.kernels)
+    recognizer, program = build.model, build.model.program
+    plan = build.model.plan
     planned = [0] * len(program.calls)
     for array in constant_arrays(recognizer, plan, "kws"):
         planned[int(array.name.rsplit("_", 1)[1])] += array.size_bytes
@@ -242,7 +242,7 @@ def _measure_accuracy(folder: Path, data: Path, clips: int, note: Note) -> Accur
     return Accuracy(source, first["clips"], first["command_clips"], first["speakers"], scores)
 
 
-def read_card(recognizer: Recognizer) -> tuple[Accuracy | None, str]:
+def read_card(recognizer: CompiledModel) -> tuple[Accuracy | None, str]:
     """Return what the card in a model's file says, or None and why not: the file is others' data."""
     card = recognizer.metadata.get("card")
     if not card:

@@ -6,12 +6,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.measure.card import render_card
+from mbx_deploy.measure.items import RANDOM_SEED
 from mbx_deploy.measure.report import plots
 from mbx_deploy.measure.report.findings import Findings
-from mbx_deploy.measure.verify import RANDOM_SEED
 from mbx_deploy.system.version import __version__
 
 _TEMPLATE = "page.html.j2"
@@ -23,7 +23,7 @@ Rows = list[tuple[str, str]]
 def render_page(findings: Findings) -> str:
     """Return the page. The same findings give the same bytes. Raises ToolMissing without matplotlib."""
     plots.require_matplotlib()
-    recognizer, accuracy = findings.recognizer, findings.accuracy
+    recognizer, accuracy = findings.model, findings.accuracy
     config = recognizer.config
     score = accuracy.best_known if accuracy else None
     environment = jinja2.Environment(
@@ -61,7 +61,7 @@ def render_page(findings: Findings) -> str:
 
 def _plots(findings: Findings) -> dict[str, str | None]:
     accuracy = findings.accuracy
-    config = findings.recognizer.config
+    config = findings.model.config
     drawn = {
         "arena": plots.arena(findings.memory),
         "flash": plots.parts("flash", flash_rows(findings.memory)),
@@ -74,7 +74,7 @@ def _plots(findings: Findings) -> dict[str, str | None]:
     }
     if accuracy is None:
         return drawn
-    drawn["confusion"] = plots.confusion(findings.recognizer.labels, accuracy.best_known.confusion)
+    drawn["confusion"] = plots.confusion(findings.model.labels, accuracy.best_known.confusion)
     if len(accuracy.best_known.noise) > 1:
         drawn["noise"] = plots.noise(accuracy)
     return drawn
@@ -130,7 +130,7 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _card_rows(recognizer: Recognizer) -> Rows:
+def _card_rows(recognizer: CompiledModel) -> Rows:
     """Return what the model's file says of itself. It is others' data: what is not as expected is left out."""
     program, metadata = recognizer.program, recognizer.metadata
     rows = [
@@ -156,7 +156,7 @@ def _card_rows(recognizer: Recognizer) -> Rows:
     return rows
 
 
-def _card_text(recognizer: Recognizer) -> str:
+def _card_text(recognizer: CompiledModel) -> str:
     if not recognizer.metadata.get("card"):
         return ""
     try:
@@ -165,7 +165,7 @@ def _card_text(recognizer: Recognizer) -> str:
         return ""
 
 
-def _limits(recognizer: Recognizer) -> Sequence[str]:
+def _limits(recognizer: CompiledModel) -> Sequence[str]:
     card = recognizer.metadata.get("card")
     limits = card.get("limits") if isinstance(card, dict) else None
     return [line for line in limits if isinstance(line, str)] if isinstance(limits, list) else []
@@ -186,7 +186,7 @@ def _mistakes(findings: Findings) -> list[tuple[str, str, int]]:
     """Return (said, answered, times) of the most frequent confusions."""
     if findings.accuracy is None:
         return []
-    labels, counts = findings.recognizer.labels, findings.accuracy.best_known.confusion
+    labels, counts = findings.model.labels, findings.accuracy.best_known.confusion
     pairs = [(int(counts[i, j]), i, j) for i in range(len(labels)) for j in range(len(labels)) if i != j]
     worst = sorted((pair for pair in pairs if pair[0] > 0), key=lambda pair: (-pair[0], pair[1], pair[2]))
     return [(labels[i], labels[j], times) for times, i, j in worst[:_MOST_MISTAKES]]

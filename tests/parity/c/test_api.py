@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
-from mbx_deploy.engines.c import ProgramEngine, SimEngine
+from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.engines.c import ProgramEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, TRACE_STAGES, Item
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.sim import frontend as sim
 from mbx_deploy.system.tools import compile_program
@@ -178,7 +179,7 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-def program_engine(recognizer: Recognizer, stride: int, flags: tuple[str, ...] = ("-O1",)) -> ProgramEngine:
+def program_engine(recognizer: CompiledModel, stride: int, flags: tuple[str, ...] = ("-O1",)) -> ProgramEngine:
     """Return the engine of a project that was generated for this machine."""
     files: dict[str, Any] = generate_project(recognizer, find_target("host"), stride_frames=stride)
     sources = {name: text for name, text in files.items() if name.endswith((".c", ".h"))}
@@ -190,7 +191,7 @@ def test_programs_give_the_simulators_bytes(name: str) -> None:
     """Clips of every critical length, streams, features: results and traces."""
     config, stride = PROGRAMS[name]
     stride = min(stride, config.audio_frames)
-    recognizer = parse_recognizer(small_artifact(config), name)
+    recognizer = parse_model(small_artifact(config), name)
     rng = np.random.default_rng(8)
     clip, lead = config.clip_samples, config.lead
     counts = [0, 1, 7, lead, lead + 1, config.window_length, clip - 1, clip, clip + 1, 3 * clip]
@@ -217,7 +218,7 @@ def test_programs_give_the_simulators_bytes(name: str) -> None:
 
 def test_a_trace_of_every_stage() -> None:
     config, stride = PROGRAMS["not centred"]
-    recognizer = parse_recognizer(small_artifact(config), "x")
+    recognizer = parse_model(small_artifact(config), "x")
     items = [Item(ITEM_CLIP, np.random.default_rng(2).integers(-9000, 9000, 1000).astype(np.int16))]
     got = program_engine(recognizer, stride).run(items, TRACE_STAGES)[0][0]
     want = SimEngine(recognizer, stride).run(items, TRACE_STAGES)[0][0]

@@ -8,7 +8,7 @@ import pytest
 
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import parse_recognizer
+from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.system.tools import find_tool
 from tests.made.tflite import small_artifact
@@ -28,7 +28,7 @@ def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """The folder with the objects and call graphs of src/ and generated/, compiled as the target says."""
     folder = tmp_path_factory.mktemp("objects")
     target = find_target("cortex-m4")
-    files = generate_project(parse_recognizer(small_artifact(CONFIG), "x"), target, stride_frames=5)
+    files = generate_project(parse_model(small_artifact(CONFIG), "x"), target, stride_frames=5)
     for name, content in files.items():
         if isinstance(content, str) and name.startswith(("src/", "generated/", "include/")):
             path = folder / name

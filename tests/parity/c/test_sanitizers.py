@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.codegen.network_project import generate_network_project
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
-from mbx_deploy.engines.c import ProgramEngine, SimEngine
-from mbx_deploy.engines.network_engines import NetworkProgram, NetworkSim, compile_host
+from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.engines.c import HostEngine, ProgramEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, TRACE_STAGES, Item
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.frontend.tables import FrontendConfig
-from mbx_deploy.measure.verify_network import network_items
+from mbx_deploy.measure.items import network_items
 from mbx_deploy.system.tools import compile_program
 from tests.made.foreign_networks import foreign_network
 from tests.made.random_networks import random_recognizer
@@ -45,20 +44,20 @@ CONFIGS = {
 }
 
 
-def sources_of(recognizer: Recognizer, prefix: str = "kws", stride: int = 3) -> dict[str, str]:
+def sources_of(recognizer: CompiledModel, prefix: str = "kws", stride: int = 3) -> dict[str, str]:
     """Return the C of a project for this machine."""
     files: dict[str, Any] = generate_project(recognizer, find_target("host"), prefix, stride)
     return {name: text for name, text in files.items() if name.endswith((".c", ".h"))}
 
 
-def sanitized(recognizer: Recognizer) -> ProgramEngine:
+def sanitized(recognizer: CompiledModel) -> ProgramEngine:
     """Return the engine of a program with sanitizers."""
     return ProgramEngine(recognizer, compile_program(sources_of(recognizer), SANITIZERS))
 
 
 def compare(engine: ProgramEngine, items: list[Item]) -> None:
     """Run items; a sanitizer's report ends the program with another code than 0, which the engine raises."""
-    expected = SimEngine(engine.recognizer, 3).run(items)
+    expected = SimEngine(engine.model, 3).run(items)
     for got, want in zip(engine.run(items, TRACE_STAGES), expected, strict=True):
         assert [result.logits.tolist() for result in got] == [result.logits.tolist() for result in want]
 
@@ -66,7 +65,7 @@ def compare(engine: ProgramEngine, items: list[Item]) -> None:
 @pytest.fixture(scope="module", params=CONFIGS)
 def engine(request: pytest.FixtureRequest) -> ProgramEngine:
     """A program with sanitizers, for each configuration."""
-    return sanitized(parse_recognizer(small_artifact(CONFIGS[request.param]), request.param))
+    return sanitized(parse_model(small_artifact(CONFIGS[request.param]), request.param))
 
 
 def test_the_sanitizers_are_awake() -> None:
@@ -79,7 +78,7 @@ def test_the_sanitizers_are_awake() -> None:
 
 
 def test_hostile_audio(engine: ProgramEngine) -> None:
-    config = engine.recognizer.config
+    config = engine.model.config
     clip, lead = config.clip_samples, config.lead
     counts = (0, 1, 7, lead, lead + 1, config.window_length, clip - 1, clip, clip + 1)
     items = [Item(ITEM_CLIP, signal("noise", count, config, 1)) for count in counts if count]
@@ -93,7 +92,7 @@ def test_hostile_audio(engine: ProgramEngine) -> None:
 @settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_drawn_audio(engine: ProgramEngine, data: st.DataObject) -> None:
-    config = engine.recognizer.config
+    config = engine.model.config
     items = []
     for _ in range(12):
         kind, seed = data.draw(st.sampled_from(SIGNALS)), data.draw(st.integers(0, 999))
@@ -135,7 +134,7 @@ def hostile_network(seed: int) -> bytes:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_hostile_networks(seed: int) -> None:
-    recognizer = parse_recognizer(hostile_network(seed), f"hostile {seed}")
+    recognizer = parse_model(hostile_network(seed), f"hostile {seed}")
     rng = np.random.default_rng(seed)
     count = recognizer.config.num_frames * recognizer.config.num_coefficients
     items = [Item(ITEM_FEATURES, rng.integers(-128, 128, count, dtype=np.int8)) for _ in range(10)]
@@ -176,7 +175,7 @@ def test_more_hostile_networks(seed: int) -> None:
 
 def test_misuse() -> None:
     """tests/parity/c/misuse.c in the place of the program's own main()."""
-    recognizer = parse_recognizer(small_artifact(CONFIGS["centred"]), "x")
+    recognizer = parse_model(small_artifact(CONFIGS["centred"]), "x")
     sources = {name: text for name, text in sources_of(recognizer).items() if not name.startswith("board/")}
     sources["misuse.c"] = (FOLDER / "misuse.c").read_text()
     done = subprocess.run([str(compile_program(sources, SANITIZERS))], capture_output=True, text=True, check=False)
@@ -193,7 +192,7 @@ def test_two_models_in_one_program() -> None:
     expected = ""
     for prefix, config, seed in (("left", CONFIGS["centred"], 1), ("right", CONFIGS["large"], 2)):
         labels = ("a", "b", "c", "d")[: 2 + seed]
-        recognizer = parse_recognizer(small_artifact(config, labels, seed), prefix)
+        recognizer = parse_model(small_artifact(config, labels, seed), prefix)
         own = sources_of(recognizer, prefix)
         sources |= {name: text for name, text in own.items() if not name.startswith("board/")}
         clip = np.array(samples[: config.clip_samples], np.int16)
@@ -208,8 +207,7 @@ def test_two_models_in_one_program() -> None:
 def test_foreign_networks(seed: int) -> None:
     """Networks of every op, without a front end."""
     network = foreign_network(seed)
-    files = generate_network_project(network, find_target("host"))
-    engine = NetworkProgram("c", network, compile_host(network, files, SANITIZERS))
+    engine = HostEngine(network, flags=SANITIZERS)
     items = [named.item for named in network_items(network, None)]
-    for got, want in zip(engine.run(items, TRACE_LAYERS), NetworkSim(network).run(items), strict=True):
+    for got, want in zip(engine.run(items, TRACE_LAYERS), SimEngine(network).run(items), strict=True):
         assert got[0].logits.tolist() == want[0].logits.tolist()

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
-from mbx_deploy.engines.c import SimEngine
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.engines.device import DeviceEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, Item, Result
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.serial import messages
@@ -72,19 +72,19 @@ def test_c_and_python_find_the_same_frames_in_any_bytes(frames: Path, parts: lis
 
 
 @pytest.fixture(scope="module")
-def recognizer() -> Recognizer:
+def recognizer() -> CompiledModel:
     """A small model."""
-    return parse_recognizer(small_artifact(CONFIG), "small.tflite")
+    return parse_model(small_artifact(CONFIG), "small.tflite")
 
 
 @pytest.fixture(scope="module")
-def program(recognizer: Recognizer) -> Path:
+def program(recognizer: CompiledModel) -> Path:
     """The firmware's application, its port stdin and stdout."""
     return device_program(recognizer, SANITIZERS)
 
 
 @pytest.fixture(scope="module")
-def hearing(recognizer: Recognizer) -> Path:
+def hearing(recognizer: CompiledModel) -> Path:
     """The same, of a board with a microphone."""
     return device_program(recognizer, SANITIZERS, microphone=True)
 
@@ -113,7 +113,7 @@ def assert_equal(got: list[list[Result]], want: list[list[Result]]) -> None:
         np.testing.assert_array_equal(left.posteriors_q15, right.posteriors_q15)
 
 
-def test_a_device_says_what_the_simulator_says(device: PipedDevice, recognizer: Recognizer) -> None:
+def test_a_device_says_what_the_simulator_says(device: PipedDevice, recognizer: CompiledModel) -> None:
     engine = DeviceEngine(recognizer, Link(device))
     got = engine.run(some_items(), TRACE_LAYERS)
     want = SimEngine(recognizer, 25).run(some_items(), TRACE_LAYERS)
@@ -127,7 +127,7 @@ def test_a_device_says_what_the_simulator_says(device: PipedDevice, recognizer: 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("rates", [LIGHT, HEAVY, HOPELESS], ids=["light", "heavy", "hopeless"])
 def test_a_line_that_damages_gives_right_results_or_none(
-    rates: dict[str, float], seed: int, device: PipedDevice, recognizer: Recognizer
+    rates: dict[str, float], seed: int, device: PipedDevice, recognizer: CompiledModel
 ) -> None:
     items = some_items()[:: 1 if rates is LIGHT else 4]
     started = time.monotonic()
@@ -197,8 +197,8 @@ def test_another_version_is_told_and_named(device: PipedDevice) -> None:
     assert isinstance(parse_message(found[0].type, found[0].body), Hello)
 
 
-def test_another_model_or_build_is_refused(device: PipedDevice, recognizer: Recognizer) -> None:
-    other = parse_recognizer(small_artifact(CONFIG, seed=1), "other.tflite")
+def test_another_model_or_build_is_refused(device: PipedDevice, recognizer: CompiledModel) -> None:
+    other = parse_model(small_artifact(CONFIG, seed=1), "other.tflite")
     with pytest.raises(InputError, match="another model"):
         DeviceEngine(other, Link(device))
     build = Link(device).hello().build

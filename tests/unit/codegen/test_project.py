@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from mbx_deploy.codegen.constants import constant_arrays, frontend_arrays
-from mbx_deploy.codegen.project import generate_project, make_manifest
+from mbx_deploy.codegen.manifest import make_manifest
+from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.tables import FrontendConfig
@@ -46,12 +47,12 @@ needs_gcc = pytest.mark.skipif(find_tool("gcc") is None, reason="gcc is not inst
 
 def recognizer(
     labels: tuple[str, ...] = ("no", "yes", "silence"), config: FrontendConfig = CONFIG, seed: int = 0
-) -> Recognizer:
-    return parse_recognizer(small_artifact(config, labels, seed), "test")
+) -> CompiledModel:
+    return parse_model(small_artifact(config, labels, seed), "test")
 
 
 def project(
-    made: Recognizer | None = None, prefix: str = "kws", target: str = "host", stride: int = 5
+    made: CompiledModel | None = None, prefix: str = "kws", target: str = "host", stride: int = 5
 ) -> dict[str, Any]:
     return generate_project(made or recognizer(), find_target(target), prefix, stride)
 
@@ -190,7 +191,7 @@ def test_another_runtime_does_not_compile(tmp_path: Path) -> None:
 # --- labels ---
 
 
-def library(made: Recognizer, prefix: str = "kws") -> ctypes.CDLL:
+def library(made: CompiledModel, prefix: str = "kws") -> ctypes.CDLL:
     """Return the model's part of a project, loaded into this process."""
     files = project(made, prefix)
     sources = {

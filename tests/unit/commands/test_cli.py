@@ -14,16 +14,20 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mbx_deploy import __version__
+from mbx_deploy.codegen.target import find_target
 from mbx_deploy.commands import console
 from mbx_deploy.commands import torch_runs as training
 from mbx_deploy.commands.cli import cli
+from mbx_deploy.compiler.model import load_model
 from mbx_deploy.engines import recognize as simulator
 from mbx_deploy.errors import CheckFailed, InputError, MbxError, ToolMissing
 from mbx_deploy.firmware import build as builder
-from mbx_deploy.firmware import network_build
+from mbx_deploy.firmware import folder as folders
+from mbx_deploy.measure import items
 from mbx_deploy.measure import verify as verifier
 from mbx_deploy.measure.verify import Comparison
 from mbx_deploy.system import doctor
+from mbx_deploy.system.resources import shipped_model_path
 
 COMMANDS = [
     *(
@@ -261,6 +265,11 @@ def test_build_hands_over_its_options(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def a_build(folder: Path) -> folders.Build:
+    """The build of a recogniser, as it is read from a folder."""
+    return folders.Build(folder, load_model(shipped_model_path()), find_target("host"), 25, {})
+
+
 @pytest.mark.parametrize("mismatched", [0, 3])
 def test_verify_prints_writes_and_exits_by_what_differs(
     mismatched: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -269,10 +278,9 @@ def test_verify_prints_writes_and_exits_by_what_differs(
     comparison = Comparison(1, 1, 0, ["sim", "c"], {"tflm": "not installed"}, 90, mismatched)
     comparison.first_mismatch = first if mismatched else None
     comparison.digests = {"sim": "0" * 64, "c": "1" * 64}
-    monkeypatch.setattr(builder, "load_build", lambda folder: folder)
-    monkeypatch.setattr(network_build, "load_network_build", lambda folder: None)
-    monkeypatch.setattr(verifier, "find_clips", lambda data, clips: [data] * clips)
-    monkeypatch.setattr(verifier, "verify_build", lambda build, clips, progress: comparison)
+    monkeypatch.setattr(folders, "load_build", lambda folder: a_build(folder))
+    monkeypatch.setattr(items, "find_clips", lambda data, clips: [data] * clips)
+    monkeypatch.setattr(verifier, "verify", lambda build, clips, inputs, progress: comparison)
     written = tmp_path / "folder" / "result.json"
     result = call("verify", tmp_path, "--data", tmp_path, "--clips", 5, "--json", written)
     assert result.exit_code == (1 if mismatched else 0)
@@ -287,10 +295,9 @@ def test_verify_tells_its_result_even_where_it_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     comparison = Comparison(1, 1, 0, ["sim"], digests={"sim": "0" * 64})
-    monkeypatch.setattr(network_build, "load_network_build", lambda folder: None)
-    monkeypatch.setattr(builder, "load_build", lambda folder: folder)
-    monkeypatch.setattr(verifier, "find_clips", lambda data, clips: [data])
-    monkeypatch.setattr(verifier, "verify_build", lambda build, clips, progress: comparison)
+    monkeypatch.setattr(folders, "load_build", lambda folder: a_build(folder))
+    monkeypatch.setattr(items, "find_clips", lambda data, clips: [data])
+    monkeypatch.setattr(verifier, "verify", lambda build, clips, inputs, progress: comparison)
     result = call("verify", tmp_path, "--data", tmp_path, "--json", tmp_path)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: can't write {tmp_path}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mbx_deploy.compiler.cascade import Cascade, Shift, Stripe, make_cascade, row_count, stripe_view, stripes_of
 from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.compiler.memory_plan import MemoryPlan, plan_cascades, whole_kernels
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.compiler.plan_checker import check_plan
 from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.network.program import Average, Convolution, Program, multiply_accumulates
@@ -122,7 +122,7 @@ def planted_steps(cascade: Cascade) -> Iterator[tuple[str, list[Stripe | Shift]]
         yield f"{name} off by one", [*steps[:stripe], off, *steps[stripe + 1 :]]
 
 
-def test_the_checker_finds_planted_steps(shipped: Recognizer) -> None:
+def test_the_checker_finds_planted_steps(shipped: CompiledModel) -> None:
     plan, cascade = plan_of(shipped.program)
     for what, steps in planted_steps(cascade):
         planted = dataclasses.replace(plan, cascades=(dataclasses.replace(cascade, steps=tuple(steps)),))
@@ -133,7 +133,7 @@ def test_the_checker_finds_planted_steps(shipped: Recognizer) -> None:
         pytest.fail(what)
 
 
-def test_the_checker_finds_an_output_too_close_to_what_is_read(shipped: Recognizer) -> None:
+def test_the_checker_finds_an_output_too_close_to_what_is_read(shipped: CompiledModel) -> None:
     plan, cascade = plan_of(shipped.program)
     calls = shipped.program.calls
     source, output = calls[cascade.first].input, calls[cascade.last].output
@@ -146,7 +146,7 @@ def test_the_checker_finds_an_output_too_close_to_what_is_read(shipped: Recogniz
             check_plan(shipped.program, planted)
 
 
-def test_working_memory_over_what_is_carried_is_found(shipped: Recognizer) -> None:
+def test_working_memory_over_what_is_carried_is_found(shipped: CompiledModel) -> None:
     plan, cascade = plan_of(shipped.program)
     for number in range(cascade.first, cascade.last + 1):
         for buffer in cascade.carried:
@@ -158,7 +158,7 @@ def test_working_memory_over_what_is_carried_is_found(shipped: Recognizer) -> No
 
 
 @pytest.mark.parametrize("kernel_set", KERNEL_SETS)
-def test_the_shipped_model_needs_a_third_less(shipped: Recognizer, kernel_set: str) -> None:
+def test_the_shipped_model_needs_a_third_less(shipped: CompiledModel, kernel_set: str) -> None:
     plan, whole = (
         plan_memory(shipped.program, kernel_set),
         plan_cascades(shipped.program, whole_kernels(shipped.program, kernel_set)),

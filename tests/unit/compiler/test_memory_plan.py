@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.compiler.memory_plan import ALIGNMENT_BYTES, MemoryPlan, live_ranges
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.compiler.plan_checker import check_plan
 from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.network.program import Addition, Average, Buffer, Call, Pointwise, Program, Requantization
@@ -260,6 +260,6 @@ def test_a_chain_in_place_needs_one_buffer_and_a_row() -> None:
 
 
 @pytest.mark.parametrize("kernel_set", KERNEL_SETS)
-def test_the_shipped_model_is_planned_without_a_gap(shipped: Recognizer, kernel_set: str) -> None:
+def test_the_shipped_model_is_planned_without_a_gap(shipped: CompiledModel, kernel_set: str) -> None:
     plan = plan_memory(shipped.program, kernel_set)
     assert plan.arena_bytes == plan.lower_bound_bytes

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 
 from mbx_deploy.compiler.lower import order_calls
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.network.program import Call, Program, call_inputs, may_overwrite
 from mbx_deploy.sim.recognizer import logits
 from tests.made.random_networks import random_recognizer
@@ -57,7 +57,7 @@ def test_a_graph_with_too_many_orders_keeps_its_own() -> None:
     assert order_calls(program) is program
 
 
-def test_the_order_changes_no_byte(shipped: Recognizer) -> None:
+def test_the_order_changes_no_byte(shipped: CompiledModel) -> None:
     """Run in the order of the file's ops, the simulator gives what it gives in the chosen one."""
     for recognizer in (shipped, *map(random_recognizer, (3, 5))):
         program = recognizer.program

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mbx_deploy.compiler.model import Recognizer, load_recognizer
-from mbx_deploy.engines.c import TflmEngine
+from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.engines.float import FloatEngine, softmax
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, Item
+from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network import ir
@@ -50,7 +50,7 @@ def clips(count: int, length: int) -> list[np.ndarray]:
     return found
 
 
-def distances(engine: FloatEngine, recognizer: Recognizer, samples: list[np.ndarray]) -> np.ndarray:
+def distances(engine: FloatEngine, recognizer: CompiledModel, samples: list[np.ndarray]) -> np.ndarray:
     """Return |float - dequantized| of every logit, in steps of the int8 output: (clips, classes)."""
     scale, zero_point = recognizer.program.output_scale, recognizer.program.output_zero_point
     results = TflmEngine(recognizer).run([Item(ITEM_CLIP, values) for values in samples])
@@ -65,7 +65,7 @@ def distances(engine: FloatEngine, recognizer: Recognizer, samples: list[np.ndar
 def test_a_small_artifact_in_float_is_within_a_few_steps_of_int8(tmp_path: Path) -> None:
     path = tmp_path / "small.tflite"
     path.write_bytes(unsaturated_artifact(CONFIG))
-    recognizer = load_recognizer(path)
+    recognizer = load_model(path)
     program, config = recognizer.program, recognizer.config
     rng = np.random.default_rng(2)
     steps, found = [], []
@@ -86,7 +86,7 @@ def test_a_small_artifact_in_float_is_within_a_few_steps_of_int8(tmp_path: Path)
     assert np.max(steps) <= 4
 
 
-def test_the_shipped_artifact_in_float_is_close_to_int8(shipped: Recognizer) -> None:
+def test_the_shipped_artifact_in_float_is_close_to_int8(shipped: CompiledModel) -> None:
     steps = distances(FloatEngine(shipped_model_path()), shipped, clips(12, 16000))
     assert np.sqrt((steps**2).mean()) <= 6  # measured: 4.4, of logits that spread over 190
 
@@ -99,7 +99,7 @@ def test_padding_frames_are_the_networks_zeros(tmp_path: Path) -> None:
     features = engine.features(clips(1, config.clip_samples)[0])
     assert features.shape == (config.num_frames, config.num_coefficients)
     assert not features[:3].any() and not features[-2:].any() and features[3:-2].all(axis=1).any()
-    assert distances(engine, load_recognizer(path), clips(6, config.clip_samples)).max() <= 4
+    assert distances(engine, load_model(path), clips(6, config.clip_samples)).max() <= 4
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])

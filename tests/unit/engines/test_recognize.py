@@ -12,7 +12,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip
 from mbx_deploy.engines import recognize as simulator
 from mbx_deploy.engines.session import FRONTEND_STAGES
@@ -63,7 +63,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("engine", [*INTEGER_ENGINES, "float"])
-def test_an_answer_is_complete_and_consistent(engine: str, clips: list[Path], shipped: Recognizer) -> None:
+def test_an_answer_is_complete_and_consistent(engine: str, clips: list[Path], shipped: CompiledModel) -> None:
     found = answers("kws10", *clips, "--engine", engine)
     assert [answer["file"] for answer in found] == [str(path) for path in clips]
     for answer in found:
@@ -91,7 +91,7 @@ def test_float_scores_are_the_softmax_of_its_logits(clips: list[Path]) -> None:
         np.testing.assert_allclose(answer["scores"], weights / weights.sum(), rtol=1e-9)
 
 
-def test_trace_is_a_line_a_stage_in_the_order_of_the_road(clips: list[Path], shipped: Recognizer) -> None:
+def test_trace_is_a_line_a_stage_in_the_order_of_the_road(clips: list[Path], shipped: CompiledModel) -> None:
     stages = [*FRONTEND_STAGES, "features", *(call.name for call in shipped.program.calls)]
     lines = call("simulate", "kws10", *clips[:2], "--trace").stdout.splitlines()
     assert len(lines) == 2 * (1 + len(stages))
@@ -101,7 +101,7 @@ def test_trace_is_a_line_a_stage_in_the_order_of_the_road(clips: list[Path], shi
     assert re.search(r"^  features +int8 +101 x 64 +[0-9a-f]{8}  -?\d+ -?\d+", lines[7])
 
 
-def test_trace_in_json_is_of_the_values_that_the_stage_has(clips: list[Path], shipped: Recognizer) -> None:
+def test_trace_in_json_is_of_the_values_that_the_stage_has(clips: list[Path], shipped: CompiledModel) -> None:
     traced = answers("kws10", clips[0], "--trace")[0]
     plain = answers("kws10", clips[0])[0]
     stages = {stage["name"]: stage for stage in traced.pop("stages")}
@@ -146,7 +146,7 @@ def test_a_stereo_file_is_converted_with_a_note_and_json_stays_clean(tmp_path: P
     assert result.stderr == f"note: {stereo}: converted from stereo to mono (mean)\n"
 
 
-def test_another_rate_is_converted_with_a_note(tmp_path: Path, shipped: Recognizer) -> None:
+def test_another_rate_is_converted_with_a_note(tmp_path: Path, shipped: CompiledModel) -> None:
     time = np.arange(44100) / 44100
     tone = 8000 * np.sin(2 * np.pi * 440 * time)
     path = write(tmp_path / "cd.wav", np.stack([tone, tone], axis=1).astype(np.int16), 44100)
@@ -211,9 +211,9 @@ def test_a_checkpoint_is_for_the_float_engine_only(clips: list[Path], tmp_path: 
 
 @pytest.mark.parametrize("model", ["kws10", "small"])
 def test_features_are_the_simulators(
-    model: str, clips: list[Path], small: Path, shipped: Recognizer, tmp_path: Path
+    model: str, clips: list[Path], small: Path, shipped: CompiledModel, tmp_path: Path
 ) -> None:
-    recognizer = shipped if model == "kws10" else simulator.load_recognizer(small)
+    recognizer = shipped if model == "kws10" else simulator.load_model(small)
     output = tmp_path / "folder" / "features.npz"
     result = call("features", model if model == "kws10" else small, *clips, "-o", output)
     config = recognizer.config

@@ -7,20 +7,10 @@ import pytest
 
 from mbx_deploy.codegen.constants import constant_arrays, frontend_arrays
 from mbx_deploy.codegen.target import Target, find_target
-from mbx_deploy.compiler.memory_plan import MemoryPlan
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
-from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
-from mbx_deploy.firmware.memory import (
-    CODE_BYTES_ESTIMATE,
-    LIBRARY_CALL_STACK_BYTES,
-    check_fit,
-    elf_sizes,
-    memory_needs,
-    memory_report,
-    render_report,
-    stack_bound,
-)
+from mbx_deploy.firmware.memory import CODE_BYTES_ESTIMATE, check_fit, memory_needs, memory_report, render_report
+from mbx_deploy.firmware.stack import LIBRARY_CALL_STACK_BYTES, elf_sizes, stack_bound
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network.program import Convolution, Pointwise
 from mbx_deploy.system.resources import firmware_templates_folder
@@ -35,13 +25,12 @@ def with_memory(**bytes_of: int) -> Target:
     return replace(target, name="board", memory=replace(target.memory, **bytes_of))
 
 
-def m4_plan(recognizer: Recognizer) -> MemoryPlan:
-    return plan_memory(recognizer.program, find_target("cortex-m4").kernels)
+def for_m4(model: CompiledModel) -> CompiledModel:
+    return model.for_kernels(find_target("cortex-m4").kernels)
 
 
-def test_needs_are_the_sizes_of_what_is_generated(shipped: Recognizer) -> None:
-    plan = m4_plan(shipped)
-    needs = memory_needs(shipped, plan)
+def test_needs_are_the_sizes_of_what_is_generated(shipped: CompiledModel) -> None:
+    plan, needs = for_m4(shipped).plan, memory_needs(for_m4(shipped))
     assert needs.arena % 8 == 0 and needs.arena >= plan.arena_bytes
     assert needs.ring == 101 * 64
     assert needs.history == 2 * 403
@@ -55,25 +44,24 @@ def test_needs_are_the_sizes_of_what_is_generated(shipped: Recognizer) -> None:
 
 def test_a_front_end_that_needs_more_than_the_network_gives_the_arena_its_size() -> None:
     config = FrontendConfig(clip_samples=2000, n_fft=2048, window_length=512, hop_length=512, n_mels=8, n_mfcc=0)
-    small = parse_recognizer(small_artifact(config), "small")
-    plan = m4_plan(small)
-    assert memory_needs(small, plan).arena == 8 * (1025 + 8) > plan.arena_bytes
+    small = parse_model(small_artifact(config), "small")
+    plan = for_m4(small).plan
+    assert memory_needs(for_m4(small)).arena == 8 * (1025 + 8) > plan.arena_bytes
 
 
-def test_the_host_is_never_too_small(shipped: Recognizer) -> None:
+def test_the_host_is_never_too_small(shipped: CompiledModel) -> None:
     check_fit(shipped, find_target("host"))
 
 
-def test_ram_fits_to_the_byte(shipped: Recognizer) -> None:
-    need = memory_needs(shipped, m4_plan(shipped)).instance + 4096
+def test_ram_fits_to_the_byte(shipped: CompiledModel) -> None:
+    need = memory_needs(for_m4(shipped)).instance + 4096
     check_fit(shipped, with_memory(ram_bytes=need))
     with pytest.raises(InputError, match=f"need {need:,} bytes .*have {need - 1:,}$"):
         check_fit(shipped, with_memory(ram_bytes=need - 1))
 
 
-def test_too_little_ram_is_told_with_its_parts_and_the_peak(shipped: Recognizer) -> None:
-    plan = m4_plan(shipped)
-    needs = memory_needs(shipped, plan)
+def test_too_little_ram_is_told_with_its_parts_and_the_peak(shipped: CompiledModel) -> None:
+    plan, needs = for_m4(shipped).plan, memory_needs(for_m4(shipped))
     with pytest.raises(InputError) as caught:
         check_fit(shipped, with_memory(ram_bytes=4096, stack_bytes=2048))
     rest = needs.instance - needs.arena
@@ -86,16 +74,16 @@ def test_too_little_ram_is_told_with_its_parts_and_the_peak(shipped: Recognizer)
     assert f"{shipped.program.calls[plan.peak_call].name}, {plan.lower_bound_bytes:,} bytes" in caught.value.hint
 
 
-def test_flash_fits_to_the_byte(shipped: Recognizer) -> None:
-    needs = memory_needs(shipped, m4_plan(shipped))
+def test_flash_fits_to_the_byte(shipped: CompiledModel) -> None:
+    needs = memory_needs(for_m4(shipped))
     need = needs.weights + needs.tables + CODE_BYTES_ESTIMATE
     check_fit(shipped, with_memory(flash_bytes=need))
     with pytest.raises(InputError, match=f"the flash of board: need {need:,} bytes .*have {need - 1:,}$"):
         check_fit(shipped, with_memory(flash_bytes=need - 1))
 
 
-def test_the_report_lists_what_fills_the_arena_and_never_overlaps(shipped: Recognizer) -> None:
-    report, plan = memory_report(shipped, find_target("cortex-m4"), COMPILED), m4_plan(shipped)
+def test_the_report_lists_what_fills_the_arena_and_never_overlaps(shipped: CompiledModel) -> None:
+    report, plan = memory_report(shipped, find_target("cortex-m4"), COMPILED), for_m4(shipped).plan
     buffers = report["arena"]["buffers"]
     working = sum(kernel.scratch_bytes > 0 for kernel in plan.kernels)
     assert working > 5 and len(buffers) == len(shipped.program.buffers) + working
@@ -133,7 +121,7 @@ def test_assembly_needs_no_more_stack_than_is_counted_for_it() -> None:
     assert max(needed.values()) == LIBRARY_CALL_STACK_BYTES
 
 
-def test_the_text_holds_the_numbers_of_the_report(shipped: Recognizer) -> None:
+def test_the_text_holds_the_numbers_of_the_report(shipped: CompiledModel) -> None:
     report = memory_report(shipped, find_target("cortex-m4"), COMPILED)
     text = render_report(report)
     numbers = [*report["ram"].values(), *report["flash"].values(), *COMPILED.values()]

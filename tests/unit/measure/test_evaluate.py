@@ -16,7 +16,7 @@ from mbx_deploy.commands.cli import cli
 from mbx_deploy.data.accuracy import speaker_interval, voices
 from mbx_deploy.data.dataset import Split, load_known
 from mbx_deploy.errors import InputError
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure.evaluate import pick_clips, score
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -17,9 +17,10 @@ from click.testing import CliRunner
 
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import ToolMissing
-from mbx_deploy.firmware.build import Build, build, load_build
+from mbx_deploy.firmware.build import build
+from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.frontend.tables import FrontendConfig, build_tables
 from mbx_deploy.measure.report import findings as gathering
 from mbx_deploy.measure.report import plots
@@ -110,7 +111,7 @@ def test_each_section_is_there_and_says_what_it_would_need(found: Findings) -> N
 
 
 @needs_firmware
-def test_the_card_of_the_shipped_model_is_there(page: str, found: Findings, shipped: Recognizer) -> None:
+def test_the_card_of_the_shipped_model_is_there(page: str, found: Findings, shipped: CompiledModel) -> None:
     card = shipped.metadata["card"]
     assert found.accuracy is not None and found.missing == {}
     assert found.accuracy.clips == card["clips"] == found.accuracy.best_known.confusion.sum()
@@ -143,7 +144,7 @@ def test_the_numbers_are_those_of_the_memory_report_and_the_profile(
         assert f"{layer.instructions:,}" in text and layer.name in text
     assert found.comparison.digests.keys() >= {"sim", "c", "firmware"}
     assert all(digest in text for digest in found.comparison.digests.values())
-    assert found.recognizer.digest in text
+    assert found.model.digest in text
 
 
 @needs_firmware
@@ -179,7 +180,7 @@ def test_colours_are_the_pages_so_that_both_schemes_can_be_read(page: str) -> No
 
 def hostile(found: Findings) -> Findings:
     """Return findings in which every text that others wrote is an attack."""
-    recognizer = found.recognizer
+    recognizer = found.model
     labels = [f"{HOSTILE}{i}" for i in range(len(recognizer.labels))]
     names = ["accuracy", "accuracy_interval", "balanced_accuracy", "command_accuracy"]
     count = len(labels)
@@ -195,8 +196,8 @@ def hostile(found: Findings) -> Findings:
         "training": {"data_source": HOSTILE, "splits": {HOSTILE: {"clips": HOSTILE, "speakers": []}}},
         "accuracy": {HOSTILE: HOSTILE, "more": ["x"]},
     }
-    changed = parse_recognizer(write_metadata(recognizer.data, metadata), "hostile")
-    return replace(found, recognizer=changed, sound=HOSTILE, accuracy=gathering.read_card(changed)[0])
+    changed = parse_model(write_metadata(recognizer.data, metadata), "hostile")
+    return replace(found, model=changed, sound=HOSTILE, accuracy=gathering.read_card(changed)[0])
 
 
 @needs_firmware
@@ -212,9 +213,9 @@ def test_text_of_others_is_text(found: Findings) -> None:
 
 
 @pytest.mark.parametrize("card", [{"labels": 3}, ["x"], "x", {"labels": ["a"]}, {"clips": None}, {}])
-def test_a_card_that_can_not_be_read_is_told(shipped: Recognizer, card: Any) -> None:
+def test_a_card_that_can_not_be_read_is_told(shipped: CompiledModel, card: Any) -> None:
     data = write_metadata(shipped.data, {**shipped.metadata, "card": card})
-    accuracy, why = gathering.read_card(parse_recognizer(data, "card"))
+    accuracy, why = gathering.read_card(parse_model(data, "card"))
     assert accuracy is None
     assert ("can't be read" if card else "holds no confusion matrix") in why
 

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import Recognizer, parse_recognizer
-from mbx_deploy.engines import c as engines
-from mbx_deploy.engines.c import Engine, SimEngine
+from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.engines import tflm as engines
+from mbx_deploy.engines.engine import Engine
+from mbx_deploy.engines.open import build_engines
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item, Result
+from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError, MbxError, ToolMissing
-from mbx_deploy.firmware.build import Build
+from mbx_deploy.firmware.folder import Build
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.measure import verify
-from mbx_deploy.measure.verify import Comparison, NamedItem, compare_engines, find_clips, hostile_clips
+from mbx_deploy.measure.items import NamedItem, find_clips, hostile_clips
+from mbx_deploy.measure.verify import Comparison, compare_engines
 from mbx_deploy.network.program import Convolution, Pointwise
 from tests.made.tflite import small_artifact
 
@@ -24,8 +27,8 @@ CONFIG = FrontendConfig(clip_samples=4000, window_length=256, hop_length=128, n_
 
 
 @pytest.fixture(scope="module")
-def small() -> Recognizer:
-    return parse_recognizer(small_artifact(CONFIG), "small")
+def small() -> CompiledModel:
+    return parse_model(small_artifact(CONFIG), "small")
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,13 @@ def items() -> list[NamedItem]:
 class Planted:
     """The simulator, with one thing changed in what it answers to the item of a number."""
 
-    recognizer: Recognizer
+    model: CompiledModel
     number: int
     change: str
     name: str = "planted"
 
     def __post_init__(self) -> None:
-        self.sim = SimEngine(self.recognizer)
+        self.sim = SimEngine(self.model)
         self.seen: dict[bytes, int] = {}
 
     def run(self, chosen: Sequence[Item], trace: int = 0) -> list[list[Result]]:
@@ -89,7 +92,7 @@ def compare(engines: Sequence[Engine], items: Sequence[NamedItem]) -> Comparison
     return comparison
 
 
-def test_equal_engines_differ_in_nothing(small: Recognizer, items: list[NamedItem]) -> None:
+def test_equal_engines_differ_in_nothing(small: CompiledModel, items: list[NamedItem]) -> None:
     other = SimEngine(small)
     other.name = "c"
     comparison = compare([SimEngine(small), other], items)
@@ -111,7 +114,7 @@ def test_equal_engines_differ_in_nothing(small: Recognizer, items: list[NamedIte
     ],
 )
 def test_one_changed_value_is_counted_and_located(
-    change: str, stage: str, index: list[int], differ: int, small: Recognizer, items: list[NamedItem]
+    change: str, stage: str, index: list[int], differ: int, small: CompiledModel, items: list[NamedItem]
 ) -> None:
     comparison = compare([SimEngine(small), Planted(small, 2, change)], items[:2] + items[2:])
     assert comparison.mismatched_bytes == differ
@@ -128,7 +131,7 @@ def test_one_changed_value_is_counted_and_located(
     assert same == (change not in ("logits", "posteriors"))
 
 
-def test_a_missing_window_is_a_difference(small: Recognizer, items: list[NamedItem]) -> None:
+def test_a_missing_window_is_a_difference(small: CompiledModel, items: list[NamedItem]) -> None:
     comparison = compare([SimEngine(small), Planted(small, 2, "window")], items)
     assert comparison.mismatched_bytes > 0
     first = comparison.first_mismatch
@@ -139,7 +142,7 @@ def test_a_missing_window_is_a_difference(small: Recognizer, items: list[NamedIt
 @pytest.mark.parametrize("stage", ["features", "0_depthwise_conv_2d"])
 @pytest.mark.parametrize("how", ["untold", "short"])
 def test_a_stage_that_is_not_told_whole_is_a_difference(
-    how: str, stage: str, small: Recognizer, items: list[NamedItem]
+    how: str, stage: str, small: CompiledModel, items: list[NamedItem]
 ) -> None:
     comparison = compare([SimEngine(small), Planted(small, 1, f"{how} {stage}")], items)
     assert comparison.mismatched_bytes > 0
@@ -148,13 +151,13 @@ def test_a_stage_that_is_not_told_whole_is_a_difference(
     assert comparison.first_mismatch["clip"] == "second"
 
 
-def test_the_first_difference_is_that_of_the_first_item(small: Recognizer, items: list[NamedItem]) -> None:
+def test_the_first_difference_is_that_of_the_first_item(small: CompiledModel, items: list[NamedItem]) -> None:
     for number, name in enumerate(("first", "second", "stream")):
         first = compare([SimEngine(small), Planted(small, number, "features")], items).first_mismatch
         assert first is not None and first["clip"] == name
 
 
-def test_the_first_stage_is_named_and_not_what_follows_from_it(small: Recognizer, items: list[NamedItem]) -> None:
+def test_the_first_stage_is_named_and_not_what_follows_from_it(small: CompiledModel, items: list[NamedItem]) -> None:
     for number, layer in enumerate(small.program.calls):
         if not isinstance(layer, Convolution | Pointwise):
             continue
@@ -180,11 +183,13 @@ def test_the_first_stage_is_named_and_not_what_follows_from_it(small: Recognizer
     ],
 )
 def test_a_changed_table_is_traced_to_its_stage(
-    table: str, stage: str, small: Recognizer, items: list[NamedItem]
+    table: str, stage: str, small: CompiledModel, items: list[NamedItem]
 ) -> None:
     values = getattr(small.tables, table).copy()
     values[...] = values // 2
-    other = SimEngine(replace(small, tables=replace(small.tables, **{table: values})))
+    assert small.hearing is not None
+    hearing = replace(small.hearing, tables=replace(small.tables, **{table: values}))
+    other = SimEngine(replace(small, hearing=hearing))
     other.name = "c"
     first = compare([SimEngine(small), other], items).first_mismatch
     assert first is not None
@@ -192,7 +197,7 @@ def test_a_changed_table_is_traced_to_its_stage(
     assert first["expected"] != first["got"]
 
 
-def test_the_result_says_what_differs_and_what_was_left_out(small: Recognizer, items: list[NamedItem]) -> None:
+def test_the_result_says_what_differs_and_what_was_left_out(small: CompiledModel, items: list[NamedItem]) -> None:
     comparison = compare([SimEngine(small), Planted(small, 0, "logits")], items)
     comparison.skipped["firmware"] = "qemu-system-arm is not installed"
     text = verify.render_comparison(comparison)
@@ -203,7 +208,7 @@ def test_the_result_says_what_differs_and_what_was_left_out(small: Recognizer, i
 
 
 @pytest.fixture
-def a_build(small: Recognizer, tmp_path: Path) -> Build:
+def a_build(small: CompiledModel, tmp_path: Path) -> Build:
     return Build(tmp_path, small, find_target("cortex-m4"), 25, {})
 
 
@@ -214,22 +219,22 @@ def test_a_machine_with_nothing_to_compare_with_is_told(
         raise ToolMissing("the package tflite-micro is not installed")
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(engines, "_import_tflm", missing)
+    monkeypatch.setattr(engines, "import_tflm", missing)
     with pytest.raises(ToolMissing, match=r"nothing to compare the simulator with: c: gcc.*firmware: .*tflm: "):
-        verify.verify_build(a_build, [])
+        verify.verify(a_build)
 
 
 def test_an_engine_that_is_missing_is_left_out_by_name(
     a_build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    found, skipped = verify.build_engines(a_build)
+    found, skipped = build_engines(a_build)
     assert [engine.name for engine in found] == ["sim", "tflm"]
     assert "gcc is not installed" in skipped["c"]
     assert "holds no firmware" in skipped["firmware"]
 
 
-def test_hostile_clips_hold_what_no_recording_is_like(small: Recognizer) -> None:
+def test_hostile_clips_hold_what_no_recording_is_like(small: CompiledModel) -> None:
     clips = {named.name.removeprefix("hostile: "): named.item for named in hostile_clips(small)}
     length = small.config.clip_samples
     assert all(item.kind == ITEM_CLIP and item.values.dtype == np.int16 for item in clips.values())
@@ -245,7 +250,7 @@ def test_hostile_clips_hold_what_no_recording_is_like(small: Recognizer) -> None
     assert all(np.array_equal(a.item.values, b.item.values) for a, b in zip(hostile_clips(small), again, strict=True))
 
 
-def test_random_features_reach_both_ends(small: Recognizer) -> None:
+def test_random_features_reach_both_ends(small: CompiledModel) -> None:
     found = verify.random_features(small, 3)
     assert [named.item.kind for named in found] == [ITEM_FEATURES] * 5
     values = np.concatenate([named.item.values for named in found])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from mbx_deploy.compiler.model import load_recognizer, parse_recognizer
+from mbx_deploy.compiler.model import load_model, parse_model
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network import ir
@@ -58,7 +58,7 @@ def test_what_is_in_the_file_arrives() -> None:
 
 
 def test_the_artifact_of_the_builder_loads() -> None:
-    recognizer = parse_recognizer(ARTIFACT, "x")
+    recognizer = parse_model(ARTIFACT, "x")
     assert recognizer.labels == ("no", "yes", "silence") and recognizer.config == CONFIG
 
 
@@ -321,13 +321,13 @@ def test_shuffled_weights() -> None:
 def test_what_is_no_model(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "some.tflite"
     path.write_bytes(data)
-    for read in (read_tflite, load_recognizer):
+    for read in (read_tflite, load_model):
         with pytest.raises(InputError, match=r"not a TFLite model.*some\.tflite"):
             read(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    for read in (read_tflite, load_recognizer):
+    for read in (read_tflite, load_model):
         with pytest.raises(InputError, match="no such file"):
             read(tmp_path / "none.tflite")
         with pytest.raises(InputError, match="directory"):
@@ -342,7 +342,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", range(0, len(ARTIFACT), 64))
 def test_a_file_that_was_cut(cut: int) -> None:
     with pytest.raises(InputError):
-        parse_recognizer(ARTIFACT[:cut], "x")
+        parse_model(ARTIFACT[:cut], "x")
 
 
 def parse_within_bounds(data: bytes) -> None:
@@ -350,7 +350,7 @@ def parse_within_bounds(data: bytes) -> None:
     tracemalloc.start()
     begun = time.process_time()
     try:
-        parse_recognizer(data, "x")
+        parse_model(data, "x")
     except InputError:
         pass
     finally:
@@ -415,7 +415,7 @@ def with_metadata(**changes: Any) -> bytes:
 def test_no_metadata() -> None:
     network, output = plain()
     with pytest.raises(InputError, match="no metadata of mbx-deploy"):
-        parse_recognizer(network.build(output), "x")
+        parse_model(network.build(output), "x")
 
 
 @pytest.mark.parametrize(
@@ -431,7 +431,7 @@ def test_no_metadata() -> None:
 )
 def test_labels_that_do_not_fit(labels: list[str]) -> None:
     with pytest.raises(InputError, match="labels"):
-        parse_recognizer(with_metadata(labels=labels), "x")
+        parse_model(with_metadata(labels=labels), "x")
 
 
 @pytest.mark.parametrize(
@@ -441,14 +441,14 @@ def test_labels_that_do_not_fit(labels: list[str]) -> None:
 )  # fmt: skip
 def test_a_front_end_that_does_not_fit(change: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        parse_recognizer(with_metadata(frontend=CONFIG.to_dict() | change), "x")
+        parse_model(with_metadata(frontend=CONFIG.to_dict() | change), "x")
 
 
 def test_a_front_end_of_another_digest() -> None:
     """The digest is there to be compared."""
     other = dataclasses.replace(CONFIG, log_offset=1e-5)
     with pytest.raises(InputError, match="digest"):
-        parse_recognizer(with_metadata(frontend_digest=other.digest()), "x")
+        parse_model(with_metadata(frontend_digest=other.digest()), "x")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mbx_deploy.compiler.model import Recognizer
+from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network.metadata import pack_model, read_metadata, unpack_model
 from mbx_deploy.network.reader import parse_tflite
@@ -15,7 +15,7 @@ def constants(data: bytes) -> list[bytes | None]:
     return [None if t.data is None else t.data.tobytes() for t in parse_tflite(data, "test").tensors]
 
 
-def test_the_shipped_network_is_whole_and_smaller(shipped: Recognizer) -> None:
+def test_the_shipped_network_is_whole_and_smaller(shipped: CompiledModel) -> None:
     bare = bare_network(shipped.data)
     metadata = read_metadata(shipped.data)
     assert metadata is not None and read_metadata(bare) is None
@@ -29,7 +29,7 @@ def test_the_shipped_network_is_whole_and_smaller(shipped: Recognizer) -> None:
     assert constants(bare) == constants(shipped.data)
 
 
-def test_buffers_stay_aligned_and_other_metadata_stay(shipped: Recognizer) -> None:
+def test_buffers_stay_aligned_and_other_metadata_stay(shipped: CompiledModel) -> None:
     bare = bare_network(shipped.data)
     before, after = unpack_model(shipped.data), unpack_model(bare)
     assert len(bare) % 16 == 0 and len(after.buffers) == len(before.buffers)
@@ -43,7 +43,7 @@ def test_buffers_stay_aligned_and_other_metadata_stay(shipped: Recognizer) -> No
     assert after.description == before.description
 
 
-def test_tflite_micro_runs_both_alike(shipped: Recognizer) -> None:
+def test_tflite_micro_runs_both_alike(shipped: CompiledModel) -> None:
     runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="tflite-micro is not installed")
     interpreters = [
         runtime.Interpreter.from_bytes(data, arena_size=1 << 20) for data in (shipped.data, bare_network(shipped.data))
@@ -60,12 +60,12 @@ def test_tflite_micro_runs_both_alike(shipped: Recognizer) -> None:
         assert np.array_equal(*outputs)
 
 
-def test_a_file_without_our_metadata_stays_as_it_is(shipped: Recognizer) -> None:
+def test_a_file_without_our_metadata_stays_as_it_is(shipped: CompiledModel) -> None:
     bare = bare_network(shipped.data)
     assert bare_network(bare) == bare
 
 
-def test_a_file_that_is_arranged_otherwise_stays_as_it_is(shipped: Recognizer) -> None:
+def test_a_file_that_is_arranged_otherwise_stays_as_it_is(shipped: CompiledModel) -> None:
     """Our metadata as the first buffer: the network's lie before it in the file."""
     model = unpack_model(shipped.data)
     last = len(model.buffers) - 1
@@ -86,7 +86,7 @@ def test_small_networks(seed: int) -> None:
     assert len(bare) < len(data) and read_metadata(bare) is None and constants(bare) == constants(data)
 
 
-def test_damage_is_not_made_worse(shipped: Recognizer) -> None:
+def test_damage_is_not_made_worse(shipped: CompiledModel) -> None:
     """A file that the reader would refuse comes back as it is, whatever byte of its first kilobyte is another one."""
     random = np.random.default_rng(8)
     whole = constants(shipped.data)

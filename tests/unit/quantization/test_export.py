@@ -13,10 +13,11 @@ import soundfile
 import torch
 from ai_edge_litert import schema_py_generated as schema
 
-from mbx_deploy.compiler.model import parse_recognizer
+from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.data.dataset import list_utterances
-from mbx_deploy.engines.c import SimEngine, TflmEngine
 from mbx_deploy.engines.session import ITEM_FEATURES, TRACE_LAYERS, Item
+from mbx_deploy.engines.sim import SimEngine
+from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.tables import FrontendConfig
@@ -446,7 +447,7 @@ def test_export_with_qat_ends_in_the_same_plain_network(checkpoint: Path, data_r
     assert metadata is not None
     assert metadata["export"]["qat"]["steps"] == 1
     assert metadata["export"]["qat"]["taken"] == (report.ranges["chosen"] == "qat")
-    recognizer = parse_recognizer(output.read_bytes(), "model")
+    recognizer = parse_model(output.read_bytes(), "model")
     random = np.random.default_rng(1).integers(-128, 128, (4, 49, 10), np.int8)
     items = [Item(ITEM_FEATURES, features) for features in random]
     simulated, micro = (engine.run(items, TRACE_LAYERS) for engine in (SimEngine(recognizer), TflmEngine(recognizer)))

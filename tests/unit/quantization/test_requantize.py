@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mbx_deploy.compiler.lower import lower
-from mbx_deploy.compiler.model import parse_recognizer
-from mbx_deploy.engines.c import SimEngine, TflmEngine
+from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.engines.session import ITEM_FEATURES, TRACE_LAYERS, Item
+from mbx_deploy.engines.sim import SimEngine
+from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.network.float_network import (
     WeightedOp,
@@ -47,7 +48,7 @@ def int8_features(data: bytes, count: int = 12) -> np.ndarray:
 @pytest.mark.parametrize("rule", RULES)
 def test_the_simulator_and_tflite_micro_agree_in_every_layer(rule: str) -> None:
     pytest.importorskip("tflite_micro")
-    recognizer = parse_recognizer(set_ranges(FILE, NETWORK, ranges_by(rule)), "small")
+    recognizer = parse_model(set_ranges(FILE, NETWORK, ranges_by(rule)), "small")
     items = [Item(ITEM_FEATURES, features) for features in int8_features(recognizer.data)]
     simulated, micro = (engine.run(items, TRACE_LAYERS) for engine in (SimEngine(recognizer), TflmEngine(recognizer)))
     for (one,), (other,) in zip(simulated, micro, strict=True):

@@ -1,0 +1,98 @@
+#include "mbx_recognizer.h"
+#include "mbx_session.h"
+
+static int write_result(const mbx_recognizer *recognizer, const mbx_result *result)
+{
+    const uint32_t classes = recognizer->model->num_classes;
+    const uint16_t head[2] = {result->label, result->score_q15};
+    const uint32_t header[2] = {MBX_RECORD_RESULT, (uint32_t)sizeof head + 3u * classes};
+    return mbx_session_write(header, sizeof header) && mbx_session_write(head, sizeof head) &&
+           mbx_session_write(result->logits, classes) && mbx_session_write(result->posteriors_q15, 2u * classes);
+}
+
+static mbx_status run(mbx_recognizer *recognizer, mbx_session *session)
+{
+    mbx_result result;
+    const mbx_status status = mbx_run(recognizer, &result);
+    session->windows++;
+    if (status == MBX_OK && !write_result(recognizer, &result)) {
+        session->broken = 1;
+    }
+    return status;
+}
+
+/* Feeds a block, running the windows that become ready in it, up to most of the item. */
+static mbx_status feed(mbx_recognizer *recognizer, mbx_session *session, const int16_t *samples, uint32_t count,
+                       uint32_t most)
+{
+    uint32_t done = 0;
+    mbx_status status = MBX_OK;
+    while (done < count && (status == MBX_OK) && !session->broken && session->windows < most) {
+        size_t consumed = 0;
+        status = mbx_feed(recognizer, samples + done, count - done, &consumed);
+        done += (uint32_t)consumed;
+        if (status == MBX_WINDOW_READY) {
+            status = run(recognizer, session);
+        }
+    }
+    return status;
+}
+
+static mbx_status serve_audio(mbx_recognizer *recognizer, mbx_session *session, uint32_t kind, uint32_t block,
+                              uint32_t count)
+{
+    int16_t samples[MBX_SESSION_BLOCK_SAMPLES];
+    mbx_status status = MBX_OK;
+    const int is_clip = kind == MBX_ITEM_CLIP;
+    session->windows = 0;
+    const uint32_t fed = is_clip && count > recognizer->model->clip_samples ? recognizer->model->clip_samples : count;
+    for (uint32_t done = 0; done < count && !session->broken;) {
+        const uint32_t rest = count - done;
+        const uint32_t length = rest < block ? rest : block;
+        if (!mbx_session_read(samples, length * 2u)) {
+            session->broken = 1;
+        } else if (status == MBX_OK && done < fed) {
+            status = feed(recognizer, session, samples, length < fed - done ? length : fed - done,
+                          is_clip ? 1u : UINT32_MAX);
+        }
+        done += length;
+    }
+    if (is_clip && status == MBX_OK && !session->broken) {
+        /* A front end without centring, or that drops frames, may have its window ready, and run, before the clip ends. */
+        status = mbx_finish_clip(recognizer);
+        status = status == MBX_WINDOW_READY ? run(recognizer, session) : MBX_OK;
+    }
+    return status;
+}
+
+/* The features land where run_features copies them to: it tolerates that. */
+static mbx_status serve_features(mbx_recognizer *recognizer, mbx_session *session, uint32_t count)
+{
+    const mbx_model *model = recognizer->model;
+    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
+    int8_t *input = (int8_t *)recognizer->memory.arena + model->input_offset;
+    mbx_result result;
+    if (count != frames * model->coefficients || !mbx_session_read_features(input, count)) {
+        session->broken = 1;
+        return MBX_ERROR_ARGUMENT;
+    }
+    const mbx_status status = mbx_run_features(recognizer, input, &result);
+    if (status == MBX_OK && !write_result(recognizer, &result)) {
+        session->broken = 1;
+    }
+    return status;
+}
+
+mbx_status mbx_session_item(void *model, mbx_session *session, uint32_t kind, uint32_t block, uint32_t count)
+{
+    mbx_recognizer *recognizer = model;
+    const mbx_memory memory = recognizer->memory;
+    const mbx_status status = mbx_init(recognizer, recognizer->model, &memory);
+    if (status != MBX_OK) {
+        session->broken = 1;
+        return status;
+    }
+    mbx_observe(recognizer, mbx_session_observe, session);
+    return kind == MBX_ITEM_FEATURES ? serve_features(recognizer, session, count)
+                                     : serve_audio(recognizer, session, kind, block, count);
+}

@@ -1,0 +1,76 @@
+"""What a project says of itself: its manifest, and the digest that every file of a set carries."""
+
+import hashlib
+import json
+from typing import Any
+
+from mbx_deploy.codegen.layouts import CMAKE
+from mbx_deploy.codegen.target import Target
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.network import ir
+from mbx_deploy.system.version import __version__
+
+RUNTIME_VERSION = 2
+
+
+def make_manifest(
+    files: dict[str, str | bytes],
+    model: CompiledModel,
+    target: Target,
+    prefix: str,
+    stride_frames: int | None,
+    layout: str = CMAKE,
+    runtime: str = "c",
+) -> str:
+    """Return manifest.json: what the project was made from, and the SHA-256 of every file in it.
+
+    stride_frames: between the windows of continuous audio, None for a network alone.
+    """
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "generator": f"mbx-deploy {__version__}",
+        "target": target.name,
+        "prefix": prefix,
+        "layout": layout,
+        "runtime": runtime,
+        "model_sha256": model.digest,
+        "files": file_digests(files),
+    }
+    if model.hearing is not None:
+        manifest |= {
+            "stride_frames": stride_frames,
+            "labels": list(model.hearing.labels),
+            "frontend_sha256": model.hearing.config.digest(),
+        }
+    else:
+        manifest |= {
+            "network_only": True,
+            "input": describe_tensor(model.input),
+            "output": describe_tensor(model.output),
+        }
+    return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+
+
+def describe_tensor(tensor: ir.Tensor) -> dict[str, Any]:
+    """Return an input or output of a network as the manifest and the header tell it."""
+    return {
+        "shape": list(tensor.shape),
+        "bytes": tensor.size,
+        "scale": f"{float(tensor.scale):.9g}",
+        "zero_point": tensor.zero_point,
+    }
+
+
+def file_digests(files: dict[str, str | bytes]) -> dict[str, str]:
+    """Return the SHA-256 of every file, by path."""
+    return {
+        name: hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+        for name, content in files.items()
+    }
+
+
+def build_digest(model: CompiledModel, target: Target, prefix: str, stride_frames: int | None) -> int:
+    """Return the 32 bits by which a firmware tells which build it is of, as its header has them."""
+    what = stride_frames if model.hearing else "network"
+    identity = json.dumps([__version__, RUNTIME_VERSION, model.digest, prefix, what, target.name])
+    return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16)

@@ -1,0 +1,94 @@
+"""The TFLite Micro interpreter of the PyPI package tflite-micro, on the simulator's features."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES
+from mbx_deploy.compiler.lower import call_name
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result
+from mbx_deploy.engines.sim import SimEngine
+from mbx_deploy.errors import ToolMissing
+
+TFLM_ARENA_BYTES = 4 << 20
+
+
+class TflmEngine:
+    """TFLite Micro's interpreter. It takes the network's input; that of clips is the simulator's."""
+
+    name = "tflm"
+
+    def __init__(self, model: CompiledModel, stride_frames: int = DEFAULT_STRIDE_FRAMES) -> None:
+        """Raises ToolMissing where the package is not installed, or does not take the model."""
+        self.model = model
+        self.front_end = SimEngine(model, stride_frames)
+        self._interpreters: dict[bool, Any] = {}
+        self._interpreter(False)
+
+    def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
+        """Return the results of each item. Traced are the features and every layer."""
+        return [
+            [self._infer(window, trace != TRACE_RESULTS) for window in self.front_end.windows(item)] for item in items
+        ]
+
+    def _infer(self, values: np.ndarray, trace: bool) -> Result:
+        model = self.model
+        interpreter = self._interpreter(trace)
+        interpreter.set_input(np.ascontiguousarray(values.reshape(model.input.shape)), 0)
+        interpreter.invoke()
+        logits = np.asarray(interpreter.get_output(0)).ravel().copy()
+        stages = {"features": values} if trace and model.hearing else {}
+        if trace:
+            tensors = {call_name(i, op): op.output for i, op in enumerate(model.network.ops)}
+            for call in model.program.calls:
+                found = np.asarray(interpreter.GetTensor(tensors[call.name], 0)["tensor_data"])
+                stages[call.name] = found.reshape(model.program.buffers[call.output].shape).copy()
+        return Result(logits, self.front_end.posteriors(logits), stages)
+
+    def _interpreter(self, trace: bool) -> Any:
+        """Return an interpreter; one that keeps every tensor shares no memory between layers."""
+        if trace not in self._interpreters:
+            try:
+                self._interpreters[trace] = make_interpreter(self.model.data, trace)
+            except RuntimeError as error:
+                raise ToolMissing(f"TFLite Micro does not take the model: {error}") from None
+        return self._interpreters[trace]
+
+
+def make_interpreter(data: bytes, keep_tensors: bool) -> Any:
+    """Return TFLite Micro's interpreter of a model. keep_tensors: share no memory between layers.
+
+    Raises ToolMissing where tflite-micro is not installed, RuntimeError for a model that it does not take.
+    """
+    runtime = import_tflm()
+    kind = runtime.InterpreterConfig
+    config = kind.kPreserveAllTensors if keep_tensors else kind.kAllocationRecording
+    return runtime.Interpreter.from_bytes(data, arena_size=TFLM_ARENA_BYTES, intrepreter_config=config)
+
+
+def import_tflm():  # type: ignore[no-untyped-def]
+    """Return the package's runtime. Raises ToolMissing where it is not installed."""
+    try:
+        with _quiet_stderr():
+            from tflite_micro.python.tflite_micro import runtime
+    except ImportError:
+        hint = "install it: pip install 'mbx-deploy[verify]'"
+        raise ToolMissing("the package tflite-micro is not installed (needed for the engine tflm)", hint) from None
+    return runtime
+
+
+class _quiet_stderr:
+    """Keeps the start-up messages of a compiled library off the terminal."""
+
+    def __enter__(self) -> None:
+        self.kept = os.dup(2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self.kept, 2)
+        os.close(self.kept)

@@ -1,0 +1,114 @@
+"""The folder that a build writes, and how it is read back."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbx_deploy.codegen.layouts import CMAKE
+from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, generate_project
+from mbx_deploy.codegen.target import Target, read_target
+from mbx_deploy.codegen.templates import session_main
+from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.errors import InputError
+
+DEFAULT_PREFIX = "kws"
+ELF_NAME = "firmware.elf"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A folder that build() wrote, read back. model: for the target's kernels. files: its C files by relative path.
+
+    stride_frames: between the windows of continuous audio; of a network alone it says nothing.
+    """
+
+    folder: Path
+    model: CompiledModel
+    target: Target
+    stride_frames: int
+    files: dict[str, str | bytes]
+    layout: str = CMAKE
+    runtime: str = "c"
+    prefix: str = DEFAULT_PREFIX
+
+    @property
+    def sources(self) -> dict[str, str | bytes]:
+        """The C of the build; of one on TFLite Micro, that which the same model is without it."""
+        if self.runtime == "c":
+            return self.files
+        return generate_project(self.model, self.target, self.prefix, self.stride_frames)
+
+    @property
+    def elf(self) -> Path:
+        """The firmware. Raises InputError where the build has none."""
+        if self.layout != CMAKE:
+            what = (
+                f"the build holds no firmware ({self.folder}): its layout, {self.layout}, is compiled by its own tools"
+            )
+            raise InputError(what, "build it again without --layout")
+        return need_elf(self.folder)
+
+
+def need_elf(folder: Path) -> Path:
+    """Return the firmware of a build. Raises InputError where it has none."""
+    path = folder / ELF_NAME
+    if not path.is_file():
+        raise InputError(
+            f"the build holds no firmware ({folder}): it was made without a compiler",
+            "mbx-deploy doctor names the line that installs one; then build again",
+        )
+    return path
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a build's manifest. Raises InputError for a folder that is no build, or a damaged one."""
+    path = folder / "manifest.json"
+    try:
+        if not path.is_file():
+            raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
+    if not isinstance(manifest, dict):
+        raise InputError(f"the build is damaged ({folder}): its manifest is no object", "build it again")
+    return manifest
+
+
+def read_sources(folder: Path, manifest: dict[str, Any]) -> dict[str, str | bytes]:
+    """Return {path: text} of a build's C files, those inside it. Raises OSError, ValueError, KeyError or TypeError."""
+    names = [str(name) for name in manifest["files"] if str(name).endswith((".c", ".h"))]
+    inside = [name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
+    return {name: (folder / name).read_text() for name in inside}
+
+
+def load_build(folder: Path) -> Build:
+    """Return the build in a folder, of a recogniser or of a network alone.
+
+    Raises InputError for a folder that is none, or whose manifest is damaged.
+    """
+    manifest = read_manifest(folder)
+    alone = bool(manifest.get("network_only"))
+    try:
+        target = read_target(folder / f"{manifest['target']}.toml")
+        stride = DEFAULT_STRIDE_FRAMES if alone else int(manifest["stride_frames"])
+        files = read_sources(folder, manifest)
+        data, prefix = (folder / "model.tflite").read_bytes(), str(manifest["prefix"])
+        layout, runtime = str(manifest.get("layout", CMAKE)), str(manifest.get("runtime", "c"))
+        if layout != CMAKE:  # its examples have a main() of their own
+            files["board/main.c"] = session_main(prefix, hears=not alone)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
+    model = parse_model(data, str(folder / "model.tflite"), network_only=alone).for_kernels(target.kernels)
+    return Build(folder, model, target, stride, files, layout, runtime, prefix)
+
+
+def load_hearing_build(folder: Path) -> Build:
+    """Return the build of a recogniser. Raises InputError as load_build(), and for a network alone."""
+    build = load_build(folder)
+    if build.model.hearing is None:
+        raise InputError(
+            f"the build holds a network without a front end ({folder}): it takes no recordings",
+            "mbx-deploy verify compares it on inputs of int8",
+        )
+    return build

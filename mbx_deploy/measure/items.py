@@ -1,0 +1,168 @@
+"""What the engines are run on: recordings, streams made of them, hostile clips, random network inputs."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item
+from mbx_deploy.errors import InputError
+
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
+RANDOM_SEED = 20260101
+STREAM_CLIPS = 4
+RANDOM_INPUTS = 20
+MAX_INPUTS_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class NamedItem:
+    """An item, and where it comes from."""
+
+    name: str
+    item: Item
+
+
+def find_clips(folder: Path, limit: int | None) -> list[Path]:
+    """Return sound files of a data folder: those of its testing_list.txt, or else all below it.
+
+    At most limit of them, evenly spread.
+    The same folder gives the same files in the same order. Raises InputError where there are none.
+    """
+    try:
+        if not folder.is_dir():
+            raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
+        listed = folder / "testing_list.txt"
+        if listed.is_file():
+            names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+            paths = [path for name in names if (path := _existing(folder / name)) is not None]
+        else:
+            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "check it, and its testing_list.txt"
+        raise InputError(f"can't read the data folder ({folder}): {error}", hint) from None
+    if not paths:
+        raise InputError(f"the data folder holds no recordings: {folder}", f"need {', '.join(SOUND_SUFFIXES)} files")
+    if limit is not None and limit < len(paths):
+        paths = [paths[i * len(paths) // limit] for i in range(limit)]
+    return paths
+
+
+def _existing(path: Path) -> Path | None:
+    """Return the file that a list names; lists say .wav also where the files are FLAC."""
+    return next((p for p in (path, *(path.with_suffix(s) for s in SOUND_SUFFIXES)) if p.is_file()), None)
+
+
+def hostile_clips(model: CompiledModel) -> list[NamedItem]:
+    """Return the clips that no recording is like, of the model's length or not; some are fed in odd blocks."""
+    config = model.config
+    n, rate = config.clip_samples, config.sample_rate_hz
+    time = np.arange(n)
+    random = np.random.default_rng(RANDOM_SEED)
+    impulse = np.zeros(n, np.int16)
+    impulse[n // 2] = 32767
+    edge = np.zeros(n, np.int16)
+    edge[[0, -1]] = -32768
+    clips = {
+        "silence": np.zeros(n),
+        "full-scale square wave": np.where(time * 1000 // rate % 2 == 0, 32767, -32768),
+        "square wave at half the sample rate": np.where(time % 2 == 0, 32767, -32768),
+        "all -32768": np.full(n, -32768),
+        "all 32767": np.full(n, 32767),
+        "white noise": random.integers(-32768, 32768, n),
+        "faint noise": random.integers(-1, 2, n),
+        "impulse": impulse,
+        "impulses at both ends": edge,
+        "sine": np.rint(32767 * np.sin(2 * np.pi * 440 * time / rate)),
+        "no samples": np.zeros(0),
+        "1 sample": np.full(1, 32767),
+        "8 samples": np.full(8, -32768),
+        "one sample short": random.integers(-3000, 3000, n - 1),
+    }
+    long = fit_clip(random.integers(-9000, 9000, n * 3 // 2).astype(np.int16), n)
+    clips["1.5 clips, the loudest window"] = long
+    blocks = (512, 160, 1, 7, 511)
+    return [
+        NamedItem(f"hostile: {name}", Item(ITEM_CLIP, values.astype(np.int16), blocks[i % len(blocks)]))
+        for i, (name, values) in enumerate(clips.items())
+    ]
+
+
+def random_features(model: CompiledModel, count: int) -> list[NamedItem]:
+    """Return network inputs that no front end gives: uniform noise, and both ends of int8."""
+    config = model.config
+    shape = (config.num_frames, config.num_coefficients)
+    random = np.random.default_rng(RANDOM_SEED)
+    values = [random.integers(-128, 128, shape).astype(np.int8) for _ in range(count)]
+    values += [np.full(shape, -128, np.int8), np.full(shape, 127, np.int8)]
+    return [NamedItem(f"random features {i}", Item(ITEM_FEATURES, value.ravel())) for i, value in enumerate(values)]
+
+
+def read_clip(path: Path, model: CompiledModel) -> np.ndarray:
+    """Return a recording at the model's rate and of its length, int16 (clip_samples,). Raises InputError."""
+    config = model.config
+    return fit_clip(read_recording(path, config.sample_rate_hz).samples, config.clip_samples)
+
+
+def streams(clips: Sequence[np.ndarray], model: CompiledModel) -> Iterator[NamedItem]:
+    """Yield continuous audio: recordings one after another, and noise of a length that is no multiple of anything."""
+    for number, block in enumerate((160, 37)):
+        chosen = clips[number * STREAM_CLIPS : (number + 1) * STREAM_CLIPS]
+        if chosen:
+            yield NamedItem(f"stream of {len(chosen)} recordings", Item(ITEM_STREAM, np.concatenate(chosen), block))
+    random = np.random.default_rng(RANDOM_SEED)
+    noise = random.normal(0, 2000, model.config.clip_samples * 2 + 333).astype(np.int16)
+    yield NamedItem("stream of noise", Item(ITEM_STREAM, noise, 512))
+
+
+def read_inputs(path: Path, model: CompiledModel) -> np.ndarray:
+    """Return the inputs of an .npy file, int8 (N, *the model's input shape without its batch).
+
+    Raises InputError for a file that can't be read, or of another type or shape.
+    """
+    shape = model.input.shape
+    need = f"int8 (N, {', '.join(str(length) for length in shape[1:])})"
+    hint = f"save one with numpy.save: {need}"
+    try:
+        if path.stat().st_size > MAX_INPUTS_BYTES:
+            raise InputError(f"the inputs are too many ({path}): need at most {MAX_INPUTS_BYTES >> 20} MiB")
+        values = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"can't read the inputs ({path}): {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, EOFError, struct.error, SyntaxError, MemoryError) as error:
+        raise InputError(
+            f"the inputs are no .npy file ({path}): {error}", f"save one with numpy.save: {need}"
+        ) from None
+    if not isinstance(values, np.ndarray):
+        raise InputError(f"the inputs are no .npy file ({path}): an .npz?", hint)
+    fits = values.dtype == np.int8 and values.ndim >= 1 and len(values) > 0
+    if not fits or values.shape[1:] not in (shape[1:], shape):
+        got = f"{values.dtype} {values.shape}"
+        raise InputError(f"the inputs do not fit the network ({path}): got {got}, need {need}")
+    return values.reshape(-1, *shape[1:])
+
+
+def network_items(model: CompiledModel, inputs: np.ndarray | None) -> list[NamedItem]:
+    """Return uniform noise, constants, a ramp and the user's inputs; the same for the same network."""
+    shape = model.input.shape
+    random = np.random.default_rng(RANDOM_SEED)
+    values = {f"random input {i}": random.integers(-128, 128, shape) for i in range(RANDOM_INPUTS)}
+    values |= {f"all {value}": np.full(shape, value) for value in (-128, model.input.zero_point, 127)}
+    values["a ramp"] = (np.arange(model.input.size) % 256 - 128).reshape(shape)
+    values |= {f"input {i}": row for i, row in enumerate(inputs if inputs is not None else ())}
+    return [NamedItem(name, Item(ITEM_FEATURES, row.astype(np.int8).ravel())) for name, row in values.items()]
+
+
+def random_input(model: CompiledModel) -> Item:
+    """Return noise as the network takes it: int8, a window's features of a recogniser, else its input. Seeded."""
+    values = np.random.default_rng(1).integers(-128, 128, model.input.size)
+    return Item(ITEM_FEATURES, values.astype(np.int8))
+
+
+def synthetic_items(model: CompiledModel) -> list[Item]:
+    """Return the items that need no recordings: clips that are hard on arithmetic, and random network inputs."""
+    return [named.item for named in (*hostile_clips(model), *random_features(model, 4))]
