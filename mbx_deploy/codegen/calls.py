@@ -6,7 +6,7 @@ from mbx_deploy.codegen.constants import plain_text
 from mbx_deploy.compiler.cascade import WORD_BYTES, Cascade, Shift, Stripe, row_bytes, row_count, stripe_view
 from mbx_deploy.compiler.kernels.kernel import Array, Field, Layout, Struct
 from mbx_deploy.compiler.memory_plan import MemoryPlan
-from mbx_deploy.network.program import Call, Program, call_inputs
+from mbx_deploy.network.program import Call, KeepRows, Program, call_inputs
 
 CASCADE_MODULE = "mbx_steps"
 SHIFT_FUNCTION = "mbx_shift"
@@ -151,6 +151,7 @@ def _call_context(program: Program, plan: MemoryPlan, number: int, call: Call) -
         "output_offset": plan.offsets[call.output],
         "output_bytes": program.buffers[call.output].size_bytes,
         "is_free": plan.is_free(call),
+        "is_hidden": isinstance(call, KeepRows),  # of no layer: an observer sees what it moves where it is made
         "scratch_offset": plan.scratch_offsets[number] if chosen.scratch_bytes else None,
     }
 

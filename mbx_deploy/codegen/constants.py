@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from mbx_deploy.compiler.kernels.kernel import Array, arrays_of
 from mbx_deploy.compiler.memory_plan import MemoryPlan
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.frontend.tables import fold_dct
-from mbx_deploy.network.program import Call, Program
+from mbx_deploy.network.program import Call
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,9 @@ def _literal(value: int, kind: str) -> str:
     return f"{value}u" if kind.startswith("uint") else str(value)
 
 
-class Compiled(Protocol):
-    """What has a lowered program: a recogniser, or a network alone."""
-
-    @property
-    def program(self) -> Program:
-        """The lowered network."""
-
-
-def constant_arrays(recognizer: Compiled, plan: MemoryPlan, prefix: str) -> list[CArray]:
+def constant_arrays(model: CompiledModel, plan: MemoryPlan, prefix: str) -> list[CArray]:
     """Return the network's constants in the order of the calls, laid out for the kernels that read them."""
-    program = recognizer.program
+    program = model.c_program
     made: list[CArray] = []
     for number, (call, chosen) in enumerate(zip(program.calls, plan.kernels, strict=True)):
         for field, array in arrays_of(chosen.kernel.struct(program, call)):

@@ -45,11 +45,15 @@ def generate_project(
     """Return {path: content} of a C project, without the reports that need a compiler.
 
     prefix: begins every symbol of the model, so that several fit one image. stride_frames: between the windows of
-    continuous audio; a network alone has none. layout: of layouts.NAMES. tflm: the network runs on TFLite Micro, in
+    continuous audio; a network alone has none, and a model that streams its own. layout: of layouts.NAMES. tflm: the network runs on TFLite Micro, in
     memory of these sizes. Raises InputError for a prefix that is no C identifier, a stride out of range, or a network
     alone for a board whose firmware listens.
     """
     check_prefix(prefix)
+    if tflm:
+        model = model.in_windows()
+    if model.streaming is not None:
+        stride_frames = model.streaming.step_frames
     if model.hearing is not None:
         _check_stride(stride_frames, model.hearing)
     else:
@@ -150,7 +154,7 @@ def _add_emulator(files: Files, context: dict[str, Any], machine: Target) -> Non
 
 def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: int) -> dict[str, Any]:
     """Return what the templates need; of a model for the target's kernels."""
-    program, plan = model.program, model.plan
+    program, plan = model.c_program, model.plan
     calls, structs = call_contexts(program, plan, prefix)
     context: dict[str, Any] = {
         "banner": BANNER,
@@ -161,7 +165,7 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "embedded": target.toolchain != "host",
         "digest": f"0x{build_digest(model, target, prefix, stride_frames):08x}",
         "hearing": model.hearing is not None,
-        "input": describe_tensor(model.input),
+        "input": _describe_input(model),
         "output": describe_tensor(model.output),
         "arena_bytes": arena_bytes(model),
         "arrays": constant_arrays(model, plan, prefix),
@@ -171,6 +175,11 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "calls": calls,
         "structs": structs,
         "runners": runners(program, plan),
+        "silences": _silences(model, prefix),
+        "states": _state_contexts(model, prefix),
+        "stream": _stream_context(model),
+        "silent": None,
+        "tail_frames": model.streaming.tail_frames if model.streaming else 0,
         "emulator_sources": [],
     }
     return context if model.hearing is None else context | _hearing_context(model, model.hearing, stride_frames)
@@ -192,11 +201,58 @@ def _hearing_context(model: CompiledModel, hearing: Hearing, stride_frames: int)
         "dct_folds": fold_dct(tables)[0],
         "log_bias_q24": tables.log_bias_q24,
         "log_offset": tables.log_offset,
+        "silent": CArray("silent_frame", "int8_t", model.streaming.silence, "") if model.streaming else None,
         "exponentials": CArray("exponentials_q15", "uint16_t", exponential_table(program.output_scale), ""),
         "feature_multiplier": multiplier,
         "feature_shift": shift,
         "feature_zero_point": program.input_zero_point,
     }
+
+
+def _describe_input(model: CompiledModel) -> dict[str, Any]:
+    """Return what a run takes: the network's input, or the rows of a step."""
+    described = describe_tensor(model.input)
+    if model.step is None:
+        return described
+    buffer = model.c_program.buffers[model.c_program.input]
+    return described | {"shape": [1, *buffer.shape], "bytes": buffer.size_bytes}
+
+
+def _stream_context(model: CompiledModel) -> dict[str, Any] | None:
+    if model.step is None:
+        return None
+    names = ("bins_offset", "mels_offset", "coefficients_offset")
+    return {"states": len(model.step.states), **dict(zip(names, model.stream_plan.frontend_offsets, strict=False))}
+
+
+def _silences(model: CompiledModel, prefix: str) -> list[CArray]:
+    """Return the rows that a stream's states hold before its first step."""
+    if model.step is None:
+        return []
+    return [
+        CArray(
+            f"{prefix}_silence_{number}",
+            f"{state.silence.dtype.name}_t",
+            state.silence,
+            f"{plain_text(state.name)}: what a stream remembers that has heard nothing yet, one row of it",
+        )
+        for number, state in enumerate(model.step.states)
+    ]
+
+
+def _state_contexts(model: CompiledModel, prefix: str) -> list[dict[str, Any]]:
+    if model.step is None:
+        return []
+    return [
+        {
+            "offset": model.plan.offsets[state.buffer],
+            "rows": state.kept_rows,
+            "row_bytes": state.silence.nbytes,
+            "name": f"{prefix}_silence_{number}",
+            "comment": plain_text(state.name),
+        }
+        for number, state in enumerate(model.step.states)
+    ]
 
 
 def _byte_rows(data: bytes) -> list[str]:
@@ -205,7 +261,7 @@ def _byte_rows(data: bytes) -> list[str]:
 
 def arena_bytes(model: CompiledModel) -> int:
     """Return the size of the arena: the network's activations, or the front end's working memory if that is more."""
-    if model.hearing is None:
+    if model.hearing is None or model.step is not None:
         return model.plan.arena_bytes
     config = model.hearing.config
     return max(model.plan.arena_bytes, 8 * (config.n_fft // 2 + 1 + config.n_mels))

@@ -78,9 +78,10 @@ def sources_below(folder: str, files: dict[str, str | bytes]) -> list[str]:
 def operation_modules(model: CompiledModel) -> list[str]:
     """Return the modules of portable kernels that some networks need, of those that this one needs."""
     plan = model.plan
-    pairs = zip(model.program.calls, plan.kernels, strict=True)
+    pairs = zip(model.c_program.calls, plan.kernels, strict=True)
     used = {chosen.kernel.module for call, chosen in pairs if chosen.kernel.module and not plan.is_free(call)}
-    return sorted(used | ({CASCADE_MODULE} if plan.cascades else set()))
+    stream = {"mbx_stream"} if model.step is not None else set()
+    return sorted(used | stream | ({CASCADE_MODULE} if plan.cascades else set()))
 
 
 def kernel_modules(target: Target) -> list[str]:

@@ -8,16 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mbx_deploy.compiler.kernels.choice import PORTABLE
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.compiler.memory_plan import MemoryPlan
 from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.stream_plan import StreamPlan, plan_stream
+from mbx_deploy.compiler.streaming import StreamStep, make_step
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.tables import FrontendConfig, FrontendTables, build_tables, feature_multiplier
 from mbx_deploy.network import ir
 from mbx_deploy.network.program import Program
 from mbx_deploy.network.reader import parse_tflite, read_model_file
+from mbx_deploy.network.time_axis import TimeAxis, find_time_axis
+from mbx_deploy.sim import frontend
 
+_STREAMING_KEYS = ("receptive_frames", "pool_frames", "step_frames", "tail_frames")
+MAX_TAIL_FRAMES = 10_000
 MAX_LABELS = 1000
 MAX_LABEL_LENGTH = 64
 
@@ -32,12 +40,29 @@ class Hearing:
 
 
 @dataclass(frozen=True)
+class Streaming:
+    """How a model streams.
+
+    step_frames: between decisions. tail_frames: of digital silence that follow a clip alone. silence: int8, the row of
+    the network's input that it has seen for ever before its first one. in_windows: the C runs the whole window at each
+    step; the stream computes the same.
+    """
+
+    step_frames: int
+    tail_frames: int
+    silence: np.ndarray
+    time: TimeAxis
+    in_windows: bool = False
+
+
+@dataclass(frozen=True)
 class CompiledModel:
     """A network, lowered, with the plan of its memory for a set of kernels.
 
     name: the file's, for messages. data: its bytes. digest: their SHA-256. metadata: as stored in the file, {} where
-    there is none. network: as read. program: lowered from it. hearing: None for a network alone.
-    kernel_set: of compiler.kernels, for which the plan is made.
+    there is none. network: as read. program: lowered from it: of a window, where the model streams. hearing: None for a
+    network alone. streaming: None for a model that takes a window at a time. kernel_set: of compiler.kernels, for which
+    the plan is made.
     """
 
     name: str
@@ -47,13 +72,48 @@ class CompiledModel:
     network: ir.Model
     program: Program
     hearing: Hearing | None = None
+    streaming: Streaming | None = None
     kernel_set: str = PORTABLE
     _siblings: dict[str, "CompiledModel"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def plan(self) -> MemoryPlan:
-        """What lies where in the arena, computed at the first use. Raises InputError for what no plan is made of."""
-        return plan_memory(self.program, self.kernel_set)
+        """What lies where in the arena when the C's program runs, computed at the first use.
+
+        Raises InputError for what no plan is made of.
+        """
+        return plan_memory(self.program, self.kernel_set) if self.step is None else self.stream_plan.memory
+
+    @cached_property
+    def step(self) -> StreamStep | None:
+        """What the C runs at each step of a stream; None where it runs windows.
+
+        Raises InputError for a step that no sum holds.
+        """
+        if self.streaming is None or self.streaming.in_windows:
+            return None
+        return make_step(self.program, self.streaming.time, self.streaming.silence)
+
+    @property
+    def c_program(self) -> Program:
+        """The program that the C runs, for which the plan is: of a window, or of a step of a stream."""
+        return self.program if self.step is None else self.step.program
+
+    @cached_property
+    def stream_plan(self) -> StreamPlan:
+        """The plan of a step, with what the front end needs between steps: its bins, mel energies, coefficients."""
+        assert self.step is not None
+        pieces: tuple[int, ...] = ()
+        if self.hearing is not None:
+            config = self.hearing.config
+            pieces = (8 * (config.n_fft // 2 + 1), 8 * config.n_mels, 4 * config.num_coefficients)
+        return plan_stream(self.step, self.kernel_set, pieces)
+
+    def in_windows(self) -> "CompiledModel":
+        """Return the same model, whose C runs the whole window at each step."""
+        if self.streaming is None or self.streaming.in_windows:
+            return self
+        return replace(self, streaming=replace(self.streaming, in_windows=True))
 
     def for_kernels(self, kernel_set: str) -> "CompiledModel":
         """Return the same model with the plan for a set of kernels; the same object each time."""
@@ -97,20 +157,24 @@ class CompiledModel:
         return self.hearing
 
 
-def load_model(path: str | Path, network_only: bool = False) -> CompiledModel:
+def load_model(path: str | Path, network_only: bool = False, step_frames: int | None = None) -> CompiledModel:
     """Return the model of a .tflite file. network_only: of its network alone, whatever else the file holds.
 
+    step_frames: it streams, so many frames at a time; without it a model that says that it streams does as it says, and
+    another does not.
     Raises InputError for a file that is missing, foreign, corrupt or not int8; unless network_only, also for one
     without our metadata, or whose labels or front end don't fit its network.
     """
-    return parse_model(read_model_file(path), str(path), network_only)
+    return parse_model(read_model_file(path), str(path), network_only, step_frames)
 
 
-def parse_model(data: bytes, name: str, network_only: bool = False) -> CompiledModel:
+def parse_model(data: bytes, name: str, network_only: bool = False, step_frames: int | None = None) -> CompiledModel:
     """Return the model that the bytes hold. name: for messages. Raises InputError as load_model()."""
     network = parse_tflite(data, name)
     if network_only:
-        return CompiledModel(name, data, network.digest, network.metadata or {}, network, lower(network))
+        program = lower(network)
+        streaming = None if step_frames is None else _stream_alone(program, step_frames)
+        return CompiledModel(name, data, network.digest, network.metadata or {}, network, program, None, streaming)
     metadata = network.metadata
     if metadata is None:
         raise InputError(
@@ -120,7 +184,48 @@ def parse_model(data: bytes, name: str, network_only: bool = False) -> CompiledM
     hearing = _read_hearing(metadata, name)
     program = lower(network)
     _check_hearing(hearing, network, program, name)
-    return CompiledModel(name, data, network.digest, metadata, network, program, hearing)
+    streaming = _read_streaming(metadata, program, hearing, step_frames, name)
+    return CompiledModel(name, data, network.digest, metadata, network, program, hearing, streaming)
+
+
+def _stream_alone(program: Program, step_frames: int) -> Streaming:
+    """Return how a network alone streams; before its first row it has seen zeros."""
+    time = find_time_axis(program, step_frames)
+    row = time.row_bytes(program.buffers[program.input])
+    return Streaming(step_frames, 0, np.full(row, program.input_zero_point, np.int8), time)
+
+
+def _read_streaming(
+    metadata: dict[str, Any], program: Program, hearing: Hearing, step_frames: int | None, name: str
+) -> Streaming | None:
+    """Return how a model that hears streams, None for one that does not. step_frames: in the place of what it says."""
+    values = metadata.get("streaming")
+    if values is None:
+        if step_frames is None:
+            return None
+        raise InputError(
+            f"the model does not stream ({name}): it was trained on windows of its own length, padded at their ends",
+            "train one with [model] streaming = true, or build it without --step-frames",
+        )
+    if not isinstance(values, dict) or not all(type(values.get(key)) is int for key in _STREAMING_KEYS):
+        raise InputError(f"bad metadata (streaming, {name}): need whole numbers {', '.join(_STREAMING_KEYS)}")
+    step = values["step_frames"] if step_frames is None else step_frames
+    if not 0 <= values["tail_frames"] <= MAX_TAIL_FRAMES:
+        raise InputError(
+            f"bad metadata (streaming, tail_frames, {name}): got {values['tail_frames']}, need 0 to {MAX_TAIL_FRAMES}"
+        )
+    time = find_time_axis(program, step)
+    frames = values["receptive_frames"] - 1 + values["pool_frames"]
+    if frames != time.window_frames or values["pool_frames"] % step:
+        raise InputError(
+            f"the metadata do not fit the network (streaming, {name}): got {values['receptive_frames']} and "
+            f"{values['pool_frames']} frames in steps of {step}, need a window of {time.window_frames}, "
+            "and a step that divides what is pooled"
+        )
+    config = hearing.config
+    silent = frontend.frame_coefficients(np.zeros((1, config.window_length), np.int32), hearing.tables)
+    row = frontend.quantize_features(silent, program.input_scale, program.input_zero_point)
+    return Streaming(step, values["tail_frames"], row.ravel(), time)
 
 
 def _read_hearing(metadata: dict[str, Any], name: str) -> Hearing:

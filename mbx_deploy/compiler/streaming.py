@@ -70,6 +70,14 @@ class StreamStep:
     new_rows: dict[int, int]
     sums: int
 
+    def newest(self, buffer: int, values: np.ndarray) -> np.ndarray:
+        """Return of a buffer of the window, int8 (height, width, channels), what the last step added to it."""
+        rows = self.time.step_rows.get(buffer)
+        if rows is None:
+            return values
+        length = values.shape[self.time.axis]
+        return np.take(values, np.arange(length - rows, length), self.time.axis)
+
 
 class _Builder:
     """Buffers and calls of a step while they are made."""

@@ -90,7 +90,7 @@ def decode_response(data: bytes, model: CompiledModel, count: int) -> list[list[
                 raise CheckFailed(f"the program ended item {len(items)} with status {status}: need {OK}")
             items.append(results)
             results, stages = [], {}
-        elif kind < RECORD_RESULT or kind - STAGE_LAYERS < len(model.program.calls):
+        elif kind < RECORD_RESULT or kind - STAGE_LAYERS < len(model.c_program.calls):
             stages.setdefault(kind, []).append(body)
         else:
             raise CheckFailed(f"the program wrote a record of unknown kind {kind}, {size} bytes")
@@ -119,10 +119,13 @@ def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -
 
 def need_features(model: CompiledModel, item: Item) -> None:
     """Raise InputError unless an item is what a network alone takes: its input."""
-    if item.kind != ITEM_FEATURES or item.values.size != model.input.size:
+    size = model.c_program.buffers[model.c_program.input].size_bytes
+    runs = item.values.size / size
+    if item.kind != ITEM_FEATURES or (runs != 1 if model.step is None else runs < 1 or runs % 1):
+        many = "" if model.step is None else "any number of times "
         raise InputError(
             f"a network alone takes its input only ({model.name}): got an item of kind {item.kind} with "
-            f"{item.values.size} values, need {model.input.size} of int8",
+            f"{item.values.size} values, need {many}{size} of int8",
         )
 
 
@@ -131,7 +134,7 @@ def _stages(records: dict[int, list[bytes]], model: CompiledModel) -> dict[str, 
 
     Raises CheckFailed for stages that the model has not.
     """
-    program, stages = model.program, {}
+    program, stages = model.c_program, {}
     for kind in sorted(records):
         layer = kind - STAGE_LAYERS
         if kind <= STAGE_FEATURES and model.hearing is not None:
@@ -150,7 +153,7 @@ def _heard_stage(kind: int, rows: list[bytes], config: FrontendConfig) -> tuple[
         # In a stream a window shares frames with the one before: what was traced is what was computed.
         return FRONTEND_STAGES[kind], _frontend_stage(FRONTEND_STAGES[kind], rows, config)
     values = np.frombuffer(rows[-1], "<i1")
-    return "features", values.reshape(config.num_frames, config.num_coefficients)
+    return "features", values.reshape(-1, config.num_coefficients)
 
 
 def join_stripes(parts: Sequence[bytes], program: Program, call: Call) -> np.ndarray:

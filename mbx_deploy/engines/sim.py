@@ -1,11 +1,11 @@
 """The numpy simulator as an engine: the definition of what all others compute."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES
-from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.compiler.model import CompiledModel, Streaming
 from mbx_deploy.engines.session import (
     ITEM_CLIP,
     ITEM_FEATURES,
@@ -17,6 +17,7 @@ from mbx_deploy.engines.session import (
     need_features,
 )
 from mbx_deploy.sim import recognizer as sim_model
+from mbx_deploy.sim import stream
 from mbx_deploy.sim.frontend import Observer
 from mbx_deploy.sim.kernels import posteriors
 
@@ -27,7 +28,7 @@ class SimEngine:
     name = "sim"
 
     def __init__(self, model: CompiledModel, stride_frames: int = DEFAULT_STRIDE_FRAMES) -> None:
-        """stride_frames: between the windows of a stream."""
+        """stride_frames: between the windows of a stream; a model that streams has its own."""
         self.model = model
         self.stride_frames = stride_frames
         self.exponentials_q15 = sim_model.exponential_table(model.program.output_scale) if model.hearing else None
@@ -37,6 +38,12 @@ class SimEngine:
         return [self._run(item, trace) for item in items]
 
     def _run(self, item: Item, trace: int) -> list[Result]:
+        streaming = self.model.streaming
+        if streaming is not None:
+            rows = stream_rows(item, self.model)
+            if streaming.in_windows:
+                return [self._infer(window, {}, trace) for window in rows_windows(rows, streaming)]
+            return list(self._steps(rows, streaming, trace))
         stages: dict[str, np.ndarray] = {}
         observe = stages.__setitem__ if trace == TRACE_STAGES and item.kind == ITEM_CLIP else None
         return [self._infer(window, dict(stages), trace) for window in self.windows(item, observe)]
@@ -45,9 +52,12 @@ class SimEngine:
         """Return the int8 inputs of the network that an item gives.
 
         Of a recogniser the features of each window, (windows, num_frames, num_coefficients); of a network alone
-        (1, values). Raises InputError for an item that a network alone does not take.
+        (1, values); of one that streams the window of each step. Raises InputError for an item that a network alone does
+        not take.
         """
         hearing, program = self.model.hearing, self.model.program
+        if self.model.streaming is not None:
+            return rows_windows(stream_rows(item, self.model), self.model.streaming)
         if hearing is None:
             need_features(self.model, item)
             return item.values.reshape(1, -1)
@@ -65,9 +75,50 @@ class SimEngine:
         logits = sim_model.logits(values, self.model.program, observe)
         return Result(logits, self.posteriors(logits), stages)
 
+    def _steps(self, rows: np.ndarray, streaming: Streaming, trace: int) -> Iterator[Result]:
+        """Yield the result of each step; traced is what each call of the C adds."""
+        model = self.model
+        told = {call.name for call in model.c_program.calls}
+        state = stream.silent_state(model.program, streaming.time, streaming.silence)
+        for start in range(0, len(rows) - streaming.step_frames + 1, streaming.step_frames):
+            stages: dict[str, np.ndarray] = {}
+            added = rows[start : start + streaming.step_frames]
+            observe = stages.__setitem__ if trace else None
+            state, logits = stream.step(model.program, streaming.time, state, added, observe)
+            stages = {name: values for name, values in stages.items() if name in told}
+            if trace and model.hearing:
+                stages = {"features": added, **stages}
+            yield Result(logits, self.posteriors(logits), stages)
+
     def posteriors(self, logits: np.ndarray) -> np.ndarray:
         """Return the scores of logits, Q15, int32 (classes,); of a network alone none."""
         return NO_POSTERIORS if self.exponentials_q15 is None else posteriors(logits, self.exponentials_q15)
+
+
+def stream_rows(item: Item, model: CompiledModel) -> np.ndarray:
+    """Return the rows of the network's input that an item gives a model that streams, int8 (rows, values).
+
+    A clip is followed by the silence that lets its end be heard out. Raises InputError for an item that a network alone
+    does not take, and for values that fill no rows.
+    """
+    streaming, hearing = model.streaming, model.hearing
+    assert streaming is not None
+    if hearing is None or item.kind == ITEM_FEATURES:
+        if hearing is None:
+            need_features(model, item)
+        return item.values.reshape(-1, len(streaming.silence))
+    samples = item.values
+    if item.kind == ITEM_CLIP:
+        samples = np.pad(samples, (0, streaming.tail_frames * hearing.config.hop_length))
+    return sim_model.rows_from_silence(samples, hearing.tables, model.program)
+
+
+def rows_windows(rows: np.ndarray, streaming: Streaming) -> np.ndarray:
+    """Return the window of each step, int8 (steps, window_frames, values): its last rows, silence before the first."""
+    frames, step = streaming.time.window_frames, streaming.step_frames
+    heard = np.concatenate([np.repeat(streaming.silence[None], frames, axis=0), rows])
+    ends = range(frames + step, len(heard) + 1, step)
+    return np.array([heard[end - frames : end] for end in ends], np.int8).reshape(-1, frames, rows.shape[1])
 
 
 def pad_clip(samples: np.ndarray, model: CompiledModel) -> np.ndarray:

@@ -40,12 +40,15 @@ class TflmEngine:
         interpreter.set_input(np.ascontiguousarray(values.reshape(model.input.shape)), 0)
         interpreter.invoke()
         logits = np.asarray(interpreter.get_output(0)).ravel().copy()
-        stages = {"features": values} if trace and model.hearing else {}
+        step = values if model.step is None else values[-model.step.time.step_frames :]
+        stages = {"features": step} if trace and model.hearing else {}
         if trace:
             tensors = {call_name(i, op): op.output for i, op in enumerate(model.network.ops)}
-            for call in model.program.calls:
+            told = {call.name for call in model.c_program.calls}
+            for call in (call for call in model.program.calls if call.name in told):
                 found = np.asarray(interpreter.GetTensor(tensors[call.name], 0)["tensor_data"])
-                stages[call.name] = found.reshape(model.program.buffers[call.output].shape).copy()
+                layer = found.reshape(model.program.buffers[call.output].shape).copy()
+                stages[call.name] = layer if model.step is None else model.step.newest(call.output, layer)
         return Result(logits, self.front_end.posteriors(logits), stages)
 
     def _interpreter(self, trace: bool) -> Any:

@@ -43,6 +43,8 @@ def memory_needs(model: CompiledModel) -> MemoryNeeds:
     ring = config.audio_frames * config.num_coefficients
     history = 2 * (config.window_length + 3)
     rest = 4 * config.num_coefficients + 3 * len(model.hearing.labels)
+    if model.step is not None:  # new features and coefficients lie in the arena
+        ring, rest = 0, 3 * len(model.hearing.labels)
     instance = -(-(RECOGNIZER_STRUCT_BYTES + arena + ring + history + rest) // 8) * 8
     tables = sum(array.size_bytes for array in frontend_arrays(model)) + EXPONENTIALS_BYTES
     return MemoryNeeds(arena, ring, history, instance, weights, tables)
@@ -56,7 +58,7 @@ def check_fit(model: CompiledModel, target: Target) -> None:
     needs, memory, plan = memory_needs(model), target.memory, model.plan
     ram = needs.instance + memory.stack_bytes
     if ram > memory.ram_bytes:
-        call = model.program.calls[plan.peak_call]
+        call = model.c_program.calls[plan.peak_call]
         heard = f"features and audio {needs.instance - needs.arena:,} + " if model.hearing else ""
         raise InputError(
             f"the model does not fit the RAM of {target.name}: need {ram:,} bytes (arena {needs.arena:,} + "
@@ -83,7 +85,7 @@ def memory_report(model: CompiledModel, target: Target, compiled: dict[str, int]
     report = {
         "target": target.name,
         "arena": arena_report(model, needs.arena),
-        "calls": [call.name for call in model.program.calls],
+        "calls": [call.name for call in model.c_program.calls],
         "ram": {
             "instance_bytes": needs.instance,
             "arena_bytes": needs.arena,
@@ -98,7 +100,7 @@ def memory_report(model: CompiledModel, target: Target, compiled: dict[str, int]
 
 def arena_report(model: CompiledModel, arena: int) -> dict[str, Any]:
     """Return the size of an arena, its peak, and what lies where in it during which calls."""
-    program, plan = model.program, model.plan
+    program, plan = model.c_program, model.plan
     writers = {call.output: call.name for call in program.calls}
     windows = {buffer: rows for cascade in plan.cascades for buffer, rows in cascade.windows.items()}
     buffers = []

@@ -96,6 +96,9 @@ def random_features(model: CompiledModel, count: int) -> list[NamedItem]:
     """Return network inputs that no front end gives: uniform noise, and both ends of int8."""
     config = model.config
     shape = (config.num_frames, config.num_coefficients)
+    if model.step is not None:  # steps enough that a window of nothing else is seen
+        step = model.step.time.step_frames
+        shape = ((config.num_frames // step + 2) * step, config.num_coefficients)
     random = np.random.default_rng(RANDOM_SEED)
     values = [random.integers(-128, 128, shape).astype(np.int8) for _ in range(count)]
     values += [np.full(shape, -128, np.int8), np.full(shape, 127, np.int8)]
@@ -148,18 +151,22 @@ def read_inputs(path: Path, model: CompiledModel) -> np.ndarray:
 
 def network_items(model: CompiledModel, inputs: np.ndarray | None) -> list[NamedItem]:
     """Return uniform noise, constants, a ramp and the user's inputs; the same for the same network."""
-    shape = model.input.shape
+    shape: tuple[int, ...] = model.input.shape
+    if model.step is not None:  # rows enough that a window of nothing else is seen
+        step, row = model.step.time.step_frames, model.step.time.row_bytes(model.program.buffers[model.program.input])
+        shape = ((model.step.time.window_frames // step + 2) * step, row)
     random = np.random.default_rng(RANDOM_SEED)
     values = {f"random input {i}": random.integers(-128, 128, shape) for i in range(RANDOM_INPUTS)}
     values |= {f"all {value}": np.full(shape, value) for value in (-128, model.input.zero_point, 127)}
-    values["a ramp"] = (np.arange(model.input.size) % 256 - 128).reshape(shape)
+    values["a ramp"] = (np.arange(int(np.prod(shape))) % 256 - 128).reshape(shape)
     values |= {f"input {i}": row for i, row in enumerate(inputs if inputs is not None else ())}
     return [NamedItem(name, Item(ITEM_FEATURES, row.astype(np.int8).ravel())) for name, row in values.items()]
 
 
 def random_input(model: CompiledModel) -> Item:
-    """Return noise as the network takes it: int8, a window's features of a recogniser, else its input. Seeded."""
-    values = np.random.default_rng(1).integers(-128, 128, model.input.size)
+    """Return noise as a run takes it: int8, a window's features of a recogniser or a stream's step, else its input."""
+    size = model.c_program.buffers[model.c_program.input].size_bytes
+    values = np.random.default_rng(1).integers(-128, 128, size)
     return Item(ITEM_FEATURES, values.astype(np.int8))
 
 

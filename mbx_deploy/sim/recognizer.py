@@ -56,6 +56,22 @@ def stream_features(samples: np.ndarray, tables: FrontendTables, program: Progra
     return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point)
 
 
+def rows_from_silence(samples: np.ndarray, tables: FrontendTables, program: Program) -> np.ndarray:
+    """Return the int8 features of continuous audio that digital silence came before: (frames, num_coefficients).
+
+    samples: int16 (any,). The first frame is the first one that sees a sample. Twin: mbx_begin_in_silence() and
+    mbx_feed().
+    """
+    config = tables.config
+    hop, length = config.hop_length, config.window_length
+    before = (length - 1 - config.lead) // hop  # frames before the one that is centred at the first sample
+    # Ample silence: no frame that is kept sees its beginning, where it would be reflected.
+    quiet = before + 2 * (-(-length // hop) + 1)
+    heard = np.concatenate([np.zeros(quiet * hop, np.int16), samples])
+    frames = frontend.frame_coefficients(frontend.stream_frames(heard, tables)[quiet - before :], tables)
+    return frontend.quantize_features(frames, program.input_scale, program.input_zero_point)
+
+
 def logits(features_s8: np.ndarray, program: Program, observe: Observer | None = None) -> np.ndarray:
     """Return the network's int8 output (classes,). features_s8: int8, as many as the input has.
 

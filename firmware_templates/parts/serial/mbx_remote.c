@@ -40,8 +40,7 @@ static void fail(mbx_remote *self, uint8_t failure)
 uint32_t mbx_remote_feature_bytes(const mbx_remote *self)
 {
     const mbx_model *model = self->recognizer->model;
-    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
-    return frames * model->coefficients;
+    return mbx_input_frames(model) * model->coefficients;
 }
 
 void mbx_remote_begin(mbx_remote *self, uint32_t token, uint8_t kind, uint16_t block)

@@ -17,10 +17,10 @@ void mbx_session_observe(void *context, int stage, const void *data, uint32_t by
     }
 }
 
-int mbx_session_read_features(int8_t *features, uint32_t count)
+int mbx_session_read_padding(uint32_t count)
 {
     uint8_t padding[4];
-    return mbx_session_read(features, count) && mbx_session_read(padding, (0u - count) & 3u);
+    return mbx_session_read(padding, (0u - count) & 3u);
 }
 
 int mbx_session_serve(void *model)

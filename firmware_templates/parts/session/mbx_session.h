@@ -15,7 +15,7 @@
 enum { /* kinds of items; a network alone takes its input only */
     MBX_ITEM_CLIP = 0,     /* samples of a clip that stands alone */
     MBX_ITEM_STREAM = 1,   /* samples of continuous audio: a result for each window */
-    MBX_ITEM_FEATURES = 2  /* the network's input */
+    MBX_ITEM_FEATURES = 2  /* the network's input; of a network that streams any number of steps, a result for each */
 };
 
 enum { /* kinds of records; below them the observer's stages */
@@ -51,10 +51,10 @@ int mbx_session_serve(void *model);
 /* Given by what is served: reads the values of an item, and writes its results. Returns the status that ends it. */
 mbx_status mbx_session_item(void *model, mbx_session *session, uint32_t kind, uint32_t block, uint32_t count);
 
-/* For mbx_session_item(): an observer that writes what the session traces, context being the session; a record; and
- * int8 values with their padding. The last two return 0 where a stream broke. */
+/* For mbx_session_item(): an observer that writes what the session traces, context being the session; a record; and the
+ * padding behind count int8 values. The last two return 0 where a stream broke. */
 void mbx_session_observe(void *context, int stage, const void *data, uint32_t bytes);
 int mbx_session_record(uint32_t kind, const void *data, uint32_t bytes);
-int mbx_session_read_features(int8_t *features, uint32_t count);
+int mbx_session_read_padding(uint32_t count);
 
 #endif

@@ -6,16 +6,23 @@ mbx_status mbx_session_item(void *model, mbx_session *session, uint32_t kind, ui
 {
     const mbx_session_network *served = model;
     const mbx_network *network = served->network;
+    const mbx_observer observe = session->trace_level >= MBX_TRACE_LAYERS ? mbx_session_observe : NULL;
+    const uint32_t runs = count / network->input_bytes;
     (void)block;
-    if (kind != MBX_ITEM_FEATURES || count != network->input_bytes ||
-        !mbx_session_read_features(mbx_network_input(network, served->arena), count)) {
+    if (kind != MBX_ITEM_FEATURES || count % network->input_bytes != 0u || runs == 0u ||
+        (network->reset == NULL && runs != 1u)) {
         session->broken = 1;
         return MBX_ERROR_ARGUMENT;
     }
-    const mbx_observer observe = session->trace_level >= MBX_TRACE_LAYERS ? mbx_session_observe : NULL;
-    const int8_t *output = mbx_network_observe(network, served->arena, observe, session);
-    if (!session->broken && !mbx_session_record(MBX_RECORD_RESULT, output, network->output_bytes)) {
-        session->broken = 1;
+    const mbx_status status = mbx_network_reset(network, served->arena);
+    for (uint32_t run = 0; run < runs && !session->broken; run++) {
+        if (!mbx_session_read(mbx_network_input(network, served->arena), network->input_bytes)) {
+            session->broken = 1;
+            break;
+        }
+        const int8_t *output = mbx_network_observe(network, served->arena, observe, session);
+        session->broken |= !mbx_session_record(MBX_RECORD_RESULT, output, network->output_bytes);
     }
-    return MBX_OK;
+    session->broken |= !mbx_session_read_padding(count);
+    return status;
 }

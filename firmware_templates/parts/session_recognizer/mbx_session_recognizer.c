@@ -44,8 +44,11 @@ static mbx_status serve_audio(mbx_recognizer *recognizer, mbx_session *session, 
     int16_t samples[MBX_SESSION_BLOCK_SAMPLES];
     mbx_status status = MBX_OK;
     const int is_clip = kind == MBX_ITEM_CLIP;
+    const int from_silence = recognizer->model->silent_frame != NULL; /* a clip is then of any length */
+    const int one_window = is_clip && !from_silence;
     session->windows = 0;
-    const uint32_t fed = is_clip && count > recognizer->model->clip_samples ? recognizer->model->clip_samples : count;
+    const uint32_t fed =
+        one_window && count > recognizer->model->clip_samples ? recognizer->model->clip_samples : count;
     for (uint32_t done = 0; done < count && !session->broken;) {
         const uint32_t rest = count - done;
         const uint32_t length = rest < block ? rest : block;
@@ -53,9 +56,16 @@ static mbx_status serve_audio(mbx_recognizer *recognizer, mbx_session *session, 
             session->broken = 1;
         } else if (status == MBX_OK && done < fed) {
             status = feed(recognizer, session, samples, length < fed - done ? length : fed - done,
-                          is_clip ? 1u : UINT32_MAX);
+                          one_window ? 1u : UINT32_MAX);
         }
         done += length;
+    }
+    while (is_clip && from_silence && status == MBX_OK && !session->broken) {
+        status = mbx_finish_clip(recognizer);
+        if (status == MBX_OK) {
+            return MBX_OK;
+        }
+        status = status == MBX_WINDOW_READY ? run(recognizer, session) : status;
     }
     if (is_clip && status == MBX_OK && !session->broken) {
         /* A front end without centring, or that drops frames, may have its window ready, and run, before the clip ends. */
@@ -65,21 +75,27 @@ static mbx_status serve_audio(mbx_recognizer *recognizer, mbx_session *session, 
     return status;
 }
 
-/* The features land where run_features copies them to: it tolerates that. */
+/* A window of features, or any number of a stream's steps. They land where run_features copies them to: it tolerates
+ * that. */
 static mbx_status serve_features(mbx_recognizer *recognizer, mbx_session *session, uint32_t count)
 {
     const mbx_model *model = recognizer->model;
-    const uint32_t frames = (uint32_t)model->pad_frames_before + model->audio_frames + model->pad_frames_after;
+    const uint32_t bytes = mbx_input_frames(model) * model->coefficients;
     int8_t *input = (int8_t *)recognizer->memory.arena + model->input_offset;
-    mbx_result result;
-    if (count != frames * model->coefficients || !mbx_session_read_features(input, count)) {
-        session->broken = 1;
-        return MBX_ERROR_ARGUMENT;
+    mbx_status status = count == 0u || count % bytes != 0u ? MBX_ERROR_ARGUMENT : MBX_OK;
+    status = model->stream == NULL && count != bytes ? MBX_ERROR_ARGUMENT : status;
+    for (uint32_t done = 0; done < count && status == MBX_OK && !session->broken; done += bytes) {
+        mbx_result result;
+        if (!mbx_session_read(input, bytes)) {
+            session->broken = 1;
+            return MBX_ERROR_ARGUMENT;
+        }
+        status = mbx_run_features(recognizer, input, &result);
+        if (status == MBX_OK && !write_result(recognizer, &result)) {
+            session->broken = 1;
+        }
     }
-    const mbx_status status = mbx_run_features(recognizer, input, &result);
-    if (status == MBX_OK && !write_result(recognizer, &result)) {
-        session->broken = 1;
-    }
+    session->broken |= status != MBX_OK || !mbx_session_read_padding(count);
     return status;
 }
 

@@ -305,10 +305,10 @@ void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, in
 
 /* Twin: frame_coefficients(). One call a stage. */
 void mbx_frame_coefficients(const mbx_frontend *f, const int16_t *samples, mbx_extent extent,
-                            int32_t *coefficients_q16, uint64_t *scratch, mbx_observer observe, void *context)
+                            int32_t *coefficients_q16, mbx_frontend_memory memory, mbx_observer observe, void *context)
 {
-    mbx_bin *bins = (mbx_bin *)(void *)scratch;
-    mbx_mel *mels = (mbx_mel *)(void *)&scratch[f->n_fft / 2u + 1u];
+    mbx_bin *bins = memory.bins;
+    mbx_mel *mels = memory.mels;
     const uint32_t bins_bytes = (f->n_fft / 2u + 1u) * (uint32_t)sizeof(mbx_bin);
     const uint32_t mels_bytes = f->n_mels * (uint32_t)sizeof(mbx_mel);
     const uint32_t coefficients = f->n_mfcc != 0u ? f->n_mfcc : f->n_mels;

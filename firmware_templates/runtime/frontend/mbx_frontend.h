@@ -53,13 +53,16 @@ typedef union {
     uint64_t power;
 } mbx_bin;
 
-/* Working memory of one frame: n_fft / 2 + 1 bins and n_mels energies, which the log-mels overwrite. */
+/* Working memory of one frame: n_fft / 2 + 1 bins, and n_mels energies, which the log-mels overwrite. */
 typedef union {
     uint64_t energy;
     int32_t log_q24;
 } mbx_mel;
 
-#define MBX_FRONTEND_SCRATCH_WORDS(n_fft, n_mels) ((n_fft) / 2 + 1 + (n_mels)) /* of 8 bytes */
+typedef struct {
+    mbx_bin *bins; /* [n_fft / 2 + 1] */
+    mbx_mel *mels; /* [n_mels] */
+} mbx_frontend_memory;
 
 /* Stages that an observer sees; layers of the network follow from MBX_STAGE_LAYERS on. */
 enum {
@@ -83,9 +86,9 @@ typedef struct {
 #define MBX_SAMPLES_BEFORE_FRAME 2
 
 /* Writes the coefficients of one frame, Q16.
- * samples: [window_length]; coefficients_q16: [n_mfcc or n_mels]; scratch: MBX_FRONTEND_SCRATCH_WORDS of 8 bytes. */
+ * samples: [window_length]; coefficients_q16: [n_mfcc or n_mels]. */
 void mbx_frame_coefficients(const mbx_frontend *frontend, const int16_t *samples, mbx_extent extent,
-                            int32_t *coefficients_q16, uint64_t *scratch, mbx_observer observe, void *context);
+                            int32_t *coefficients_q16, mbx_frontend_memory memory, mbx_observer observe, void *context);
 
 /* round(coefficient / scale) + zero_point, limited to int8; multiplier / 2^shift is 2^-16 / scale. */
 void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, int count, int32_t multiplier, int shift,

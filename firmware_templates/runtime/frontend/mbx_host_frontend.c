@@ -9,6 +9,8 @@ void mbx_host_coefficients(const mbx_frontend *frontend, const int16_t *clips, i
 void mbx_host_coefficients(const mbx_frontend *frontend, const int16_t *clips, int64_t num_clips, int64_t clip_stride,
                            int64_t frames, int32_t *coefficients_q16, uint64_t *scratch)
 {
+    const mbx_frontend_memory memory = {(mbx_bin *)(void *)scratch,
+                                        (mbx_mel *)(void *)&scratch[frontend->n_fft / 2u + 1u]};
     const int64_t count = frontend->n_mfcc != 0u ? frontend->n_mfcc : frontend->n_mels;
     for (int64_t clip = 0; clip < num_clips; clip++) {
         for (int64_t frame = 0; frame < frames; frame++) {
@@ -16,7 +18,7 @@ void mbx_host_coefficients(const mbx_frontend *frontend, const int16_t *clips, i
             const mbx_extent extent = {(int32_t)(frontend->lead - start),
                                        (int32_t)(clip_stride - frontend->lead - start)};
             mbx_frame_coefficients(frontend, &clips[clip * clip_stride + start], extent,
-                                   &coefficients_q16[(clip * frames + frame) * count], scratch, 0, 0);
+                                   &coefficients_q16[(clip * frames + frame) * count], memory, 0, 0);
         }
     }
 }

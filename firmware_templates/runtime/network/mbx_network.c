@@ -21,3 +21,14 @@ mbx_status mbx_network_run(const mbx_network *network, uint64_t *arena, const in
     memcpy(output, mbx_network_observe(network, arena, NULL, NULL), network->output_bytes);
     return MBX_OK;
 }
+
+mbx_status mbx_network_reset(const mbx_network *network, uint64_t *arena)
+{
+    if (network == NULL || arena == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    if (network->reset != NULL) {
+        network->reset((int8_t *)arena);
+    }
+    return MBX_OK;
+}

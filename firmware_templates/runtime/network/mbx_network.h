@@ -21,6 +21,7 @@ typedef struct {
     uint32_t input_offset; /* in the arena */
     uint32_t output_offset;
     void (*invoke)(int8_t *arena, mbx_observer observe, void *context);
+    void (*reset)(int8_t *arena); /* of a network that streams, else NULL */
 } mbx_network;
 
 /* Where the input lies in the arena. */
@@ -32,6 +33,9 @@ static inline int8_t *mbx_network_input(const mbx_network *network, uint64_t *ar
 /* Runs the network on input [input_bytes], which may be mbx_network_input(), into output [output_bytes]. */
 MBX_MUST_CHECK mbx_status mbx_network_run(const mbx_network *network, uint64_t *arena, const int8_t *input,
                                           int8_t *output);
+
+/* Sets a network that streams back to its beginning; one that does not keeps nothing. */
+MBX_MUST_CHECK mbx_status mbx_network_reset(const mbx_network *network, uint64_t *arena);
 
 /* For verification: runs it on the input in the arena; observe sees each layer. Returns where the output lies. */
 const int8_t *mbx_network_observe(const mbx_network *network, uint64_t *arena, mbx_observer observe, void *context);

@@ -27,13 +27,14 @@ static void mbx_begin_in_silence(mbx_recognizer *self)
         int8_t *arena = (int8_t *)self->memory.arena;
         stream->reset(arena);
         self->memory.ring = arena + model->input_offset;
+        self->memory.coefficients = (int32_t *)(void *)&self->memory.arena[stream->coefficients_offset / 8u];
         self->ring_frames = stream->step_frames;
-        self->tail_remaining = (uint32_t)stream->tail_frames * frontend->hop_length;
     } else {
         for (uint32_t i = 0; i < model->audio_frames; i++) {
             memcpy(self->memory.ring + i * model->coefficients, model->silent_frame, model->coefficients);
         }
     }
+    self->tail_remaining = (uint32_t)model->tail_frames * frontend->hop_length;
     self->frames_until_window = model->stride_frames;
 }
 
@@ -72,16 +73,29 @@ mbx_status mbx_recognizer_reset(mbx_recognizer *self)
     return status;
 }
 
+/* Where the front end works: in the arena, between runs. */
+static mbx_frontend_memory mbx_frontend_place(const mbx_recognizer *self)
+{
+    const mbx_streaming *stream = self->model->stream;
+    uint64_t *arena = self->memory.arena;
+    mbx_frontend_memory place = {(mbx_bin *)(void *)arena,
+                                 (mbx_mel *)(void *)&arena[self->model->frontend->n_fft / 2u + 1u]};
+    if (stream != NULL) {
+        place.bins = (mbx_bin *)(void *)&arena[stream->bins_offset / 8u];
+        place.mels = (mbx_mel *)(void *)&arena[stream->mels_offset / 8u];
+    }
+    return place;
+}
+
 /* Computes the frame at the beginning of the history into the ring, and drops hop_length samples. */
 static void mbx_take_frame(mbx_recognizer *self)
 {
     const mbx_model *model = self->model;
     const mbx_frontend *frontend = model->frontend;
     int16_t *frame = self->memory.history + MBX_HISTORY_MARGIN;
-    uint64_t *scratch = self->memory.arena + (model->stream != NULL ? model->stream->frontend_offset / 8u : 0u);
 
-    mbx_frame_coefficients(frontend, frame, self->extent, self->memory.coefficients, scratch, self->observe,
-                           self->context);
+    mbx_frame_coefficients(frontend, frame, self->extent, self->memory.coefficients, mbx_frontend_place(self),
+                           self->observe, self->context);
     mbx_quantize_features(self->memory.coefficients, self->memory.ring + self->ring_head * model->coefficients,
                           model->coefficients, model->feature_multiplier, model->feature_shift,
                           model->feature_zero_point);
@@ -218,7 +232,7 @@ static void mbx_fill_input(const mbx_recognizer *self, int8_t *input)
 }
 
 /* Frames of the network's input: of a window, or of a step. */
-static uint32_t mbx_input_frames(const mbx_model *model)
+uint32_t mbx_input_frames(const mbx_model *model)
 {
     if (model->stream != NULL) {
         return model->stream->step_frames;

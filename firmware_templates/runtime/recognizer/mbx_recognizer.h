@@ -21,8 +21,9 @@ extern "C" {
 /* How a model listens that streams; const, in flash. A run takes the step_frames newest frames. */
 typedef struct {
     uint16_t step_frames;
-    uint16_t tail_frames;  /* of digital silence that follow a clip alone, so that its end is heard out */
-    uint32_t frontend_offset; /* of the front end's working memory in the arena */
+    uint32_t bins_offset;  /* of the front end's working memory in the arena, in use between runs */
+    uint32_t mels_offset;
+    uint32_t coefficients_offset;
     void (*reset)(int8_t *arena);
 } mbx_streaming;
 
@@ -44,14 +45,15 @@ typedef struct {
     uint32_t output_offset; /* of its logits */
     void (*invoke)(int8_t *arena, mbx_observer observe, void *context);
     const uint16_t *exponentials_q15; /* [256] */
-    const mbx_streaming *stream;      /* NULL: a window at a time */
-    const int8_t *silent_frame;       /* [coefficients] of digital silence, which continuous audio begins with; or NULL */
+    const mbx_streaming *stream; /* NULL: a window at a time */
+    const int8_t *silent_frame; /* [coefficients] of digital silence, which continuous audio begins with; or NULL */
+    uint16_t tail_frames;       /* of digital silence that then follow a clip alone, so that its end is heard out */
 } mbx_model;
 
 /* The memory of an instance; the generated header gives the sizes. */
 typedef struct {
     int16_t *history;         /* [window_length + 3] samples that a frame to come still needs */
-    int32_t *coefficients;    /* [coefficients] of one frame, Q16 */
+    int32_t *coefficients;    /* [coefficients] of one frame, Q16; of a stream NULL: in the arena */
     int8_t *ring;             /* [audio_frames][coefficients] features, the oldest one at ring_head; of a stream NULL */
     uint64_t *arena;          /* arena_bytes of activations, and the front end's working memory between inferences */
     uint16_t *posteriors_q15; /* [num_classes] */
@@ -110,6 +112,9 @@ MBX_MUST_CHECK mbx_status mbx_skip_window(mbx_recognizer *self);
 /* Runs the network on features from elsewhere: [frames][coefficients], padded frames included; of a stream
  * [step_frames][coefficients], the next ones. */
 MBX_MUST_CHECK mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_result *result);
+
+/* Frames of the network's input: of a window, padded ones included, or of a step. */
+uint32_t mbx_input_frames(const mbx_model *model);
 
 /* For verification: observe sees each stage's result. NULL ends it. */
 void mbx_observe(mbx_recognizer *self, mbx_observer observe, void *context);

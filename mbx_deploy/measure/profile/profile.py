@@ -136,7 +136,7 @@ def profile_build(build: Build) -> Profile:
     layers: tuple[Layer, ...] = ()  # on TFLite Micro the network is one array, and has no calls
     constants = sum(s.size for s in listing.symbols if s.name.endswith("_network") and s.kind in "rR")
     if build.runtime != "tflm":
-        layers = _measure_layers(model.program, model.plan, listing, plain, inference)
+        layers = _measure_layers(model.c_program, model.plan, listing, plain, inference)
         others = [s.size for s in listing.symbols if _OTHER_CONSTANTS.fullmatch(s.name) and s.kind in "rR"]
         constants = sum(layer.bytes for layer in layers) + sum(others)
     network = _measure(listing, plain, inference, 1, _arena_bytes(build.folder), constants)
