@@ -20,13 +20,14 @@ void mbx_keep_rows(const mbx_keep_call *call, const int8_t *input, int8_t *outpu
 }
 
 /* Twin: reduce_block(), reduce_blocks(). A block's sum is below 2^15: the compiler limits its positions to 255. */
-void mbx_stream_mean(const mbx_stream_mean_call *call, const int8_t *input, int8_t *output, int16_t *sums)
+void mbx_stream_mean(const mbx_stream_mean_call *call, const int8_t *input, int8_t *output, void *sums)
 {
     const mbx_mean_call *mean = &call->mean;
+    int16_t *blocks = sums;
     const uint32_t channels = mean->channels;
     const uint32_t kept = (call->blocks - 1u) * channels;
     const int32_t zero = mean->input_zero_point * (int32_t)call->positions * (int32_t)call->blocks;
-    memmove(sums, sums + channels, kept * sizeof *sums);
+    memmove(blocks, blocks + channels, kept * sizeof *blocks);
     for (uint32_t channel = 0; channel < channels; channel++) {
         int32_t newest = 0;
         for (uint32_t position = 0; position < call->positions; position++) {
@@ -34,16 +35,17 @@ void mbx_stream_mean(const mbx_stream_mean_call *call, const int8_t *input, int8
         }
         int32_t sum = newest - zero;
         for (uint32_t i = channel; i < kept; i += channels) {
-            sum += sums[i];
+            sum += blocks[i];
         }
-        sums[kept + channel] = (int16_t)newest;
+        blocks[kept + channel] = (int16_t)newest;
         output[channel] = mbx_mean_of(mean, sum);
     }
 }
 
 /* Twin: reduce_block(), reduce_blocks(). */
-void mbx_stream_max(const mbx_stream_max_call *call, const int8_t *input, int8_t *output, int8_t *largest)
+void mbx_stream_max(const mbx_stream_max_call *call, const int8_t *input, int8_t *output, void *sums)
 {
+    int8_t *largest = sums;
     const uint32_t channels = call->channels;
     const uint32_t kept = (call->blocks - 1u) * channels;
     memmove(largest, largest + channels, kept);

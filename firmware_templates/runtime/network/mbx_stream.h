@@ -44,9 +44,10 @@ void mbx_reset_states(int8_t *arena, const mbx_state *states, uint32_t count);
 /* output is input: the whole state. */
 void mbx_keep_rows(const mbx_keep_call *call, const int8_t *input, int8_t *output);
 
-/* input [positions][channels], the newest ones; output [channels]: over all blocks. sums [blocks][channels]. */
-void mbx_stream_mean(const mbx_stream_mean_call *call, const int8_t *input, int8_t *output, int16_t *sums);
-void mbx_stream_max(const mbx_stream_max_call *call, const int8_t *input, int8_t *output, int8_t *largest);
+/* input [positions][channels], the newest ones; output [channels]: over all blocks. sums [blocks][channels]: int16 of a mean,
+ * int8 of a maximum. */
+void mbx_stream_mean(const mbx_stream_mean_call *call, const int8_t *input, int8_t *output, void *sums);
+void mbx_stream_max(const mbx_stream_max_call *call, const int8_t *input, int8_t *output, void *sums);
 
 #ifdef __cplusplus
 }
