@@ -48,6 +48,8 @@ def make_manifest(
             "input": describe_tensor(model.input),
             "output": describe_tensor(model.output),
         }
+    if model.streaming is not None:
+        manifest["step_frames"] = model.streaming.step_frames
     return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
 
 
@@ -71,6 +73,8 @@ def file_digests(files: dict[str, str | bytes]) -> dict[str, str]:
 
 def build_digest(model: CompiledModel, target: Target, prefix: str, stride_frames: int | None) -> int:
     """Return the 32 bits by which a firmware tells which build it is of, as its header has them."""
-    what = stride_frames if model.hearing else "network"
+    what: Any = stride_frames if model.hearing else "network"
+    if model.streaming is not None:
+        what = ["windows" if model.streaming.in_windows else "stream", model.streaming.step_frames]
     identity = json.dumps([__version__, RUNTIME_VERSION, model.digest, prefix, what, target.name])
     return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16)

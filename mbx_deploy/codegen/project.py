@@ -45,9 +45,9 @@ def generate_project(
     """Return {path: content} of a C project, without the reports that need a compiler.
 
     prefix: begins every symbol of the model, so that several fit one image. stride_frames: between the windows of
-    continuous audio; a network alone has none, and a model that streams its own. layout: of layouts.NAMES. tflm: the network runs on TFLite Micro, in
-    memory of these sizes. Raises InputError for a prefix that is no C identifier, a stride out of range, or a network
-    alone for a board whose firmware listens.
+    continuous audio; a network alone has none, and a model that streams its own. layout: of layouts.NAMES. tflm:
+    the network runs on TFLite Micro, in memory of these sizes. Raises InputError for a prefix that is no C
+    identifier, a stride out of range, or a network alone for a board whose firmware listens.
     """
     check_prefix(prefix)
     if tflm:

@@ -53,6 +53,12 @@ def checkout_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--network-only", is_flag=True, help="Compile any int8 .tflite, without front end and labels.")
 @click.option(
+    "--step-frames",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="The network streams: a run takes the N newest frames. Default: as the model says.",
+)
+@click.option(
     "--runtime",
     type=click.Choice(["c", "tflm"]),
     default="c",
@@ -73,6 +79,7 @@ def build(
     max_instructions: int | None,
     layout: str,
     network_only: bool,
+    step_frames: int | None,
     runtime: str,
     forward: str | None,
     as_json: bool,
@@ -115,6 +122,7 @@ def build(
         sources,
         count_inference,
         network_only,
+        step_frames,
     )
     if as_json:
         print_json(report.to_dict())

@@ -35,6 +35,7 @@ from mbx_deploy.firmware.tflm import (
     with_stack,
 )
 from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.network.program import multiply_accumulates
 from mbx_deploy.system.files import check_folder, write_folder
 
 DEFAULT_STRIDE_MS = 250
@@ -83,13 +84,15 @@ def build(
     checkouts: Checkouts | None = None,
     count: Count | None = None,
     network_only: bool = False,
+    step_frames: int | None = None,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
 
     model: a .tflite. folder: made, or replaced if it is an earlier build. stride_ms: between the windows of continuous
     audio. layout: of layouts.NAMES; only CMake's is compiled here. Where the target's compiler or CMake is missing the
     C project is written all the same, unless there are budgets to keep. checkouts: of TFLite Micro, which the network
-    runs on then. network_only: its network alone, whatever else the file holds.
+    runs on then. network_only: its network alone, whatever else the file holds. step_frames: it streams, so many frames
+    a run; a model that says that it streams needs none.
     Raises InputError for a bad model, a target that it does not fit, a layout that budgets can't be measured of, or a
     folder that can't be written; CheckFailed where a budget is exceeded. The folder stays as it was then.
     """
@@ -101,7 +104,10 @@ def build(
     if layout in LAYOUTS and LAYOUTS[layout].portable and target.kernels != PORTABLE:
         progress(f"the layout {layout} is for other cores than Arm's: it takes the portable kernels")
         target = replace(target, kernels=PORTABLE)
-    compiled_model = load_model(model, network_only).for_kernels(target.kernels)
+    compiled_model = load_model(model, network_only, step_frames).for_kernels(target.kernels)
+    if checkouts is not None and compiled_model.streaming is not None:
+        progress(_cost_of_windows(compiled_model))
+        compiled_model = compiled_model.in_windows()
     check_fit(compiled_model, target)
     stride_frames = _stride(compiled_model, stride_ms)
     missing = missing_tools(target) if layout == CMAKE else []
@@ -184,8 +190,25 @@ def _compile(files: Files, target: Target, tflm: _Tflm | None) -> tuple[Files, d
     return compile_project(files, target, options, tflm.measured.stack)
 
 
+def _cost_of_windows(model: CompiledModel) -> str:
+    """Return what it costs that TFLite Micro computes the whole window of a model that streams at each step."""
+    assert model.streaming is not None
+    window, once = (multiply_accumulates(program) for program in (model.program, model.c_program))
+    return (
+        f"TFLite Micro keeps no state: each step of {model.streaming.step_frames} frames runs the whole window of "
+        f"{model.streaming.time.window_frames}, {window / once:.1f} times the multiply-accumulates of the stream"
+    )
+
+
 def _stride(model: CompiledModel, stride_ms: int | None) -> int:
     """Return the frames between windows. Raises InputError as stride_in_frames(), and where there are no windows."""
+    if model.streaming is not None:
+        if stride_ms is not None:
+            raise InputError(
+                f"a model that streams decides at each step (--stride-ms): got {stride_ms}, need --step-frames",
+                "leave it out, or give --step-frames",
+            )
+        return model.streaming.step_frames
     if model.hearing is not None:
         return stride_in_frames(model.hearing.config, stride_ms)
     if stride_ms is not None:

@@ -93,13 +93,16 @@ def load_build(folder: Path) -> Build:
         target = read_target(folder / f"{manifest['target']}.toml")
         stride = DEFAULT_STRIDE_FRAMES if alone else int(manifest["stride_frames"])
         files = read_sources(folder, manifest)
+        step = int(manifest["step_frames"]) if "step_frames" in manifest else None
         data, prefix = (folder / "model.tflite").read_bytes(), str(manifest["prefix"])
         layout, runtime = str(manifest.get("layout", CMAKE)), str(manifest.get("runtime", "c"))
         if layout != CMAKE:  # its examples have a main() of their own
             files["board/main.c"] = session_main(prefix, hears=not alone)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
-    model = parse_model(data, str(folder / "model.tflite"), network_only=alone).for_kernels(target.kernels)
+    model = parse_model(data, str(folder / "model.tflite"), alone, step).for_kernels(target.kernels)
+    if runtime == "tflm":
+        model = model.in_windows()
     return Build(folder, model, target, stride, files, layout, runtime, prefix)
 
 
