@@ -37,6 +37,8 @@ _OPS = {
     "DEPTHWISE_CONV_2D": ("AddDepthwiseConv2D", "depthwise_conv"),
     "EXPAND_DIMS": ("AddExpandDims", "expand_dims"),
     "FULLY_CONNECTED": ("AddFullyConnected", "fully_connected"),
+    "HARD_SWISH": ("AddHardSwish", "hard_swish"),
+    "LEAKY_RELU": ("AddLeakyRelu", "leaky_relu"),
     "LOGISTIC": ("AddLogistic", "logistic"),
     "MAX_POOL_2D": ("AddMaxPool2D", "pooling"),
     "MEAN": ("AddMean", "reduce"),
@@ -49,6 +51,7 @@ _OPS = {
     "SOFTMAX": ("AddSoftmax", "softmax"),
     "SQUEEZE": ("AddSqueeze", "squeeze"),
     "STRIDED_SLICE": ("AddStridedSlice", "strided_slice"),
+    "TANH": ("AddTanh", "tanh"),
 }
 
 

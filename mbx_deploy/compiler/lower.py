@@ -7,6 +7,7 @@ from typing import assert_never
 import numpy as np
 
 from mbx_deploy.compiler.curve_tables import curve_table
+from mbx_deploy.compiler.multipliers import quantize_multiplier
 from mbx_deploy.compiler.softmax_table import FRACTION_BITS, softmax_exponentials
 from mbx_deploy.errors import InputError
 from mbx_deploy.network import ir
@@ -74,20 +75,6 @@ def _buffer(tensor: ir.Tensor) -> Buffer:
     return Buffer(tensor.name, *ir.as_image(tensor.shape)[1:])
 
 
-def quantize_multiplier(value: float) -> tuple[int, int]:
-    """Return (multiplier, shift) with value = multiplier / 2^31 * 2^shift, multiplier in [2^30, 2^31) or 0.
-
-    value: float64, not negative. Source: TFLite, QuantizeMultiplier; rounds ties away from zero.
-    """
-    if value == 0.0:
-        return 0, 0
-    mantissa, shift = math.frexp(value)
-    multiplier = math.floor(mantissa * 2.0**31 + 0.5)
-    if multiplier == 1 << 31:
-        multiplier, shift = 1 << 30, shift + 1
-    return (0, 0) if shift < -31 else (multiplier, shift)
-
-
 def activation_range(activation: str, scale: np.float32, zero_point: int) -> tuple[int, int]:
     """Return the int8 limits of a fused activation.
 
@@ -125,7 +112,7 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
         case ir.Clamp():
             return Lookup(*where, _clamp_table(model, op))
         case ir.Curve():
-            return Lookup(*where, curve_table(op.name, model.tensors[op.input]))
+            return Lookup(*where, curve_table(op, model.tensors[op.input], model.tensors[op.output]))
         case ir.Softmax():
             factor = min(op.beta * float(model.tensors[op.input].scale) * 2.0**FRACTION_BITS, 2.0**31 - 1)
             return Softmax(*where, softmax_exponentials(*quantize_multiplier(factor)))

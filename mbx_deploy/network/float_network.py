@@ -147,7 +147,7 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
         case ir.Clamp():
             return _activate(source, op.name)
         case ir.Curve():
-            return _CURVES[op.name](source)
+            return _CURVES[op.name](source, op.alpha)
         case ir.Softmax():
             scores = np.exp(op.beta * (source - source.max(axis=-1, keepdims=True)))
             return scores / scores.sum(axis=-1, keepdims=True)
@@ -172,8 +172,11 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
             assert_never(op)
 
 
-_CURVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "LOGISTIC": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),
+_CURVES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "HARD_SWISH": lambda x, alpha: x * np.clip(x + 3, 0, 6) / 6,
+    "LEAKY_RELU": lambda x, alpha: np.where(x < 0, alpha * x, x),
+    "LOGISTIC": lambda x, alpha: 0.5 + 0.5 * np.tanh(0.5 * x),
+    "TANH": lambda x, alpha: np.tanh(x),
 }
 
 

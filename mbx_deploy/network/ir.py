@@ -137,11 +137,12 @@ class Clamp:
 
 @dataclass(frozen=True)
 class Curve:
-    """TFLite's LOGISTIC, as name says; its output has scale 1/256 and zero point -128."""
+    """TFLite's LOGISTIC, TANH, HARD_SWISH or LEAKY_RELU, as name says. alpha: float32's value, of LEAKY_RELU."""
 
     name: str
     input: int
     output: int
+    alpha: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,8 @@ Op = (
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 PADDINGS = ("SAME", "VALID")
 MOST_CLASSES = 511  # of a softmax: more exponentials may leave the range that TFLite's sum has
+CURVE_OUTPUTS = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}  # scale and zero point
+LARGEST_LEAKY_RATIO = 2.0**22
 SMALLEST_CURVE_SCALE = 2.0**-28  # of an input of a curve: TFLite's fixed point shifts to the left only
 LARGEST_WINDOW = 1 << 15  # values under a pooling window, so that their sum fits
 
@@ -340,15 +343,7 @@ def _check_shapes(model: Model, op: Op, where: str) -> None:
         case Pool2D():
             _check_pool(model, op, where)
         case Curve():
-            _need(source == target, where, f"the shapes {source} -> {target}", "one shape")
-            _check_quantization(model, op.output, (1 / 256, -128), where)
-            scale = float(model.tensors[op.input].scale)
-            _need(
-                scale >= SMALLEST_CURVE_SCALE,
-                where,
-                f"an input of scale {scale:g}",
-                f"{SMALLEST_CURVE_SCALE:g} or more",
-            )
+            _check_curve(model, op, where)
         case Softmax():
             _check_softmax(model, op, where)
         case Pad():
@@ -373,6 +368,25 @@ def _check_one_scale(model: Model, op: Op, where: str) -> None:
     source, target = model.tensors[op.input], model.tensors[op.output]
     same = abs(float(source.scale) - float(target.scale)) <= 1e-6 and source.zero_point == target.zero_point
     _need(same, where, "another scale behind than before", "one scale and zero point")
+
+
+def _check_curve(model: Model, op: Curve, where: str) -> None:
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    _need(source.shape == target.shape, where, f"the shapes {source.shape} -> {target.shape}", "one shape")
+    if op.name in CURVE_OUTPUTS:
+        _check_quantization(model, op.output, CURVE_OUTPUTS[op.name], where)
+        fits = float(source.scale) >= SMALLEST_CURVE_SCALE
+        _need(fits, where, f"an input of scale {source.scale:g}", f"{SMALLEST_CURVE_SCALE:g} or more")
+    # TFLite's kernels shift these to the right, or hold the sum in int32.
+    ratio = float(source.scale) / float(target.scale)
+    if op.name == "HARD_SWISH":
+        _need(ratio < 128, where, f"an output {ratio:g} times finer", "less than 128 times")
+    if op.name == "LEAKY_RELU":
+        _need(0 <= op.alpha < np.inf, where, f"alpha {op.alpha:g}", "0 or a positive number")
+        ratio *= max(1.0, op.alpha)
+        _need(
+            ratio < LARGEST_LEAKY_RATIO, where, f"an output {ratio:g} times finer", f"less than {LARGEST_LEAKY_RATIO:g}"
+        )
 
 
 def _check_quantization(model: Model, index: int, need: tuple[float, int], where: str) -> None:

@@ -19,6 +19,8 @@ INPUTS = {  # of each op that there is: the fewest and the most
     "DEPTHWISE_CONV_2D": (2, 3),
     "EXPAND_DIMS": (2, 2),
     "FULLY_CONNECTED": (2, 3),
+    "HARD_SWISH": (1, 1),
+    "LEAKY_RELU": (1, 1),
     "LOGISTIC": (1, 1),
     "MAX_POOL_2D": (1, 1),
     "MEAN": (2, 2),
@@ -31,6 +33,7 @@ INPUTS = {  # of each op that there is: the fewest and the most
     "SOFTMAX": (1, 1),
     "SQUEEZE": (1, 1),
     "STRIDED_SLICE": (4, 4),
+    "TANH": (1, 1),
 }
 SUPPORTED_OPS = tuple(INPUTS)
 # Keras' Flatten asks for the batch's size at run time; shapes are fixed here, and the result is in the file.
@@ -181,7 +184,9 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], computed: set[int], 
         return ir.Reshape(name, first, output)
     if name in ("RELU", "RELU6"):
         return ir.Clamp(name, first, output)
-    if name == "LOGISTIC":
+    if name == "LEAKY_RELU":
+        return ir.Curve(name, first, output, float(_options(name, op).Alpha()))
+    if name in ("LOGISTIC", "TANH", "HARD_SWISH"):
         return ir.Curve(name, first, output)
     if name == "SOFTMAX":
         return ir.Softmax(first, output, float(_options(name, op).Beta()))
@@ -210,6 +215,8 @@ def _op(name: str, op: Any, tensors: tuple[ir.Tensor, ...], computed: set[int], 
     padding = _name_of("Padding", options.Padding())
     if name == "CONV_2D":
         return ir.Conv2D(first, second, bias, output, stride, dilation, padding, activation)
+    if name != "DEPTHWISE_CONV_2D":
+        raise AssertionError(f"an op of INPUTS that nothing reads: {name}")
     # TFLite ignores the stored depth multiplier of newer files where it is 0: the shapes define it.
     depth = tensors[output].shape[-1] // max(1, tensors[first].shape[-1])
     return ir.DepthwiseConv2D(first, second, bias, output, stride, dilation, padding, activation, depth)
@@ -298,6 +305,7 @@ def _options(name: str, op: Any) -> Any:
         "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
         "ADD": "AddOptions",
         "FULLY_CONNECTED": "FullyConnectedOptions",
+        "LEAKY_RELU": "LeakyReluOptions",
         "SOFTMAX": "SoftmaxOptions",
         "STRIDED_SLICE": "StridedSliceOptions",
         "AVERAGE_POOL_2D": "Pool2DOptions",

@@ -49,12 +49,16 @@ def softmax(source: np.ndarray, call: Softmax) -> np.ndarray:
 def reciprocal(value_q31: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + value), int64 in Q31. value_q31: int64, 0 to 2^31 - 1.
 
-    Three steps of Newton and Raphson. Source: gemmlowp, one_over_one_plus_x_for_x_in_0_1.
-    Twin: mbx_reciprocal().
+    Source: gemmlowp, one_over_one_plus_x_for_x_in_0_1. Twin: mbx_reciprocal().
     """
+    return np.minimum(newton_reciprocal(value_q31) << 1, INT32_MAX)
+
+
+def newton_reciprocal(value_q31: np.ndarray) -> np.ndarray:
+    """Return 2 / (1 + value), int64 in Q29, by three steps of Newton and Raphson. value_q31: int64, 0 to 2^31 - 1."""
     half = (value_q31 + INT32_MAX + 1) // 2
     x = FORTY_EIGHT_SEVENTEENTHS_Q29 + doubling_high_multiply(half, np.array(MINUS_THIRTY_TWO_SEVENTEENTHS_Q29))
     for _ in range(3):
         missing = ONE_Q29 - doubling_high_multiply(half, x)
         x = x + (doubling_high_multiply(x, missing) << 2)
-    return np.minimum(x << 1, INT32_MAX)
+    return x

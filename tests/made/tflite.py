@@ -206,9 +206,13 @@ class Network:
         output = self.twin(source, shape) if scale is None else self.activation(shape, scale, zero_point)
         return self.op(name, [source], output)
 
-    def curve(self, source: int, name: str) -> int:
-        """Add a LOGISTIC."""
-        return self.op(name, [source], self.activation(self.shape(source), 1 / 256, -128))
+    def curve(self, source: int, name: str, scale: float = 0.1, zero_point: int = 0, alpha: float = 0.1) -> int:
+        """Add a LOGISTIC or TANH, or with an output of that scale and zero point a HARD_SWISH or LEAKY_RELU."""
+        scale, zero_point = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}.get(name, (scale, zero_point))
+        output = self.activation(self.shape(source), scale, zero_point)
+        if name == "LEAKY_RELU":
+            return self.op(name, [source], output, "LeakyReluOptions", alpha=alpha)
+        return self.op(name, [source], output)
 
     def softmax(self, source: int, beta: float = 1.0) -> int:
         """Add a SOFTMAX."""

@@ -266,7 +266,7 @@ def test_relu_as_tflm(tflm: Any, network: Network, name: str, factor: float | No
     compare_with_tflm(tflm, network.build(network.clamp(0, name, scale, point)), seed)
 
 
-CURVES = ("LOGISTIC",)
+CURVES = ("LOGISTIC", "TANH")
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -278,7 +278,22 @@ def test_curves_as_tflm(tflm: Any, name: str, scale: float, point: int) -> None:
     """Of each of the 256 values that there are."""
     network = Network()
     network.activation((1, 1, 16, 16), scale, point)
-    data = network.build(network.curve(0, name))
+    compare_every_value(tflm, network.build(network.curve(0, name)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.floats(1e-4, 20.0), zero_points, st.floats(0.02, 60.0), zero_points, st.floats(0.0, 3.0), st.booleans())
+def test_other_curves_as_tflm(
+    tflm: Any, scale: float, point: int, factor: float, point_out: int, alpha: float, leaky: bool
+) -> None:
+    network = Network()
+    network.activation((1, 1, 16, 16), scale, point)
+    name = "LEAKY_RELU" if leaky else "HARD_SWISH"
+    compare_every_value(tflm, network.build(network.curve(0, name, scale * factor, point_out, alpha)))
+
+
+def compare_every_value(tflm: Any, data: bytes) -> None:
+    """Run a network of 256 independent values in TFLite Micro, in the simulator and in C: the same bytes."""
     every = np.arange(-128, 128).astype(np.int8)
     interpreter = tflm.Interpreter.from_bytes(data, arena_size=1 << 16)
     interpreter.set_input(every.reshape(1, 1, 16, 16), 0)

@@ -15,9 +15,9 @@ from mbx_deploy.compiler.lower import (
     fold_input_zero_points,
     lower,
     mean_multiplier,
-    quantize_multiplier,
     verify_program,
 )
+from mbx_deploy.compiler.multipliers import quantize_multiplier
 from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import Addition, Average, Buffer, Convolution, Pointwise, Program, Requantization
