@@ -1,13 +1,14 @@
 """Model -> Program: free functions, each taking frozen data and returning new data, the result verified."""
 
-import math
 from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
 
 from mbx_deploy.compiler.curve_tables import curve_table
-from mbx_deploy.compiler.multipliers import quantize_multiplier
+from mbx_deploy.compiler.multipliers import activation_range, mean_multiplier, quantize_multiplier
+from mbx_deploy.compiler.order import order_calls
+from mbx_deploy.compiler.proofs import verify_program
 from mbx_deploy.compiler.softmax_table import FRACTION_BITS, softmax_exponentials
 from mbx_deploy.errors import InputError
 from mbx_deploy.network import ir
@@ -17,7 +18,6 @@ from mbx_deploy.network.program import (
     Buffer,
     Call,
     Convolution,
-    KeepRows,
     Lookup,
     Maximum,
     Padding,
@@ -28,19 +28,12 @@ from mbx_deploy.network.program import (
     Reshape,
     Slice,
     Softmax,
-    StreamReduction,
-    call_inputs,
-    is_depthwise_line,
-    may_overwrite,
     reduction_layout,
 )
 from mbx_deploy.sim.fixed_point import clamp, multiply_by_quantized_multiplier
 
 ADD_LEFT_SHIFT = 20
-MAX_ORDER_STATES = 2000
 LARGEST_RATIO = 2.0**30  # of scales; a left shift of 30 is the most that TFLite takes
-LARGEST_SUM = 1 << 31
-LARGEST_FIELD = (1 << 16) - 1  # of the sizes in the runtime's structs
 
 
 def lower(model: ir.Model) -> Program:
@@ -73,25 +66,6 @@ def call_name(index: int, op: ir.Op) -> str:
 
 def _buffer(tensor: ir.Tensor) -> Buffer:
     return Buffer(tensor.name, *ir.as_image(tensor.shape)[1:])
-
-
-def activation_range(activation: str, scale: np.float32, zero_point: int) -> tuple[int, int]:
-    """Return the int8 limits of a fused activation.
-
-    Source: TFLite, CalculateActivationRangeQuantized (float32 arithmetic).
-    """
-
-    def quantize(value: float) -> int:
-        with np.errstate(over="ignore"):
-            ratio = float(np.float32(value) / scale)
-        ratio = min(ratio, 2.0**31)  # a scale so fine that the limit is out of reach
-        return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
-
-    limits = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
-    lowest, highest = limits.get(activation, (None, None))
-    low = -128 if lowest is None else max(-128, quantize(lowest))
-    high = 127 if highest is None else min(127, quantize(highest))
-    return low, high
 
 
 def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) -> Call:
@@ -227,16 +201,6 @@ def _requantization(
     )
 
 
-def mean_multiplier(ratio: float, positions: int) -> tuple[int, int]:
-    """Return (multiplier, shift) of a mean over positions: 1 / positions is folded in, truncating.
-
-    Source: TFLite, QuantizedMeanOrSum.
-    """
-    multiplier, shift = quantize_multiplier(ratio)
-    bits = min(positions.bit_length() - 1, 32, 31 + shift)
-    return (multiplier << bits) // positions, shift - bits
-
-
 def _lower_add(model: ir.Model, op: ir.Add, name: str, numbers: dict[int, int]) -> Addition:
     """Source: TFLite Micro, CalculateOpDataAdd."""
     tensors = [model.tensors[i] for i in (op.input, op.other, op.output)]
@@ -267,116 +231,3 @@ def fold_input_zero_points(program: Program, zero_points: dict[int, int]) -> Pro
             call = replace(call, requantization=folded)
         calls.append(call)
     return replace(program, calls=tuple(calls))
-
-
-def order_calls(program: Program) -> Program:
-    """Return the program with its calls in the order that needs least memory at its worst call.
-
-    A residual branch then runs before the main one, which may overwrite their common input. Exact: a search over the
-    sets of finished calls, of which a network of a few branches has few. Where nothing is gained, or in a graph
-    with more than MAX_ORDER_STATES sets, the file's order stays.
-    """
-    users: dict[int, set[int]] = {program.output: {len(program.calls)}}
-    for number, call in enumerate(program.calls):
-        for buffer in call_inputs(call):
-            users.setdefault(buffer, set()).add(number)
-    writer = {call.output: number for number, call in enumerate(program.calls)}
-    best: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {frozenset(): (0, ())}
-    for _ in program.calls:
-        longer: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {}
-        for done, (peak, order) in best.items():
-            for number in range(len(program.calls)):
-                call = program.calls[number]
-                needed = {writer[buffer] for buffer in call_inputs(call) if buffer in writer}
-                if number in done or not needed <= done:
-                    continue
-                candidate = (max(peak, _live_bytes(program, done, number, users)), (*order, number))
-                state = done | {number}
-                if state not in longer or candidate < longer[state]:
-                    longer[state] = candidate
-        if len(longer) > MAX_ORDER_STATES:
-            return program
-        best = longer
-    peak, order = best[frozenset(range(len(program.calls)))]
-    own = (_live_bytes(program, frozenset(range(n)), n, users) for n in range(len(program.calls)))
-    if max(own, default=0) == peak:
-        return program
-    return replace(program, calls=tuple(program.calls[number] for number in order))
-
-
-def _live_bytes(program: Program, done: frozenset[int], number: int, users: dict[int, set[int]]) -> int:
-    """Return the bytes that are alive while a call runs after the calls that are done."""
-    call = program.calls[number]
-    written = {program.input} | {program.calls[i].output for i in done}
-    alive = {buffer for buffer in written if users.get(buffer, set()) - done}
-    total = sum(program.buffers[buffer].size_bytes for buffer in alive)
-    after = done | {number}
-    dying = [buffer for buffer in call_inputs(call) if not users[buffer] - after]
-    output = program.buffers[call.output].size_bytes
-    hosts = [program.buffers[buffer].size_bytes for buffer in dying if may_overwrite(program, call, buffer)]
-    return total + output - min(output, max(hosts, default=0))
-
-
-def verify_program(program: Program) -> Program:
-    """Return the program. Raises InputError unless every accumulator is proven to stay in int32, from the weights."""
-    written = {program.input}
-    for call in program.calls:
-        if not all(index in written for index in call_inputs(call)):
-            raise AssertionError(f"{call.name} reads what nothing wrote")
-        written.add(call.output)
-        _check_fields(program, call)
-        match call:
-            case Pointwise():
-                _prove_accumulator(call.name, call.weights, call.requantization, 128)
-            case Convolution():
-                weights = call.weights.reshape(-1, call.weights.shape[-1]).T if call.depthwise else call.weights
-                _prove_accumulator(call.name, weights, call.requantization, 128 + abs(call.input_zero_point))
-            case Average():
-                _, positions, _ = reduction_layout(program.buffers[call.input], call.axes)
-                if (positions * 256) << max(0, call.shift) >= LARGEST_SUM:
-                    raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
-            case Addition() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
-                pass  # no sum that could grow: bounded by what they are
-            case StreamReduction() | KeepRows():
-                pass  # made later, of what was proven
-            case _:
-                assert_never(call)
-    return program
-
-
-def _check_fields(program: Program, call: Call) -> None:
-    """Raise InputError for a size that the runtime's 16-bit fields don't hold."""
-    source, target = program.buffers[call.input], program.buffers[call.output]
-    sizes = [*source.shape, *target.shape]
-    match call:
-        case Pointwise():
-            sizes = [call.positions, *call.weights.shape]
-        case Average():
-            sizes = [*reduction_layout(source, call.axes)]
-        case Pooling():
-            sizes += [*call.window, *call.pad]
-        case Convolution():
-            sizes += [*call.kernel, *call.pad]
-            if is_depthwise_line(program, call):
-                sizes.append(source.width + call.pad[1])
-        case Addition() | Maximum() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
-            pass
-        case StreamReduction() | KeepRows():
-            pass  # made later, of what was checked
-        case _:
-            assert_never(call)
-    if max(sizes) > LARGEST_FIELD:
-        raise InputError(f"an op is too large ({call.name}): got a size of {max(sizes)}, need at most {LARGEST_FIELD}")
-
-
-def _prove_accumulator(name: str, weights: np.ndarray, requantization: Requantization, largest_input: int) -> None:
-    channels = len(requantization.bias)
-    sums = np.abs(weights.reshape(channels, -1).astype(np.int64)).sum(axis=1) * largest_input
-    bound = sums + np.abs(requantization.bias)
-    shifted = [int(value) << max(0, int(shift)) for value, shift in zip(bound, requantization.shift, strict=True)]
-    worst = int(np.argmax(shifted))
-    if shifted[worst] >= LARGEST_SUM:
-        raise InputError(
-            f"an accumulator may overflow int32 ({name}, channel {worst}): its bound is {shifted[worst]}",
-            "retrain with weight decay, or quantize with other ranges",
-        )

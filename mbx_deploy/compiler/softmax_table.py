@@ -20,7 +20,7 @@ EXP_OF_BITS_Q31 = (1672461947, 1302514674, 790015084, 290630308, 39332535, 72040
 def softmax_exponentials(multiplier: int, shift: int) -> np.ndarray:
     """Return exp(-d * scale) for d = 0, 1, ..., int32 in Q31, as far as TFLite counts them in, at most 256.
 
-    multiplier, shift: of beta * scale * 2^26, from lower.quantize_multiplier(), shift 0 to 31.
+    multiplier, shift: of beta * scale * 2^26, from multipliers.quantize_multiplier(), shift 0 to 31.
     """
     radius = ((1 << DIFFERENCE_INTEGER_BITS) - 1) * 2.0 ** (31 - DIFFERENCE_INTEGER_BITS) / 2.0**shift
     distances = np.arange(min(255, int(radius)) + 1, dtype=np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 from mbx_deploy.errors import InputError
 from mbx_deploy.network import ir
 from mbx_deploy.network.metadata import read_metadata
+from mbx_deploy.network.rules import verify_model
 
 MAX_FILE_BYTES = 64 << 20
 INPUTS = {  # of each op that there is: the fewest and the most
@@ -64,7 +65,7 @@ def parse_tflite(data: bytes, name: str) -> ir.Model:
             f"not a TFLite model ({name}): it does not bear the identifier TFL3", "export one with mbx-deploy export"
         )
     try:
-        return ir.verify_model(_parse(data, name, read_metadata(data)))
+        return verify_model(_parse(data, name, read_metadata(data)))
     except InputError as error:
         raise InputError(f"{error.what} [{name}]", error.hint) from None
     except (

@@ -3,7 +3,7 @@
 Twins: firmware_templates/runtime/network/mbx_kernels.c (the same functions in the same order).
 
 Products are summed in float64 where numpy has a fast routine for that: each is an integer below 2^53 and so exact, in
-any order, as lower.verify_program() proves that the sums stay below 2^31.
+any order, as proofs.verify_program() proves that the sums stay below 2^31.
 """
 
 from collections.abc import Iterator

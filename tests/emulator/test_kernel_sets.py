@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.lower import verify_program
 from mbx_deploy.compiler.model import parse_model
+from mbx_deploy.compiler.proofs import verify_program
 from mbx_deploy.engines.session import ITEM_CLIP, TRACE_STAGES, Item
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import Addition, Average, Buffer, Call, Convolution, Maximum, Pointwise, Requantization

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.compiler.kernels.choice import KERNEL_SETS, select_kernel
-from mbx_deploy.compiler.lower import verify_program
+from mbx_deploy.compiler.proofs import verify_program
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import (
     Addition,

@@ -10,7 +10,7 @@ import pytest
 
 from mbx_deploy.compiler.cascade import Stripe, stripe_view
 from mbx_deploy.compiler.kernels.choice import KERNEL_SETS, select_kernel
-from mbx_deploy.compiler.lower import verify_program
+from mbx_deploy.compiler.proofs import verify_program
 from mbx_deploy.network.program import Buffer, Program, Reshape, call_inputs, may_overwrite, multiply_accumulates
 from mbx_deploy.sim.recognizer import run_call
 

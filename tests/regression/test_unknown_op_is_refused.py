@@ -9,6 +9,7 @@ import pytest
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.network import ir
 from mbx_deploy.network.float_network import FloatNetwork, run_op
+from mbx_deploy.network.rules import verify_model
 
 TENSORS = tuple(ir.Tensor(name, (1, 1, 4, 4), "int8", (np.float32(1),), 0) for name in "xy")
 
@@ -31,7 +32,7 @@ def test_unknown_op_is_refused() -> None:
     for ask in (
         lambda: ir.op_name(strange),
         lambda: ir.op_inputs(strange),
-        lambda: ir.verify_model(model_of(strange)),
+        lambda: verify_model(model_of(strange)),
         lambda: lower(model_of(strange)),
         lambda: run_op(FloatNetwork(model_of(strange), {}, {}), 0, [np.zeros((1, 1, 4, 4))]),
     ):

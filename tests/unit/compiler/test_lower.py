@@ -10,15 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.compiler.lower import (
-    activation_range,
-    fold_input_zero_points,
-    lower,
-    mean_multiplier,
-    verify_program,
-)
-from mbx_deploy.compiler.multipliers import quantize_multiplier
+from mbx_deploy.compiler.lower import fold_input_zero_points, lower
+from mbx_deploy.compiler.multipliers import activation_range, mean_multiplier, quantize_multiplier
 from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.proofs import verify_program
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import Addition, Average, Buffer, Convolution, Pointwise, Program, Requantization
 from mbx_deploy.network.program import multiply_accumulates as count_multiply_accumulates

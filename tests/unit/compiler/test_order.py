@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 from hypothesis import given, settings
 
-from mbx_deploy.compiler.lower import order_calls
 from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.compiler.order import order_calls
 from mbx_deploy.network.program import Call, Program, call_inputs, may_overwrite
 from mbx_deploy.sim.recognizer import logits
 from tests.made.random_networks import random_recognizer
