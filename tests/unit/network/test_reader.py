@@ -221,9 +221,9 @@ def test_the_breakings_break_something() -> None:
     assert len(parse_tflite(broken(lambda model: None), "x").ops) == 1
 
 
-def test_elu_is_foreign() -> None:
-    network, output = plain("ELU")
-    with pytest.raises(InputError, match="ELU"):
+def test_fused_tanh_is_foreign() -> None:
+    network, output = plain("TANH")
+    with pytest.raises(InputError, match="TANH"):
         parse_tflite(network.build(output), "x")
 
 
@@ -266,6 +266,12 @@ def test_a_damaged_op_beside_the_convolutions() -> None:
     assert "1/256 and -128" in refusal(lambda n: other_scale(n, n.softmax(0)))
     assert "beta 0" in refusal(lambda n: n.softmax(0, 0.0))
     assert "beta nan" in refusal(lambda n: n.softmax(0, float("nan")))
+    assert "1/256 and -128" in refusal(lambda n: other_scale(n, n.curve(0, "LOGISTIC")))
+    assert "1/128 and 0" in refusal(lambda n: other_scale(n, n.curve(0, "TANH")))
+    assert "one shape" in refusal(lambda n: shaped(n, n.curve(0, "TANH"), [1, 60]))
+    assert "200 times finer" in refusal(lambda n: n.curve(0, "HARD_SWISH", 0.0025))
+    assert "alpha -1" in refusal(lambda n: n.curve(0, "LEAKY_RELU", alpha=-1.0))
+    assert "times finer" in refusal(lambda n: n.curve(0, "LEAKY_RELU", 1e-4, alpha=1e6))
     assert "as many elements" in refusal(lambda n: n.reshape(0, (1, 61)))
     assert "paddings" in refusal(lambda n: n.pad(0, ((0, 0), (1, 1), (-1, 0), (0, 0))))
     assert "a batch of 1" in refusal(lambda n: n.pad(0, ((1, 0),) * 4))
