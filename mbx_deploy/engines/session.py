@@ -117,13 +117,14 @@ def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -
     return result
 
 
-def need_features(model: CompiledModel, item: Item) -> None:
-    """Raise InputError unless an item is what a network alone takes: its input."""
-    if item.kind != ITEM_FEATURES or item.values.size != model.input.size:
-        raise InputError(
-            f"a network alone takes its input only ({model.name}): got an item of kind {item.kind} with "
-            f"{item.values.size} values, need {model.input.size} of int8",
-        )
+def need_items(model: CompiledModel, items: Sequence[Item]) -> None:
+    """Raise InputError for an item that a model does not take: a network alone takes its input only."""
+    for item in items if model.hearing is None else ():
+        if item.kind != ITEM_FEATURES or item.values.size != model.input.size:
+            raise InputError(
+                f"a network alone takes its input only ({model.name}): got an item of kind {item.kind} with "
+                f"{item.values.size} values, need {model.input.size} of int8"
+            )
 
 
 def _stages(records: dict[int, list[bytes]], model: CompiledModel) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from mbx_deploy.engines.session import (
     TRACE_STAGES,
     Item,
     Result,
-    need_features,
+    need_items,
 )
 from mbx_deploy.sim import recognizer as sim_model
 from mbx_deploy.sim.frontend import Observer
@@ -49,7 +49,7 @@ class SimEngine:
         """
         hearing, program = self.model.hearing, self.model.program
         if hearing is None:
-            need_features(self.model, item)
+            need_items(self.model, [item])
             return item.values.reshape(1, -1)
         config, tables = hearing.config, hearing.tables
         if item.kind == ITEM_FEATURES:
