@@ -48,8 +48,8 @@ def build(
     """Write the C project of a model for a target, compile it, and return what it needs of flash, RAM and stack.
 
     target: a name that `mbx-deploy targets` lists, or the path of a .toml. folder: made, or replaced if it is an
-    earlier build; it appears whole or not at all. options: prefix, stride_ms, budgets, layout, checkouts, network_only, as
-    firmware.build.build() takes them. The report's elf is None where no compiler is installed.
+    earlier build; it appears whole or not at all. options: prefix, stride_ms, budgets, layout, checkouts, network_only,
+    as firmware.build.build() takes them. The report's elf is None where no compiler is installed.
     """
     chosen = target if isinstance(target, Target) else find_target(target)
     return builder.build(artifact_of(resolve_model(str(model))), chosen, Path(folder), progress=say, **options)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.program import Call, Program
 
 MAGIC = 0x3151424D
