@@ -17,7 +17,8 @@ from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.compiler.stream_plan import StreamPlan, plan_stream
 from mbx_deploy.compiler.streaming import StreamStep, make_step
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig, FrontendTables, build_tables, feature_multiplier
+from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.tables import FrontendTables, build_tables, feature_multiplier
 from mbx_deploy.network import ir
 from mbx_deploy.network.program import Program
 from mbx_deploy.network.reader import parse_tflite, read_model_file

@@ -8,7 +8,7 @@ from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, Files, generate_pr
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.codegen.templates import session_main
 from mbx_deploy.compiler.model import CompiledModel
-from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result, decode_response, encode_request
+from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result, decode_response, encode_request, need_items
 from mbx_deploy.system.emulator import host_answer
 from mbx_deploy.system.tools import compile_program
 
@@ -25,6 +25,7 @@ class ProgramEngine:
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Raises CheckFailed where the program fails."""
+        need_items(self.model, items)
         answer = host_answer(self.program, encode_request(items, trace), len(items))
         return decode_response(answer, self.model, len(items))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, Target, find_target
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.engines.c import ProgramEngine
-from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result, decode_response, encode_request
+from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result, decode_response, encode_request, need_items
 from mbx_deploy.errors import ToolMissing
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.system.emulator import need_emulator, qemu_answer
@@ -35,6 +35,7 @@ class FirmwareEngine:
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Raises CheckFailed where the firmware fails or hangs."""
+        need_items(self.model, items)
         request = encode_request(items, trace)
         answer = qemu_answer(self.emulator, self.machine, self.elf, request, len(items), self.options)
         return decode_response(answer, self.model, len(items))

@@ -14,8 +14,9 @@ import numpy as np
 
 from mbx_deploy.compiler.model import load_model
 from mbx_deploy.errors import ToolMissing
+from mbx_deploy.frontend.config import COEFFICIENT_FRACTION_BITS, FrontendConfig
 from mbx_deploy.frontend.native import HostFrontend
-from mbx_deploy.frontend.tables import COEFFICIENT_FRACTION_BITS, FrontendConfig, build_tables
+from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.nemo.conversion import check_forward
 from mbx_deploy.network.float_network import dequantize_network, float_logits
 from mbx_deploy.sim.frontend import coefficients

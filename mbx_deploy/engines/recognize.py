@@ -19,7 +19,7 @@ from mbx_deploy.engines.open import FLOATS, Source, find_engine, open_engine
 from mbx_deploy.engines.session import ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item, Result
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.folder import Build
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.sim.recognizer import features as sim_features
 from mbx_deploy.system.files import write_file

@@ -13,7 +13,7 @@ import numpy as np
 
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.program import Call, Program
 
 MAGIC = 0x3151424D
@@ -117,16 +117,19 @@ def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -
     return result
 
 
-def need_features(model: CompiledModel, item: Item) -> None:
-    """Raise InputError unless an item is what a network alone takes: its input."""
+def need_items(model: CompiledModel, items: Sequence[Item]) -> None:
+    """Raise InputError for an item that a model does not take: a network alone takes its input only, one that streams
+    any number of steps.
+    """
     size = model.c_program.buffers[model.c_program.input].size_bytes
-    runs = item.values.size / size
-    if item.kind != ITEM_FEATURES or (runs != 1 if model.step is None else runs < 1 or runs % 1):
-        many = "" if model.step is None else "any number of times "
-        raise InputError(
-            f"a network alone takes its input only ({model.name}): got an item of kind {item.kind} with "
-            f"{item.values.size} values, need {many}{size} of int8",
-        )
+    for item in items if model.hearing is None else ():
+        runs = item.values.size / size
+        if item.kind != ITEM_FEATURES or (runs != 1 if model.step is None else runs < 1 or runs % 1):
+            many = "" if model.step is None else "any number of times "
+            raise InputError(
+                f"a network alone takes its input only ({model.name}): got an item of kind {item.kind} with "
+                f"{item.values.size} values, need {many}{size} of int8"
+            )
 
 
 def _stages(records: dict[int, list[bytes]], model: CompiledModel) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from mbx_deploy.engines.session import (
     TRACE_STAGES,
     Item,
     Result,
-    need_features,
+    need_items,
 )
 from mbx_deploy.sim import recognizer as sim_model
 from mbx_deploy.sim import stream
@@ -59,7 +59,7 @@ class SimEngine:
         if self.model.streaming is not None:
             return rows_windows(stream_rows(item, self.model), self.model.streaming)
         if hearing is None:
-            need_features(self.model, item)
+            need_items(self.model, [item])
             return item.values.reshape(1, -1)
         config, tables = hearing.config, hearing.tables
         if item.kind == ITEM_FEATURES:
@@ -105,7 +105,7 @@ def stream_rows(item: Item, model: CompiledModel) -> np.ndarray:
     assert streaming is not None
     if hearing is None or item.kind == ITEM_FEATURES:
         if hearing is None:
-            need_features(model, item)
+            need_items(model, [item])
         return item.values.reshape(-1, len(streaming.silence))
     samples = item.values
     if item.kind == ITEM_CLIP:

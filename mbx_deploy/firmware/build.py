@@ -34,7 +34,7 @@ from mbx_deploy.firmware.tflm import (
     tflm_report,
     with_stack,
 )
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.program import multiply_accumulates
 from mbx_deploy.system.files import check_folder, write_folder
 

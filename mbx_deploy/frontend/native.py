@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from mbx_deploy.frontend.tables import FrontendConfig, FrontendTables, build_tables, fold_dct
+from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.tables import FrontendTables, build_tables, fold_dct
 from mbx_deploy.system.resources import runtime_file
 from mbx_deploy.system.tools import compile_shared_library
 

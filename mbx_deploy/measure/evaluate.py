@@ -37,7 +37,7 @@ from mbx_deploy.engines.session import ITEM_CLIP, Item
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.folder import load_hearing_build
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.system.resources import resolve_model
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mbx_deploy.frontend.tables import FrontendConfig, dct_matrix, hann_window, mel_filterbank
+from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.tables import dct_matrix, hann_window, mel_filterbank
 
 
 def clip_features(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:

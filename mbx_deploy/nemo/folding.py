@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import CheckFailed, InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.description import NemoModel
 from mbx_deploy.nemo.masked import JasperBlock, MaskedNetwork, SubBlock
 from mbx_deploy.nemo.preprocessor import Layout, clip_layout

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.description import CROP, describe_frontend
 from mbx_deploy.nemo.folding import LARGEST_ERROR
 from mbx_deploy.nemo.imported import Imported

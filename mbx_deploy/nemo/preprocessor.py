@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.section import Section, show
 
 MFCC, MEL = "AudioToMFCCPreprocessor", "AudioToMelSpectrogramPreprocessor"

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from mbx_deploy.frontend.tables import (
+from mbx_deploy.frontend.config import (
     COEFFICIENT_FRACTION_BITS,
     DCT_FRACTION_BITS,
     EMPHASIZED_SHIFT,
@@ -18,9 +18,8 @@ from mbx_deploy.frontend.tables import (
     PREEMPHASIS_FRACTION_BITS,
     SAMPLE_TO_WINDOWED_SHIFT,
     FrontendConfig,
-    FrontendTables,
-    feature_multiplier,
 )
+from mbx_deploy.frontend.tables import FrontendTables, feature_multiplier
 from mbx_deploy.sim.fixed_point import clamp, multiply_high, shift_right_rounded
 
 Observer = Callable[[str, np.ndarray], None]

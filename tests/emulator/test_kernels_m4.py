@@ -19,7 +19,7 @@ from mbx_deploy.engines.session import (
     Item,
 )
 from mbx_deploy.engines.sim import SimEngine
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.system.tools import find_tool
 from tests.made.firmware import FirmwareBuilder
 from tests.made.random_networks import random_recognizer

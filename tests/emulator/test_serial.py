@@ -21,7 +21,7 @@ from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.folder import Build, load_build
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure.items import random_features
 from mbx_deploy.serial.link import Link
 from mbx_deploy.serial.monitor import MonitorOptions, monitor

@@ -23,6 +23,7 @@ from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.firmware.memory import check_fit
 from mbx_deploy.firmware.tflm import ARENA_MARGIN_BYTES, UNMEASURED, Measured, check_tflm_fit
 from mbx_deploy.measure.items import hostile_clips, random_features
+from mbx_deploy.measure.verify import verify
 from mbx_deploy.network.metadata import pack_model, unpack_model
 from mbx_deploy.network.stripped import bare_network
 
@@ -65,6 +66,34 @@ def test_tflite_micro_and_our_kernels_give_the_same_bytes(m4_build: Build, tflm_
         assert left[0].stages.keys() == right[0].stages.keys()
         for name, values in left[0].stages.items():
             assert np.array_equal(values, right[0].stages[name]), name
+
+
+@pytest.mark.slow
+def test_a_network_alone_on_tflite_micro(tmp_path: Path) -> None:
+    """Its instance makes the interpreter; the firmware gives the simulator's bytes, layer by layer."""
+    if len(CHECKOUTS) != len(VARIABLES):
+        pytest.skip(f"no checkouts of TFLite Micro and what it needs: set {', '.join(VARIABLES)}")
+    options = [f"--{name[4:].lower().replace('_', '-')}={path}" for name, path in CHECKOUTS.items()]
+    result = call(
+        "build", "--target", "cortex-m4", "--runtime", "tflm", "--network-only", *options, "-o", tmp_path / "b"
+    )
+    assert result.exit_code == 0, result.output
+    comparison = verify(load_build(tmp_path / "b"))
+    assert "firmware" in comparison.engines and comparison.mismatched_bytes == 0, comparison.to_dict()
+    report = json.loads((tmp_path / "b/memory_report.json").read_text())
+    assert report["network_only"] and report["runtime"] == "tflm" and report["ram"]["feature_ring_bytes"] == 0
+    assert call("profile", tmp_path / "b").exit_code == 0
+
+
+def test_a_network_alone_has_an_init_where_tflite_micro_runs_it(tmp_path: Path) -> None:
+    arguments = ("build", "--target", "cortex-m4", "--network-only", "-o")
+    assert call(*arguments, tmp_path / "tflm", "--runtime", "tflm").exit_code == 0
+    header = (tmp_path / "tflm/include/kws.h").read_text()
+    assert "kws_init(kws_t *self)" in header and "kws_run(kws_t *self, const int8_t *input, int8_t *output)" in header
+    assert "extern const mbx_network kws_network" not in header  # its offsets are known at run time
+    assert load_build(tmp_path / "tflm").model.hearing is None
+    assert call(*arguments, tmp_path / "c").exit_code == 0
+    assert "kws_init" not in (tmp_path / "c/include/kws.h").read_text()
 
 
 @pytest.mark.slow

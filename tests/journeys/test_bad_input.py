@@ -12,7 +12,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.metadata import read_metadata, write_metadata
 from mbx_deploy.system.resources import shipped_model_path, targets_folder
 from tests.made.tflite import Network, metadata_for, small_artifact

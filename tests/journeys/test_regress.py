@@ -16,7 +16,8 @@ from mbx_deploy.compiler import model as recognizer
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.frontend import tables as frontend
-from mbx_deploy.frontend.tables import FrontendConfig, FrontendTables
+from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.tables import FrontendTables
 from mbx_deploy.measure.profile.inference import count_inference
 from mbx_deploy.network.program import multiply_accumulates
 from mbx_deploy.system.resources import shipped_model_path

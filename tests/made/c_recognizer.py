@@ -8,8 +8,9 @@ import ctypes
 
 import numpy as np
 
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.native import HostFrontend, _Frontend
-from mbx_deploy.frontend.tables import FrontendConfig, build_tables, feature_multiplier
+from mbx_deploy.frontend.tables import build_tables, feature_multiplier
 from mbx_deploy.sim import frontend as sim
 from mbx_deploy.system.resources import firmware_templates_folder
 from mbx_deploy.system.tools import compile_shared_library

@@ -16,7 +16,7 @@ from mbx_deploy.compiler.kernels.choice import select_kernel
 from mbx_deploy.compiler.kernels.kernel import Chosen
 from mbx_deploy.compiler.memory_plan import ALIGNMENT_BYTES
 from mbx_deploy.compiler.model import parse_model
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.program import Buffer, Call, Program, call_inputs, lead_in_place, may_overwrite
 from mbx_deploy.system.tools import need_tool, run_tool
 from tests.made.c_kernels import fill

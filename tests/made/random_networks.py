@@ -8,7 +8,7 @@ import numpy as np
 
 from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from tests.made.tflite import Network, metadata_for, random_weights
 
 LABELS = ("no", "yes", "silence")

@@ -17,7 +17,18 @@ from mbx_deploy.firmware.folder import Build
 from mbx_deploy.serial.link import Line
 from mbx_deploy.system.tools import compile_program
 
-PARTS = ("application", "detector", "report", "audio_queue", "link", "frame", "remote", "board", "session")
+PARTS = (
+    "application",
+    "detector",
+    "report",
+    "audio_queue",
+    "link",
+    "frame",
+    "remote",
+    "board",
+    "session",
+    "session_recognizer",
+)
 
 
 def device_program(recognizer: CompiledModel, flags: Sequence[str], microphone: bool = False) -> Path:

@@ -14,7 +14,7 @@ import flatbuffers  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.ir import output_size
 from mbx_deploy.network.metadata import write_metadata
 

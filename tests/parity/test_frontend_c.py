@@ -8,8 +8,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.native import HostFrontend
-from mbx_deploy.frontend.tables import FrontendConfig, FrontendTables, build_tables, feature_multiplier, fold_dct
+from mbx_deploy.frontend.tables import FrontendTables, build_tables, feature_multiplier, fold_dct
 from mbx_deploy.sim import frontend as sim
 
 INT32 = 1 << 31

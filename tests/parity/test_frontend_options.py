@@ -12,8 +12,9 @@ from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_STREAM, TRACE_STAGES, Item
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.native import HostFrontend
-from mbx_deploy.frontend.tables import FrontendConfig, build_tables
+from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.sim import frontend as sim
 from tests.made.tflite import small_artifact
 

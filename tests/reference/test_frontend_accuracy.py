@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.native import HostFrontend
-from mbx_deploy.frontend.tables import FrontendConfig, build_tables
+from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.network.reader import read_tflite
 from mbx_deploy.sim import frontend as sim
 from tests.reference.mfcc_float64 import mfcc, round_to_int8

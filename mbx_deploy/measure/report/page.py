@@ -7,7 +7,7 @@ import jinja2
 from markupsafe import Markup
 
 from mbx_deploy.compiler.model import CompiledModel
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure.card import render_card
 from mbx_deploy.measure.items import RANDOM_SEED
 from mbx_deploy.measure.report import plots

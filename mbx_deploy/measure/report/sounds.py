@@ -5,15 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mbx_deploy.frontend.tables import (
-    COEFFICIENT_FRACTION_BITS,
-    LOG_MEL_FRACTION_BITS,
-    FrontendConfig,
-    FrontendTables,
-    dct_matrix,
-    hann_window,
-    mel_filterbank,
-)
+from mbx_deploy.frontend.config import COEFFICIENT_FRACTION_BITS, LOG_MEL_FRACTION_BITS, FrontendConfig
+from mbx_deploy.frontend.tables import FrontendTables, dct_matrix, hann_window, mel_filterbank
 from mbx_deploy.sim import frontend as sim_frontend
 
 _SEED = 20260101

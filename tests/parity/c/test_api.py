@@ -14,7 +14,7 @@ from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.engines.c import ProgramEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, TRACE_STAGES, Item
 from mbx_deploy.engines.sim import SimEngine
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.sim import frontend as sim
 from mbx_deploy.system.tools import compile_program
 from tests.made.c_recognizer import (

@@ -9,7 +9,7 @@ import pytest
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.compiler.model import parse_model
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.system.tools import find_tool
 from tests.made.tflite import small_artifact
 

@@ -16,7 +16,7 @@ from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.engines.c import HostEngine, ProgramEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, TRACE_STAGES, Item
 from mbx_deploy.engines.sim import SimEngine
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure.items import network_items
 from mbx_deploy.system.tools import compile_program
 from tests.made.foreign_networks import foreign_network

@@ -17,7 +17,7 @@ from mbx_deploy.engines.device import DeviceEngine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, Item, Result
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError, MbxError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.serial import messages
 from mbx_deploy.serial.frames import Frame, FrameReader, encode_frame
 from mbx_deploy.serial.link import Link

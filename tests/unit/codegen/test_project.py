@@ -19,7 +19,7 @@ from mbx_deploy.codegen.target import find_target
 from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.system.resources import firmware_templates_folder
 from mbx_deploy.system.tools import compile_shared_library, find_tool
 from tests.made.tflite import small_artifact

@@ -11,7 +11,7 @@ from mbx_deploy.engines.float import FloatEngine, softmax
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, Item
 from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network import ir
 from mbx_deploy.network.float_network import _convolve, dequantize_network, float_logits
 from mbx_deploy.system.resources import shipped_model_path

@@ -16,7 +16,7 @@ from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip
 from mbx_deploy.engines import recognize as simulator
 from mbx_deploy.engines.session import FRONTEND_STAGES
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.sim import recognizer as sim_model
 from mbx_deploy.system.resources import shipped_model_path
 from tests.made.tflite import small_artifact

@@ -11,7 +11,7 @@ from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.memory import CODE_BYTES_ESTIMATE, check_fit, memory_needs, memory_report, render_report
 from mbx_deploy.firmware.stack import LIBRARY_CALL_STACK_BYTES, elf_sizes, stack_bound
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.program import Convolution, Pointwise
 from mbx_deploy.system.resources import firmware_templates_folder
 from tests.made.tflite import small_artifact

@@ -21,7 +21,8 @@ from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import ToolMissing
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.folder import Build, load_build
-from mbx_deploy.frontend.tables import FrontendConfig, build_tables
+from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.measure.report import findings as gathering
 from mbx_deploy.measure.report import plots
 from mbx_deploy.measure.report.findings import Findings, gather

@@ -16,7 +16,7 @@ from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, It
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError, MbxError, ToolMissing
 from mbx_deploy.firmware.folder import Build
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure import verify
 from mbx_deploy.measure.items import NamedItem, find_clips, hostile_clips
 from mbx_deploy.measure.verify import Comparison, compare_engines

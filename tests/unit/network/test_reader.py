@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mbx_deploy.compiler.model import load_model, parse_model
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network import ir
 from mbx_deploy.network.reader import MAX_FILE_BYTES, parse_tflite, read_tflite
 from tests.made.tflite import Network, metadata_for, pack, small_artifact

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mbx_deploy.compiler.model import CompiledModel
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.metadata import pack_model, read_metadata, unpack_model
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.network.stripped import bare_network
