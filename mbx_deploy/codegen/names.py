@@ -39,8 +39,6 @@ TAKEN_PREFIXES = frozenset(
         *("firmware", "test", "all", "install", "clean", "help", "package", "edit_cache", "rebuild_cache"),
     )
 )
-# Labels that a board does not report as words.
-NO_WORDS = frozenset(("silence", "unknown", "_silence_", "_unknown_", "background", "_background_noise_", "noise"))
 
 
 def check_prefix(prefix: str) -> None:

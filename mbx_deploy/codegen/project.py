@@ -10,7 +10,7 @@ from mbx_deploy.codegen.calls import call_contexts, runners
 from mbx_deploy.codegen.constants import CArray, constant_arrays, frontend_arrays, plain_text
 from mbx_deploy.codegen.layouts import CMAKE, arrange
 from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_tensor
-from mbx_deploy.codegen.names import NO_WORDS, check_prefix, label_macros
+from mbx_deploy.codegen.names import check_prefix, label_macros
 from mbx_deploy.codegen.target import APPLICATION_PART, SESSION_PART, Target, find_target
 from mbx_deploy.codegen.templates import (
     BANNER,
@@ -192,7 +192,8 @@ def _hearing_context(model: CompiledModel, hearing: Hearing, stride_frames: int)
         "model_sha256": _byte_rows(bytes.fromhex(model.digest)),
         "labels": labels,
         "label_macros": label_macros(labels),
-        "word_flags": [int(label not in NO_WORDS) for label in labels],
+        "word_flags": [int(word) for word in hearing.decision.is_word],
+        "decision": hearing.decision,
         "config": hearing.config,
         "stride_frames": stride_frames,
         "tables": frontend_arrays(model),

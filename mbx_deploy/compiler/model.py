@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mbx_deploy.compiler.decision import read_decision
 from mbx_deploy.compiler.kernels.choice import PORTABLE
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.compiler.memory_plan import MemoryPlan
@@ -24,6 +25,7 @@ from mbx_deploy.network.program import Program
 from mbx_deploy.network.reader import parse_tflite, read_model_file
 from mbx_deploy.network.time_axis import TimeAxis, find_time_axis
 from mbx_deploy.sim import frontend
+from mbx_deploy.sim.decision import DecisionRule
 
 _STREAMING_KEYS = ("receptive_frames", "pool_frames", "step_frames", "tail_frames")
 MAX_TAIL_FRAMES = 10_000
@@ -33,11 +35,14 @@ MAX_LABEL_LENGTH = 64
 
 @dataclass(frozen=True)
 class Hearing:
-    """What makes a network a recogniser. labels: of its outputs, in their order. tables: of the front end of config."""
+    """What makes a network a recogniser. labels: of its outputs, in their order. tables: of the front end of config.
+    decision: when a word was said.
+    """
 
     labels: tuple[str, ...]
     config: FrontendConfig
     tables: FrontendTables
+    decision: DecisionRule
 
 
 @dataclass(frozen=True)
@@ -241,7 +246,8 @@ def _read_hearing(metadata: dict[str, Any], name: str) -> Hearing:
         raise InputError(f"{error.what} [{name}]", error.hint) from None
     if metadata.get("frontend_digest", config.digest()) != config.digest():
         raise InputError(f"the front end's digest does not fit its configuration ({name})", "export the model again")
-    return Hearing(labels, config, tables)
+    decision = read_decision(metadata, labels, config.sample_rate_hz, name)
+    return Hearing(labels, config, tables, decision)
 
 
 def _check_hearing(hearing: Hearing, network: ir.Model, program: Program, name: str) -> None:

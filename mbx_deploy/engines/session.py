@@ -24,6 +24,8 @@ STAGE_FEATURES, STAGE_LAYERS = 6, 16
 FRONTEND_STAGES = ("windowed", "spectrum", "power", "mel", "log_mel", "coefficients")
 BLOCK_SAMPLES = 512
 OK = 0
+HEAD_BYTES = 16  # of a result, before its logits
+NO_WORD = 0xFFFF
 NO_POSTERIORS = np.zeros(0, np.int32)  # of a network alone
 
 
@@ -40,15 +42,17 @@ class Item:
 class Result:
     """What an engine computed from one window.
 
-    logits: int8 (classes,), of a network alone its output. posteriors_q15: int32 (classes,), of a network alone (0,).
-    stages: name -> values, in the order of the road; the front end's have a row a frame. Empty where no trace was asked
-    for. checksums: of layers whose values are not told, the CRC-32 of their bytes.
+    logits: int8 (classes,), of a network alone its output. posteriors_q15: int32 (classes,), of a network alone
+    (0,). event: int64 (3,), the word that was said (-1 for none), its score in Q15, samples since the start; (0,)
+    where it is not told. stages: name -> values, in the order of the road; the front end's have a row a frame.
+    Empty where no trace was asked for. checksums: of layers whose values are not told, the CRC-32 of their bytes.
     """
 
     logits: np.ndarray
     posteriors_q15: np.ndarray
     stages: dict[str, np.ndarray]
     checksums: dict[str, int] = field(default_factory=dict)
+    event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def label(self) -> int:
@@ -100,7 +104,7 @@ def decode_response(data: bytes, model: CompiledModel, count: int) -> list[list[
 
 
 def _result_bytes(model: CompiledModel) -> int:
-    return 4 + 3 * len(model.hearing.labels) if model.hearing else model.output.size
+    return HEAD_BYTES + 3 * len(model.hearing.labels) if model.hearing else model.output.size
 
 
 def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -> Result:
@@ -108,10 +112,11 @@ def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -
     if model.hearing is None:
         return Result(np.frombuffer(body, "<i1"), NO_POSTERIORS, _stages(stages, model))
     classes = len(model.hearing.labels)
-    logits = np.frombuffer(body, "<i1", classes, 4)
-    posteriors = np.frombuffer(body, "<u2", classes, 4 + classes).astype(np.int32)
-    result = Result(logits, posteriors, _stages(stages, model))
-    label, score = struct.unpack_from("<2H", body)
+    logits = np.frombuffer(body, "<i1", classes, HEAD_BYTES)
+    posteriors = np.frombuffer(body, "<u2", classes, HEAD_BYTES + classes).astype(np.int32)
+    label, score, word, mean, samples = struct.unpack_from("<4HQ", body)
+    event = np.array([-1 if word == NO_WORD else word, mean, samples])
+    result = Result(logits, posteriors, _stages(stages, model), event=event)
     if label != result.label or score != posteriors[label]:
         raise CheckFailed(f"the program contradicts itself: label {label}, logits {logits.tolist()}")
     return result

@@ -1,6 +1,7 @@
 """The numpy simulator as an engine: the definition of what all others compute."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from mbx_deploy.engines.session import (
 )
 from mbx_deploy.sim import recognizer as sim_model
 from mbx_deploy.sim import stream
+from mbx_deploy.sim.decision import decide, silent_decision
 from mbx_deploy.sim.frontend import Observer
 from mbx_deploy.sim.kernels import posteriors
 
@@ -35,7 +37,7 @@ class SimEngine:
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Only a clip has the front end's stages."""
-        return [self._run(item, trace) for item in items]
+        return [with_events(self._run(item, trace), item, self.model, self.stride_frames) for item in items]
 
     def _run(self, item: Item, trace: int) -> list[Result]:
         streaming = self.model.streaming
@@ -93,6 +95,38 @@ class SimEngine:
     def posteriors(self, logits: np.ndarray) -> np.ndarray:
         """Return the scores of logits, Q15, int32 (classes,); of a network alone none."""
         return NO_POSTERIORS if self.exponentials_q15 is None else posteriors(logits, self.exponentials_q15)
+
+
+def with_events(results: list[Result], item: Item, model: CompiledModel, stride_frames: int) -> list[Result]:
+    """Return the results of an item with what the model's rule of decision makes of them."""
+    if model.hearing is None:
+        return results
+    rule = model.hearing.decision
+    state, decided = silent_decision(rule), []
+    for result, samples in zip(results, decision_samples(item, model, stride_frames, len(results)), strict=True):
+        state, event = decide(rule, state, result.posteriors_q15, samples)
+        said = (-1, 0, samples) if event is None else (event.word, event.score_q15, event.samples)
+        decided.append(replace(result, event=np.array(said, np.int64)))
+    return decided
+
+
+def decision_samples(item: Item, model: CompiledModel, stride_frames: int, count: int) -> list[int]:
+    """Return after how many samples each of count decisions is due. Twin: the count of mbx_feed()."""
+    config, streaming = model.config, model.streaming
+    hop = config.hop_length
+    if streaming is not None:
+        step = streaming.step_frames
+        if item.kind == ITEM_FEATURES:
+            return [step * hop * (number + 1) for number in range(count)]
+        before = (config.window_length - 1 - config.lead) // hop
+        first = config.window_length - config.lead - before * hop
+        return [first + ((number + 1) * step - 1) * hop for number in range(count)]
+    if item.kind == ITEM_FEATURES:
+        return [0] * count
+    reach = config.window_length - config.lead
+    frames = [config.audio_frames - 1 + number * stride_frames for number in range(count)]
+    ends = [frame * hop + reach + (1 if frame == 0 and config.lead else 0) for frame in frames]
+    return [min(end, config.clip_samples) for end in ends] if item.kind == ITEM_CLIP else ends
 
 
 def stream_rows(item: Item, model: CompiledModel) -> np.ndarray:

@@ -10,7 +10,7 @@ from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES
 from mbx_deploy.compiler.lower import call_name
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result
-from mbx_deploy.engines.sim import SimEngine
+from mbx_deploy.engines.sim import SimEngine, with_events
 from mbx_deploy.errors import ToolMissing
 
 TFLM_ARENA_BYTES = 4 << 20
@@ -30,8 +30,15 @@ class TflmEngine:
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Traced are the features and every layer."""
+        stride = self.front_end.stride_frames
         return [
-            [self._infer(window, trace != TRACE_RESULTS) for window in self.front_end.windows(item)] for item in items
+            with_events(
+                [self._infer(window, trace != TRACE_RESULTS) for window in self.front_end.windows(item)],
+                item,
+                self.model,
+                stride,
+            )
+            for item in items
         ]
 
     def _infer(self, values: np.ndarray, trace: bool) -> Result:

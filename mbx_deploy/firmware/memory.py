@@ -13,7 +13,8 @@ from mbx_deploy.compiler.cascade import row_bytes, row_count
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import InputError
 
-RECOGNIZER_STRUCT_BYTES = 64  # struct mbx_recognizer on a 32-bit core
+RECOGNIZER_STRUCT_BYTES = 120  # struct mbx_recognizer on a 32-bit core
+DECISION_CLASS_BYTES = 6
 EXPONENTIALS_BYTES = 512
 CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a board are some 10 KB
 
@@ -42,9 +43,12 @@ def memory_needs(model: CompiledModel) -> MemoryNeeds:
     config = model.hearing.config
     ring = config.audio_frames * config.num_coefficients
     history = 2 * (config.window_length + 3)
-    rest = 4 * config.num_coefficients + 3 * len(model.hearing.labels)
+    classes = len(model.hearing.labels)
+    rest = (3 + DECISION_CLASS_BYTES + 2 * model.hearing.decision.smoothing) * classes
     if model.step is not None:  # new features and coefficients lie in the arena
-        ring, rest = 0, 3 * len(model.hearing.labels)
+        ring = 0
+    else:
+        rest += 4 * config.num_coefficients
     instance = -(-(RECOGNIZER_STRUCT_BYTES + arena + ring + history + rest) // 8) * 8
     tables = sum(array.size_bytes for array in frontend_arrays(model)) + EXPONENTIALS_BYTES
     return MemoryNeeds(arena, ring, history, instance, weights, tables)

@@ -150,6 +150,8 @@ def _pairs(want: Result, have: Result) -> Iterator[tuple[str, np.ndarray, np.nda
             yield stage, left, have.stages.get(stage, np.zeros(0, left.dtype))  # untold is different
     yield "logits", want.logits, have.logits
     yield "posteriors", want.posteriors_q15.astype(np.uint16), have.posteriors_q15.astype(np.uint16)
+    if have.event.size:
+        yield "event", want.event, have.event
 
 
 def _checksum(value: int) -> np.ndarray:

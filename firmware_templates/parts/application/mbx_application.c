@@ -1,7 +1,6 @@
 #include "mbx_application.h"
 
 #include "mbx_board.h"
-#include "mbx_detector.h"
 #include "mbx_link.h"
 #include "mbx_report.h"
 
@@ -13,10 +12,8 @@
 
 typedef struct {
     const mbx_application *application;
-    mbx_detector detector;
     uint32_t tenths;      /* of a second since the start */
     uint32_t rest;        /* samples since the last tenth */
-    uint32_t undecided;   /* samples since the last decision */
     uint32_t light;       /* samples until the light goes out */
     uint32_t windows;     /* since the start */
     uint32_t overruns;    /* blocks, as far as they were told */
@@ -49,16 +46,16 @@ static int decide(mbx_listener *self)
         return 0;
     }
     mbx_link_tell_scores(&link, &result, self->windows - 1u);
-    if (mbx_detector_decide(&self->detector, &result, self->undecided)) {
+    if (result.event.word != MBX_NO_WORD) {
         mbx_board_light(1);
         self->light = LIGHT_SAMPLES;
         if (link.framed) {
             mbx_link_tell_detection(&link, &result, self->windows - 1u);
         } else {
-            mbx_report_word(self->application->label(result.label), result.score_q15, self->tenths);
+            mbx_report_word(self->application->label(result.event.word), result.event.score_q15,
+                            (uint32_t)(result.event.samples / TENTH_SAMPLES));
         }
     }
-    self->undecided = 0;
     return 1;
 }
 
@@ -67,7 +64,6 @@ static void pass_time(mbx_listener *self, uint32_t samples)
     for (self->rest += samples; self->rest >= TENTH_SAMPLES; self->rest -= TENTH_SAMPLES) {
         self->tenths++;
     }
-    self->undecided += samples;
     if (self->light != 0u) {
         self->light -= samples < self->light ? samples : self->light;
         if (self->light == 0u) {
@@ -83,7 +79,6 @@ static void pass_time(mbx_listener *self, uint32_t samples)
 int mbx_application_run(const mbx_application *self)
 {
     mbx_listener listener = {.application = self};
-    mbx_detector_init(&listener.detector, self->is_word);
     mbx_audio_queue_init(&queue);
     mbx_link_init(&link, self, &queue);
     mbx_board_audio_start(&queue);
@@ -92,9 +87,6 @@ int mbx_application_run(const mbx_application *self)
         size_t consumed = 0;
         const int arrived = mbx_link_poll(&link);
         const int busy = mbx_link_is_busy(&link); /* the recogniser runs what the host sent, and audio passes by */
-        if (busy) {
-            mbx_detector_init(&listener.detector, self->is_word);
-        }
         const int16_t *samples = mbx_audio_queue_peek(&queue, &waiting);
         const uint32_t count = mbx_link_limit(&link, waiting);
         if (count == 0u) {

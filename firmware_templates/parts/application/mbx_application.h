@@ -7,7 +7,6 @@
 typedef struct {
     mbx_recognizer *recognizer; /* set up */
     const char *(*label)(uint16_t label);
-    int (*is_word)(uint16_t label); /* 0 for silence and unknown words */
     const char *target;
     const uint8_t *model_sha256; /* [32], of the model's file */
     uint32_t build;              /* the digest in the model's header */

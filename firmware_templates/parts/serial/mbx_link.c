@@ -154,8 +154,8 @@ void mbx_link_tell_detection(mbx_link *self, const mbx_result *result, uint32_t 
     if (to != NULL) {
         mbx_frame_put_u32(to, window);
         mbx_frame_put_u32(to, self->heard);
-        mbx_frame_put_u16(to, result->label);
-        mbx_frame_put_u16(to, result->score_q15);
+        mbx_frame_put_u16(to, result->event.word);
+        mbx_frame_put_u16(to, result->event.score_q15);
         end(self);
     }
 }

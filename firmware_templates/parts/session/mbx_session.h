@@ -19,8 +19,8 @@ enum { /* kinds of items; a network alone takes its input only */
 };
 
 enum { /* kinds of records; below them the observer's stages */
-    /* Of a recogniser: label u16, score u16, logits int8 [classes], posteriors u16 [classes]. Of a network alone: its
-     * output, int8. */
+    /* Of a recogniser: label u16, score u16; of the event its word u16, score u16, samples u64; logits int8 [classes],
+     * posteriors u16 [classes]. Of a network alone: its output, int8. */
     MBX_RECORD_RESULT = 256,
     MBX_RECORD_END = 257 /* the status u32 that ended the item */
 };

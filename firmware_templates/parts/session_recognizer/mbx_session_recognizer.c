@@ -4,7 +4,14 @@
 static int write_result(const mbx_recognizer *recognizer, const mbx_result *result)
 {
     const uint32_t classes = recognizer->model->num_classes;
-    const uint16_t head[2] = {result->label, result->score_q15};
+    const uint16_t head[8] = {result->label,
+                              result->score_q15,
+                              result->event.word,
+                              result->event.score_q15,
+                              (uint16_t)result->event.samples,
+                              (uint16_t)(result->event.samples >> 16),
+                              (uint16_t)(result->event.samples >> 32),
+                              (uint16_t)(result->event.samples >> 48)};
     const uint32_t header[2] = {MBX_RECORD_RESULT, (uint32_t)sizeof head + 3u * classes};
     return mbx_session_write(header, sizeof header) && mbx_session_write(head, sizeof head) &&
            mbx_session_write(result->logits, classes) && mbx_session_write(result->posteriors_q15, 2u * classes);

@@ -38,13 +38,13 @@ static void mbx_begin_in_silence(mbx_recognizer *self)
     self->frames_until_window = model->stride_frames;
 }
 
-mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory)
+/* All but the decision, which stays. */
+static void mbx_set_up(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory)
 {
-    if (self == NULL || model == NULL || memory == NULL) {
-        return MBX_ERROR_ARGUMENT;
-    }
     const mbx_memory kept = *memory; /* memory may point into self */
+    const mbx_decision decision = self->decision;
     memset(self, 0, sizeof *self);
+    self->decision = decision;
     self->model = model;
     self->memory = kept;
     self->history_count = model->frontend->lead;
@@ -57,6 +57,17 @@ mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memo
     if (model->silent_frame != NULL) {
         mbx_begin_in_silence(self);
     }
+}
+
+mbx_status mbx_init(mbx_recognizer *self, const mbx_model *model, const mbx_memory *memory)
+{
+    if (self == NULL || model == NULL || memory == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    const mbx_memory kept = *memory;
+    memset(self, 0, sizeof *self);
+    mbx_set_up(self, model, &kept);
+    mbx_decision_init(&self->decision, model->decision, kept.decision_classes, kept.recent_q15);
     return MBX_OK;
 }
 
@@ -68,9 +79,10 @@ mbx_status mbx_recognizer_reset(mbx_recognizer *self)
     const mbx_memory memory = self->memory;
     const mbx_observer observe = self->observe;
     void *context = self->context;
-    const mbx_status status = mbx_init(self, self->model, &memory);
+    mbx_set_up(self, self->model, &memory);
+    mbx_decision_reset(&self->decision);
     mbx_observe(self, observe, context);
-    return status;
+    return MBX_OK;
 }
 
 /* Where the front end works: in the arena, between runs. */
@@ -159,6 +171,7 @@ mbx_status mbx_feed(mbx_recognizer *self, const int16_t *samples, size_t count, 
         const uint32_t taken = rest < missing ? (uint32_t)rest : missing;
         mbx_append(self, samples + *consumed, taken);
         *consumed += taken;
+        self->samples += taken;
         self->past_clip |= taken > self->clip_remaining;
         self->clip_remaining -= taken < self->clip_remaining ? taken : self->clip_remaining;
     }
@@ -262,6 +275,7 @@ static void mbx_invoke(mbx_recognizer *self, mbx_result *result)
         }
     }
     result->score_q15 = result->posteriors_q15[result->label];
+    result->event = mbx_decide(&self->decision, result->posteriors_q15, self->samples);
 }
 
 mbx_status mbx_run(mbx_recognizer *self, mbx_result *result)
@@ -305,6 +319,7 @@ mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_re
     if (features != input) { /* they may have been written in place */
         memcpy(input, features, frames * model->coefficients);
     }
+    self->samples += model->stream != NULL ? frames * model->frontend->hop_length : 0u;
     mbx_invoke(self, result);
     return MBX_OK;
 }
@@ -313,4 +328,27 @@ void mbx_observe(mbx_recognizer *self, mbx_observer observe, void *context)
 {
     self->observe = observe;
     self->context = context;
+}
+
+mbx_status mbx_lose(mbx_recognizer *self, uint32_t count)
+{
+    if (self == NULL || self->model == NULL) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    self->samples += count;
+    return MBX_OK;
+}
+
+mbx_status mbx_set_threshold(mbx_recognizer *self, uint16_t label, uint16_t threshold_q15)
+{
+    if (self == NULL || self->model == NULL || label >= self->model->num_classes) {
+        return MBX_ERROR_ARGUMENT;
+    }
+    const mbx_decision_rule *rule = self->decision.rule;
+    mbx_decision_class *known = &self->decision.classes[label];
+    const uint32_t before = rule->thresholds_q15[label] != 0u ? rule->thresholds_q15[label] : 1u;
+    const uint32_t release = (uint32_t)threshold_q15 * rule->release_q15[label] / before;
+    known->threshold_q15 = threshold_q15;
+    known->release_q15 = (uint16_t)(release < threshold_q15 ? release : threshold_q15);
+    return MBX_OK;
 }

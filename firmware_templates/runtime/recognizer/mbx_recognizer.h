@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mbx_decision.h"
 #include "mbx_frontend.h"
 #include "mbx_runtime.h"
 
@@ -45,6 +46,7 @@ typedef struct {
     uint32_t output_offset; /* of its logits */
     void (*invoke)(int8_t *arena, mbx_observer observe, void *context);
     const uint16_t *exponentials_q15; /* [256] */
+    const mbx_decision_rule *decision; /* when a word was said */
     const mbx_streaming *stream; /* NULL: a window at a time */
     const int8_t *silent_frame; /* [coefficients] of digital silence, which continuous audio begins with; or NULL */
     uint16_t tail_frames;       /* of digital silence that then follow a clip alone, so that its end is heard out */
@@ -58,6 +60,8 @@ typedef struct {
     uint64_t *arena;          /* arena_bytes of activations, and the front end's working memory between inferences */
     uint16_t *posteriors_q15; /* [num_classes] */
     int8_t *logits;           /* [num_classes] */
+    mbx_decision_class *decision_classes; /* [num_classes] */
+    uint16_t *recent_q15;     /* [smoothing][num_classes] posteriors of the last decisions */
 } mbx_memory;
 
 typedef struct {
@@ -65,12 +69,15 @@ typedef struct {
     const uint16_t *posteriors_q15; /* [num_classes], 32768 is 1 */
     uint16_t label;                 /* the class with the largest logit, the first of equals */
     uint16_t score_q15;             /* its posterior */
+    mbx_event event;                /* the word that was said, if this is the decision that says so */
 } mbx_result;
 
 /* State of an instance. Its memory lies in the same struct of the generated header; don't copy it once it is set up. */
 typedef struct {
     const mbx_model *model;
     mbx_memory memory;
+    mbx_decision decision;
+    uint64_t samples;         /* that arrived since the start, lost ones included */
     mbx_extent extent;        /* of the recording, in the frame that comes next */
     uint32_t history_count;   /* samples in history, from the margin on */
     uint32_t clip_remaining;  /* samples until a clip would be full; 0 from then on */
@@ -112,6 +119,12 @@ MBX_MUST_CHECK mbx_status mbx_skip_window(mbx_recognizer *self);
 /* Runs the network on features from elsewhere: [frames][coefficients], padded frames included; of a stream
  * [step_frames][coefficients], the next ones. */
 MBX_MUST_CHECK mbx_status mbx_run_features(mbx_recognizer *self, const int8_t *features, mbx_result *result);
+
+/* Counts samples that were lost, so that times stay right; the audio goes on behind the gap as if there were none. */
+MBX_MUST_CHECK mbx_status mbx_lose(mbx_recognizer *self, uint32_t count);
+
+/* Changes the threshold of a word, its release level in proportion; above 32768 it is never said. Kept until init. */
+MBX_MUST_CHECK mbx_status mbx_set_threshold(mbx_recognizer *self, uint16_t label, uint16_t threshold_q15);
 
 /* Frames of the network's input: of a window, padded ones included, or of a step. */
 uint32_t mbx_input_frames(const mbx_model *model);
