@@ -13,7 +13,7 @@ from mbx_deploy.compiler.cascade import row_bytes, row_count
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import InputError
 
-RECOGNIZER_STRUCT_BYTES = 120  # struct mbx_recognizer on a 32-bit core
+RECOGNIZER_STRUCT_BYTES = 128  # struct mbx_recognizer on a 32-bit core
 DECISION_CLASS_BYTES = 6
 EXPONENTIALS_BYTES = 512
 CODE_BYTES_ESTIMATE = 12 * 1024  # before a compiler has told; the runtime and a board are some 10 KB
