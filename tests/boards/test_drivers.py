@@ -70,7 +70,7 @@ REGISTERS = {
         0xD0000014: 1 << 25,  # the light
     },
 }
-NO_DRIVERS = ("application", "detector", "report", "link", "frame", "remote")
+NO_DRIVERS = ("application", "report", "link", "frame", "remote")
 INTERRUPTS = {"nrf52840-dk": (2, 29), "stm32f4-discovery": (38, 14), "raspberry-pi-pico": (20, 11)}
 CHIPS = {"nrf52840-dk": "NRF52840", "stm32f4-discovery": "STM32F407", "raspberry-pi-pico": "RP2040"}
 

@@ -29,8 +29,6 @@ BOARD_FILES = (
     "audio_queue.h",
     "board.h",
     "board_mps2.c",
-    "detector.c",
-    "detector.h",
     "frame.c",
     "frame.h",
     "link.c",

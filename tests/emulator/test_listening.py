@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(find_tool("qemu-system-arm") is None, reason="qemu-system-arm is not installed"),
 ]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SHARED = ("application", "detector", "report", "link", "frame", "remote", "audio_queue", "microphone", "pdm", "board")
+SHARED = ("application", "report", "link", "frame", "remote", "audio_queue", "microphone", "pdm", "board")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 BLOCK = 160
 STRIDE_FRAMES = 25
@@ -91,26 +91,14 @@ def board(
 
 
 def decisions(recognizer: CompiledModel, samples: np.ndarray) -> list[str]:
-    """Return the log's lines that the rule of mbx_detector.h gives: two windows agree at 0.6, then a second's quiet."""
-    config = recognizer.config
-    results = SimEngine(recognizer, STRIDE_FRAMES).run([Item(ITEM_STREAM, samples)])[0]
-    lines, before, quiet_until, counted = [], -1, 0, False
-    for number, result in enumerate(results):
-        # The window's last frame ends half an FFT behind its centre.
-        frames = config.audio_frames + number * STRIDE_FRAMES
-        heard = (frames - 1) * config.hop_length + config.window_length // 2 + config.window_length % 2
-        word = recognizer.labels[result.label] not in ("unknown", "silence")
-        score = int(result.posteriors_q15[result.label])
-        sure = word and score >= 19661
-        counted = counted and sure and before == result.label
-        if sure and before == result.label and heard >= quiet_until and not counted:
-            counted = True
-            hundredths = score * 100 >> 15
-            tenths = heard // 1600
+    """Return the log's lines of the simulator's events."""
+    lines = []
+    for result in SimEngine(recognizer, STRIDE_FRAMES).run([Item(ITEM_STREAM, samples)])[0]:
+        word, score, heard = (int(value) for value in result.event)
+        if word >= 0:
+            hundredths, tenths = score * 100 >> 15, heard // 1600
             text = f"{hundredths // 100}.{hundredths % 100:02}"
-            lines.append(f"{tenths // 10}.{tenths % 10} s {recognizer.labels[result.label]} {text}")
-            quiet_until = heard + 16000
-        before = result.label if sure else -1
+            lines.append(f"{tenths // 10}.{tenths % 10} s {recognizer.labels[word]} {text}")
     return lines
 
 

@@ -41,11 +41,33 @@ class CModel(ctypes.Structure):
         *((name, I8) for name in ("feature_shift", "feature_zero_point")),
         *((name, U32) for name in ("arena_bytes", "input_offset", "output_offset")),
         ("invoke", INVOKE),
-        ("exponentials_q15", POINTER),
+        *((name, POINTER) for name in ("exponentials_q15", "decision", "stream", "silent_frame")),
+        ("tail_frames", U16),
     ]
 
 
-PARTS = ("history", "coefficients", "ring", "arena", "posteriors_q15", "logits")
+class CRule(ctypes.Structure):
+    """mbx_decision_rule."""
+
+    _fields_ = [
+        ("num_classes", U16),
+        *((name, U8) for name in ("smoothing", "rows")),
+        ("rest_samples", U32),
+        *((name, POINTER) for name in ("thresholds_q15", "release_q15", "is_word")),
+    ]
+
+
+PARTS = (
+    "history",
+    "coefficients",
+    "ring",
+    "arena",
+    "posteriors_q15",
+    "logits",
+    "decision_classes",
+    "recent_q15",
+)
+CORE_BYTES = 1024  # ample for an mbx_recognizer
 
 
 class CMemory(ctypes.Structure):
@@ -54,23 +76,22 @@ class CMemory(ctypes.Structure):
     _fields_ = [(name, POINTER) for name in PARTS]
 
 
-class CRecognizer(ctypes.Structure):
-    """mbx_recognizer."""
+class CEvent(ctypes.Structure):
+    """mbx_event."""
 
-    _fields_ = [
-        ("model", POINTER),
-        ("memory", CMemory),
-        *((name, I32) for name in ("extent_first", "extent_end")),
-        *((name, U32) for name in ("history_count", "clip_remaining", "ring_head", "frames_until_window")),
-        *((name, U8) for name in ("started", "finished", "window_ready", "past_clip")),
-        *((name, POINTER) for name in ("observe", "context")),
-    ]
+    _fields_ = [("word", U16), ("score_q15", U16), ("samples", ctypes.c_uint64)]
 
 
 class CResult(ctypes.Structure):
     """mbx_result."""
 
-    _fields_ = [("logits", POINTER), ("posteriors_q15", POINTER), ("label", U16), ("score_q15", U16)]
+    _fields_ = [
+        ("logits", POINTER),
+        ("posteriors_q15", POINTER),
+        ("label", U16),
+        ("score_q15", U16),
+        ("event", CEvent),
+    ]
 
 
 _library: ctypes.CDLL | None = None
@@ -108,6 +129,8 @@ class Instance:
             "arena": np.zeros(-(-arena_bytes // 8) + 2 * GUARD, np.uint64),
             "posteriors_q15": np.zeros(CLASSES + 2 * GUARD, np.uint16),
             "logits": np.zeros(CLASSES + 2 * GUARD, np.int8),
+            "decision_classes": np.zeros(3 * CLASSES + 2 * GUARD, np.uint16),
+            "recent_q15": np.zeros(CLASSES + 2 * GUARD, np.uint16),
         }
         for array in self.memory.values():
             array.view(np.uint8)[:] = 0xA5  # an application's memory holds anything
@@ -115,13 +138,17 @@ class Instance:
         self.exponentials = np.arange(32768, 32768 - 256, -1).astype(np.uint16)
         multiplier, shift = feature_multiplier(scale)
         self.callback = INVOKE(self._invoke)
+        self.levels, self.words = np.full(CLASSES, 40000, np.uint16), np.ones(CLASSES, np.uint8)
+        levels = self.levels.ctypes.data
+        self.rule = CRule(CLASSES, 1, 1, 0, levels, levels, self.words.ctypes.data)
         self.model = CModel(
             ctypes.pointer(self.host._frontend), config.clip_samples, config.audio_frames, config.pad_frames_before,
             config.pad_frames_after, config.num_coefficients, CLASSES, stride_frames, multiplier, shift, zero_point,
             arena_bytes, 0, self.feature_bytes, self.callback, self.exponentials.ctypes.data,
+            ctypes.addressof(self.rule), None, None, 0,
         )  # fmt: skip
         self.c_memory = CMemory(*(addresses[name] for name in PARTS))
-        self.core = CRecognizer()
+        self.core = ctypes.create_string_buffer(CORE_BYTES)
         assert self.init() == OK
 
     def _invoke(self, arena: int, observe: int | None, context: int | None) -> None:

@@ -19,7 +19,6 @@ from mbx_deploy.system.tools import compile_program
 
 PARTS = (
     "application",
-    "detector",
     "report",
     "audio_queue",
     "link",

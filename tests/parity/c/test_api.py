@@ -18,11 +18,11 @@ from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.sim import frontend as sim
 from mbx_deploy.system.tools import compile_program
 from tests.made.c_recognizer import (
+    CORE_BYTES,
     ERROR_ARGUMENT,
     ERROR_STATE,
     OK,
     WINDOW_READY,
-    CRecognizer,
     CResult,
     Instance,
     library,
@@ -121,7 +121,7 @@ def test_null_arguments() -> None:
 
 
 def test_an_instance_that_was_never_set_up() -> None:
-    core, result, consumed = CRecognizer(), CResult(), ctypes.c_size_t(7)
+    core, result, consumed = ctypes.create_string_buffer(CORE_BYTES), CResult(), ctypes.c_size_t(7)
     lib, where = library(), ctypes.addressof(core)
     sample = np.zeros(1, np.int16)
     assert lib.mbx_feed(where, sample.ctypes.data, 1, ctypes.addressof(consumed)) == ERROR_ARGUMENT
