@@ -110,7 +110,8 @@ def test_the_report_lists_what_fills_the_arena_and_never_overlaps(shipped: Compi
 def test_assembly_needs_no_more_stack_than_is_counted_for_it() -> None:
     needed = {}
     for path in (firmware_templates_folder() / "runtime").rglob("*.S"):
-        for number, text in enumerate(re.split(r"^\s+\.thumb_func", path.read_text(), flags=re.M)[1:]):
+        macros, *functions = re.split(r"^\s+\.thumb_func", path.read_text(), flags=re.M)
+        for number, text in enumerate(macros + function for function in functions):
             pushed = sum(
                 {"r": 4, "d": 8}[kind] * (int(b or a) - int(a) + 1)
                 for registers in re.findall(r"^\s+v?push\s+{(.*)}", text, re.M)
