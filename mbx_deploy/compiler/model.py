@@ -154,6 +154,12 @@ class CompiledModel:
         """The front end's tables of a model that hears. Raises InputError for a network alone."""
         return self._need_hearing().tables
 
+    @property
+    def recording_samples(self) -> int:
+        """The length to which a recording of a word is brought: a window, or a second for a model that streams."""
+        config = self._need_hearing().config
+        return config.clip_samples if self.streaming is None else config.sample_rate_hz
+
     def _need_hearing(self) -> Hearing:
         if self.hearing is None:
             raise InputError(

@@ -8,7 +8,7 @@ features, of a clip of any length that NeMo takes.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,7 +45,9 @@ def float_engine(
 
 
 class FloatEngine:
-    """Gives float64 logits of clips. labels and config: the model's."""
+    """Gives float64 logits of clips. labels and config: the model's. clip_samples: of a clip alone; of a model that
+    streams a second, which is heard with silence before it, so that its end lies in the middle of what is pooled.
+    """
 
     name = "float"
 
@@ -53,11 +55,16 @@ class FloatEngine:
         """Raises InputError for a bad model, ToolMissing for a checkpoint where torch is not installed."""
         self.labels: tuple[str, ...]
         self.config: FrontendConfig
+        self.clip_samples = 0
+        self.tail_frames = 0
         if model.suffix == ".pt":
             self._load_checkpoint(model)
         else:
             recognizer = load_model(model)
             self.labels, self.config = recognizer.labels, recognizer.config
+            self.clip_samples = recognizer.recording_samples
+            if recognizer.streaming is not None:
+                self.tail_frames = recognizer.streaming.tail_frames
             network = dequantize_network(recognizer.network)
             self._network = lambda features: float_logits(network, features)
         self.tables = build_tables(self.config)
@@ -74,6 +81,10 @@ class FloatEngine:
         module, info = load_checkpoint(path)
         module.eval()
         self.labels, self.config = tuple(info.labels), info.frontend
+        self.clip_samples = self.config.clip_samples
+        shape: Any = getattr(module, "config", None)
+        if getattr(shape, "streaming", False):
+            self.tail_frames, self.clip_samples = int(shape.tail_frames), self.config.sample_rate_hz
 
         def network(features: np.ndarray) -> np.ndarray:
             with torch.no_grad():
@@ -84,11 +95,16 @@ class FloatEngine:
 
     def takes(self, samples: int) -> bool:
         """Return whether a clip of so many samples is taken as it is: only one of the model's length."""
-        return samples == self.config.clip_samples
+        return samples == self.clip_samples
+
+    def in_window(self, samples: np.ndarray) -> np.ndarray:
+        """Return a clip alone as a window of the network, int16 (clip_samples of its front end,)."""
+        length, behind = self.config.clip_samples, self.tail_frames * self.config.hop_length
+        return np.pad(samples, (length, behind))[-length:] if self.tail_frames else samples
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Return the coefficients of a clip, float64 (num_frames, num_coefficients). samples: int16 (clip_samples,)."""
-        return coefficients(samples, self.tables) / 2.0**COEFFICIENT_FRACTION_BITS
+        return coefficients(self.in_window(samples), self.tables) / 2.0**COEFFICIENT_FRACTION_BITS
 
     def logits(self, samples: np.ndarray) -> np.ndarray:
         """Return float64 (classes,). samples: int16 (clip_samples,)."""
@@ -101,7 +117,8 @@ class FloatEngine:
         """
         if find_tool("gcc"):
             self._front_end = self._front_end or HostFrontend(self.config, self.tables)
-            return self._network(self._front_end.coefficients(clips) / 2.0**COEFFICIENT_FRACTION_BITS)
+            windows = np.stack([self.in_window(clip) for clip in clips])
+            return self._network(self._front_end.coefficients(windows) / 2.0**COEFFICIENT_FRACTION_BITS)
         return self._network(np.stack([self.features(clip) for clip in clips]))
 
 

@@ -23,6 +23,7 @@ class NemoFloatEngine:
         self.labels = self.model.labels
         frontend = self.model.preprocessor.frontend
         self.config = replace(frontend, clip_samples=fixed_clip_samples(self.model, frontend.sample_rate_hz))
+        self.clip_samples = self.config.clip_samples
         note(f"{path}: forward pass {self.model.forward} ({self.model.forward_reason})")
         for text in self.model.notes:
             note(f"{path}: {text}")

@@ -33,7 +33,11 @@ class Pretrained:
         """Return (label, score) of a recording, int16 (n,) at sample_rate_hz; audio.fit_clip() sets its length."""
         from mbx_deploy.data.audio import fit_clip
         from mbx_deploy.engines.session import ITEM_CLIP, Item
+        from mbx_deploy.sim.decision import answer
 
-        clip = fit_clip(samples, self.model.config.clip_samples)
-        result = self._engine.run([Item(ITEM_CLIP, clip)])[0][0]
-        return self.labels[result.label], int(result.posteriors_q15[result.label]) / 32768
+        clip = samples if self.model.streaming else fit_clip(samples, self.model.config.clip_samples)
+        results = self._engine.run([Item(ITEM_CLIP, clip)])[0]
+        label, scores = results[0].label, results[0].posteriors_q15
+        if self.model.streaming is not None and self.model.hearing is not None:
+            label, scores = answer(self.model.hearing.decision, [result.posteriors_q15 for result in results])
+        return self.labels[label], int(scores[label]) / 32768

@@ -11,16 +11,17 @@ import numpy as np
 
 from mbx_deploy.codegen.target import emulation_note
 from mbx_deploy.compiler.model import CompiledModel, load_model
-from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.data.audio import Recording, fit_clip, read_recording
 from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.firmware import build_engine
 from mbx_deploy.engines.float import float_engine, softmax
 from mbx_deploy.engines.open import FLOATS, Source, find_engine, open_engine
-from mbx_deploy.engines.session import ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item, Result
+from mbx_deploy.engines.session import ITEM_CLIP, ITEM_STREAM, TRACE_RESULTS, TRACE_STAGES, Item, Result
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
+from mbx_deploy.sim.decision import answer
 from mbx_deploy.sim.recognizer import features as sim_features
 from mbx_deploy.system.files import write_file
 
@@ -39,15 +40,20 @@ def read_clip(
     note hears of every conversion. takes: says of a number of samples whether the model takes them as they are.
     Raises InputError for a file that can't be read.
     """
-    recording = read_recording(path, config.sample_rate_hz)
-    for text in recording.notes:
-        note(f"{path}: {text}")
+    recording = _read(path, config, note)
     if takes(len(recording.samples)):
         return recording.samples
     if len(recording.samples) > config.clip_samples:
         seconds = config.clip_samples / config.sample_rate_hz
         note(f"{path}: {len(recording.samples) / config.sample_rate_hz:.2f} s long, its loudest {seconds:g} s are used")
     return fit_clip(recording.samples, config.clip_samples)
+
+
+def _read(path: Path, config: FrontendConfig, note: Note) -> Recording:
+    recording = read_recording(path, config.sample_rate_hz)
+    for text in recording.notes:
+        note(f"{path}: {text}")
+    return recording
 
 
 def simulate(
@@ -104,27 +110,70 @@ def _answers(
     answers = []
     for start in range(0, len(clips), ITEMS_AT_ONCE):
         paths = clips[start : start + ITEMS_AT_ONCE]
-        items = [Item(ITEM_CLIP, read_clip(path, recognizer.config, note)) for path in paths]
+        recordings = [_read(path, recognizer.config, note) for path in paths]
+        if recognizer.streaming is not None:
+            items = [Item(ITEM_CLIP, recording.samples) for recording in recordings]
+        else:
+            items = [
+                Item(ITEM_CLIP, _window(r, path, recognizer, note)) for r, path in zip(recordings, paths, strict=True)
+            ]
         results = engine.run(items, TRACE_STAGES if trace else TRACE_RESULTS)
-        for path, windows in zip(paths, results, strict=True):
-            answers.append(_answer(path, engine.name, recognizer, windows[0], trace))
+        for path, recording, found in zip(paths, recordings, results, strict=True):
+            if not found:
+                raise InputError(f"the recording is too short ({path}): no decision is due before its end")
+            told = _answer(path, engine.name, recognizer, found, trace)
+            heard = found if recognizer.streaming is not None else _continuous(engine, recognizer, recording)
+            answers.append(told | {"events": list_events(heard, recognizer)})
     return answers
 
 
-def _answer(path: Path, engine: str, recognizer: CompiledModel, result: Result, trace: bool) -> dict[str, Any]:
-    scores = [int(value) / Q15 for value in result.posteriors_q15]
-    answer: dict[str, Any] = {
+def _window(recording: Recording, path: Path, model: CompiledModel, note: Note) -> np.ndarray:
+    """Return a recording as the window of a model that does not stream."""
+    config = model.config
+    if len(recording.samples) > config.clip_samples:
+        seconds = config.clip_samples / config.sample_rate_hz
+        note(f"{path}: {len(recording.samples) / config.sample_rate_hz:.2f} s long, its loudest {seconds:g} s are used")
+    return fit_clip(recording.samples, config.clip_samples)
+
+
+def _continuous(engine: Engine, model: CompiledModel, recording: Recording) -> list[Result]:
+    """Return what is heard in a recording that is longer than two windows; of a shorter one nothing."""
+    if len(recording.samples) < 2 * model.config.clip_samples:
+        return []
+    return engine.run([Item(ITEM_STREAM, recording.samples)])[0]
+
+
+def list_events(results: Sequence[Result], model: CompiledModel) -> list[dict[str, Any]]:
+    """Return the words that were said: word, seconds since the start, score."""
+    rate = model.config.sample_rate_hz
+    told = [result.event for result in results if result.event.size and result.event[0] >= 0]
+    return [
+        {"word": model.labels[int(word)], "seconds": round(int(samples) / rate, 4), "score": int(score) / Q15}
+        for word, score, samples in told
+    ]
+
+
+def _answer(
+    path: Path, engine: str, recognizer: CompiledModel, results: Sequence[Result], trace: bool
+) -> dict[str, Any]:
+    """Return the answer to a recording: of a window, or of all decisions of a stream, whose last one is traced."""
+    result = results[-1]
+    label, posteriors = result.label, result.posteriors_q15
+    if recognizer.streaming is not None and recognizer.hearing is not None:
+        label, posteriors = answer(recognizer.hearing.decision, [one.posteriors_q15 for one in results])
+    scores = [int(value) / Q15 for value in posteriors]
+    told: dict[str, Any] = {
         "file": str(path),
         "engine": engine,
-        "label": recognizer.labels[result.label],
-        "score": scores[result.label],
+        "label": recognizer.labels[label],
+        "score": scores[label],
         "labels": list(recognizer.labels),
         "scores": scores,
         "logits": [int(value) for value in result.logits],
     }
     if trace:
-        answer["stages"] = [_stage(name, values) for name, values in result.stages.items()]
-    return answer
+        told["stages"] = [_stage(name, values) for name, values in result.stages.items()]
+    return told
 
 
 def _stage(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -171,6 +220,7 @@ def render_answer(answer: dict[str, Any]) -> str:
     scores = "  ".join(f"{label} {score:.3f}" for score, label in best)
     file = os.fsencode(answer["file"]).decode("utf-8", "replace")  # a terminal may refuse what is no UTF-8
     lines = [f"{file}: {answer['label']}   ({scores})"]
+    lines += [f"  {e['seconds']:7.2f} s  {e['word']}  {e['score']:.2f}" for e in answer.get("events", ())]
     for stage in answer.get("stages", ()):
         shape = " x ".join(map(str, stage["shape"]))
         first = " ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in stage["first"])

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import load_model
+from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.data.accuracy import (
     NOISE_SEED,
     NOISE_SNRS_DB,
@@ -31,6 +31,7 @@ from mbx_deploy.data.accuracy import (
 )
 from mbx_deploy.data.corpus import speaker_of
 from mbx_deploy.data.dataset import SAMPLE_RATE_HZ, Split, load_known, spread
+from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.float import float_engine
 from mbx_deploy.engines.open import FLOATS, MODEL, EngineKind, Source, find_engine
 from mbx_deploy.engines.session import ITEM_CLIP, Item
@@ -39,6 +40,7 @@ from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.folder import load_hearing_build
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
+from mbx_deploy.sim.decision import DecisionRule, answer
 from mbx_deploy.system.resources import resolve_model
 
 SLOW_ENGINE_NOISY_CLIPS = 500  # a ratio: at some 70 clips a second, a minute
@@ -76,7 +78,8 @@ class Options:
 class Subject:
     """What is measured: a model in an engine.
 
-    name: as the user called it. digest: SHA-256 of the model's file. workers: threads that may ask at a time.
+    name: as the user called it. digest: SHA-256 of the model's file. clip_samples: of a clip alone. workers: threads
+    that may ask at a time.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Subject:
     labels: tuple[str, ...]
     config: FrontendConfig
     answers: Answers
+    clip_samples: int
     workers: int = field(default_factory=lambda: cores())
 
 
@@ -101,7 +105,7 @@ def evaluate_model(
     """
     with tempfile.TemporaryDirectory(prefix="mbx-evaluate-") as scratch:
         subject = open_subject(model, options.engine, options.target, options.forward, note, Path(scratch))
-        split = load_known(data, options.split, subject.labels, subject.config.clip_samples, limit=options.clips)
+        split = load_known(data, options.split, subject.labels, subject.clip_samples, limit=options.clips)
         absent = [label for label in split.labels if not len(split.indices_of(label))]
         if absent:
             note(f"{data}: of the {len(split)} {options.split} clips none is of {', '.join(absent)}")
@@ -171,7 +175,7 @@ def open_float(name: str, path: Path, forward: str | None = None, note: Note = l
     engine = float_engine(path, forward, note)
     _check_rate(engine.config, name)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Subject(name, "float", digest, engine.labels, engine.config, engine.logits_of)
+    return Subject(name, "float", digest, engine.labels, engine.config, engine.logits_of, engine.clip_samples)
 
 
 def _integer_subject(name: str, kind: EngineKind, source: Source) -> Subject:
@@ -181,13 +185,37 @@ def _integer_subject(name: str, kind: EngineKind, source: Source) -> Subject:
     _check_rate(hearing.config, name)
     runner = kind.open(source)
 
-    def answers(clips: np.ndarray) -> np.ndarray:
-        windows = runner.run([Item(ITEM_CLIP, clip) for clip in clips])
-        return np.stack([results[0].logits for results in windows])
-
     workers = cores() if kind.threads else 1
     digest = hashlib.sha256(data).hexdigest()
-    return Subject(name, kind.name, digest, hearing.labels, hearing.config, answers, workers)
+    return Subject(
+        name,
+        kind.name,
+        digest,
+        hearing.labels,
+        hearing.config,
+        integer_answers(runner, source.model),
+        source.model.recording_samples,
+        workers,
+    )
+
+
+def integer_answers(engine: Engine, model: CompiledModel) -> Answers:
+    """Return what gives the logits of clips by an integer engine; of a model that streams scores of a clip alone."""
+
+    def answers(clips: np.ndarray) -> np.ndarray:
+        found = engine.run([Item(ITEM_CLIP, clip) for clip in clips])
+        if model.streaming is None or model.hearing is None:
+            return np.stack([results[0].logits for results in found])
+        rule = model.hearing.decision
+        return np.stack([_surest([one.posteriors_q15 for one in results], rule) for results in found])
+
+    return answers
+
+
+def _surest(posteriors_q15: list[np.ndarray], rule: DecisionRule) -> np.ndarray:
+    """Return scores of a clip alone, (classes,), the largest of them that of the class that a stream takes it for."""
+    label, scores = answer(rule, posteriors_q15)
+    return np.where(np.arange(len(scores)) == label, scores.max() + 1, scores)
 
 
 def _check_rate(config: FrontendConfig, name: str) -> None:

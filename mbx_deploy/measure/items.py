@@ -108,7 +108,7 @@ def random_features(model: CompiledModel, count: int) -> list[NamedItem]:
 def read_clip(path: Path, model: CompiledModel) -> np.ndarray:
     """Return a recording at the model's rate and of its length, int16 (clip_samples,). Raises InputError."""
     config = model.config
-    return fit_clip(read_recording(path, config.sample_rate_hz).samples, config.clip_samples)
+    return fit_clip(read_recording(path, config.sample_rate_hz).samples, model.recording_samples)
 
 
 def streams(clips: Sequence[np.ndarray], model: CompiledModel) -> Iterator[NamedItem]:

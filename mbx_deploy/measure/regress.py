@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.data.dataset import Split, load_known
@@ -28,7 +26,7 @@ from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.compile import missing_tools
 from mbx_deploy.firmware.folder import ELF_NAME, Build, load_hearing_build
 from mbx_deploy.measure.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
-from mbx_deploy.measure.evaluate import Subject, open_float, pick_clips, run_clips, score
+from mbx_deploy.measure.evaluate import Subject, integer_answers, open_float, pick_clips, run_clips, score
 from mbx_deploy.measure.fingerprint import Fingerprint, changed, clips_digest, constants, fingerprint
 from mbx_deploy.measure.items import synthetic_items
 from mbx_deploy.measure.profile.inference import can_count, count_inference
@@ -253,7 +251,7 @@ def _load(request: Request, old: Baseline | None, recognizer: CompiledModel, whe
     kept = old.data if old else None
     split_name = request.split or (kept.split if kept else DEFAULT_SPLIT)
     limit = request.clips or (kept.limit if kept else None)
-    clips = load_known(where, split_name, recognizer.labels, recognizer.config.clip_samples, limit=limit)
+    clips = load_known(where, split_name, recognizer.labels, recognizer.recording_samples, limit=limit)
     folder = os.path.relpath(where.resolve(), request.baseline.resolve().parent)
     found = Recordings(folder, split_name, limit, len(clips), clips_digest(clips.names, clips.samples))
     if not request.update and kept is not None and kept.digest != found.digest:
@@ -272,10 +270,9 @@ def _items(split: Split) -> list[Item]:
 def _accuracy(
     request: Request, recognizer: CompiledModel, host: HostEngine, split: Split, progress: Progress
 ) -> dict[str, float | None]:
-    def answers(clips: np.ndarray) -> np.ndarray:
-        return np.stack([windows[0].logits for windows in host.run([Item(ITEM_CLIP, clip) for clip in clips])])
-
-    integer = Subject(request.model, "c", "", recognizer.labels, recognizer.config, answers)
+    answers = integer_answers(host, recognizer)
+    length = recognizer.recording_samples
+    integer = Subject(request.model, "c", "", recognizer.labels, recognizer.config, answers, length)
     path = resolve_model(request.model)
     floating = open_float(request.model, path / "model.tflite" if path.is_dir() else path, request.forward)
     total = 2 * len(split)

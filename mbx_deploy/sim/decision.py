@@ -92,6 +92,38 @@ def smoothed(rule: DecisionRule, posteriors_q15: Sequence[np.ndarray]) -> np.nda
     return (padded[rule.smoothing :] - padded[: -rule.smoothing]) // rule.smoothing
 
 
+def events(rule: DecisionRule, posteriors_q15: np.ndarray, samples: Sequence[int]) -> list[Event]:
+    """Return the events of a whole recording, as decide() from a fresh state says, in much less time.
+
+    posteriors_q15: (decisions, classes). samples: when each decision was due. Only decisions at which some word is
+    above its threshold are looked at one by one.
+    """
+    means = smoothed(rule, list(posteriors_q15))
+    word = np.array(rule.is_word)
+    over = word & (means > np.array(rule.thresholds_q15))
+    under = word & (means < np.array(rule.release_q15))
+    # For each class, at each decision: the last decision up to it at which the mean was below the release level.
+    places = np.where(under, np.arange(len(means))[:, None], -1)
+    last_under = np.maximum.accumulate(places, axis=0) if len(means) else places
+    said_at = np.full(len(word), -1)  # the decision at which a class was last said; -1: it may count from the start
+    above = np.zeros(len(word), np.int64)
+    rest_until, before, found = 0, -2, []
+    for number in np.flatnonzero(over.any(axis=1)).tolist():
+        if number != before + 1:
+            above[:] = 0
+        before = number
+        released = (said_at < 0) | (last_under[number] > said_at)
+        above = np.where(over[number] & released, np.minimum(above + 1, MOST_ABOVE), 0)
+        candidates = np.where(above >= rule.rows, means[number], -1)
+        best = int(np.argmax(candidates))
+        if samples[number] >= rest_until and candidates[best] > 0:
+            found.append(Event(best, int(means[number][best]), int(samples[number])))
+            said_at[best] = number
+            above[:] = 0
+            rest_until = samples[number] + rule.rest_samples
+    return found
+
+
 def answer(rule: DecisionRule, posteriors_q15: Sequence[np.ndarray]) -> tuple[int, np.ndarray]:
     """Return (the class that a clip alone is taken for, the scores that say so), of all decisions of a fresh stream.
 
