@@ -45,7 +45,14 @@ class RatiosType(click.ParamType):
 
 @click.command()
 @click.argument("model", metavar="MODEL|BUILD")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set, as `mbx-deploy data` takes.")
+@click.option("--data", type=click.Path(path_type=Path), help="A data set, as `mbx-deploy data` takes.")
+@click.option(
+    "--stream",
+    "streams",
+    type=click.Path(path_type=Path),
+    help="Long recordings, with label tracks or without: false accepts an hour, misses, latency.",
+)
+@click.option("--wrong", type=click.Path(path_type=Path), help="With --stream: write each false accept and miss there.")
 @click.option("--engine", type=MEASURED_ENGINES, help="Default: c; of a .pt: float.")
 @click.option("--split", type=SPLIT_CHOICES, default="testing", show_default=True, help="Which of the data's clips.")
 @click.option("--clips", type=click.IntRange(1), help="Clips at most, evenly spread. Default: all.")
@@ -66,7 +73,9 @@ class RatiosType(click.ParamType):
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
 def evaluate(
     model: str,
-    data: Path,
+    data: Path | None,
+    streams: Path | None,
+    wrong: Path | None,
     engine: str | None,
     split: str,
     clips: int | None,
@@ -84,13 +93,64 @@ def evaluate(
     from mbx_deploy.measure import evaluate as evaluator
     from mbx_deploy.system.files import check_file, write_file
 
+    if (data is None) == (streams is None):
+        raise click.UsageError("need either --data, clips of words, or --stream, long recordings.")
+    if wrong is not None and streams is None:
+        raise click.UsageError("--wrong is of --stream.")
     if json_path:
         check_file(json_path)
+    if streams is not None:
+        from mbx_deploy.measure import listening
+
+        heard = listening.evaluate_streams(model, streams, engine, forward, wrong, note, Progress("evaluate"))
+        click.echo(listening.render(heard))
+        if json_path:
+            write_file(json_path, json.dumps(heard, indent=2, sort_keys=True) + "\n")
+        return
+    assert data is not None
     options = evaluator.Options(engine, split, clips, None if isinstance(snr, str) else snr, snr_clips, target, forward)
     report = evaluator.evaluate_model(model, data, options, note, Progress("evaluate"))
     click.echo(evaluator.render(report))
     if json_path:
         write_file(json_path, json.dumps(report, indent=2, sort_keys=True) + "\n")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--positives", required=True, type=click.Path(path_type=Path), help="Streams of words with label tracks.")
+@click.option("--negatives", required=True, type=click.Path(path_type=Path), help="Long recordings without the words.")
+@click.option(
+    "--false-accepts-per-hour",
+    type=click.FloatRange(0.0, 10_000.0),
+    default=1.0,
+    show_default=True,
+    help="That may be.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The .tflite to write, with the rule in it.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
+def tune(
+    model: str,
+    positives: Path,
+    negatives: Path,
+    false_accepts_per_hour: float,
+    output: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Find when a word counts: smoothing, rows, a threshold a word, for a rate of false accepts.
+
+    Half of the recordings tune, the other half tells what the rule is worth.
+    """
+    from mbx_deploy.measure import listening, tuning
+    from mbx_deploy.system.files import check_file, write_file
+
+    for path in (output, json_path):
+        if path:
+            check_file(path)
+    found = tuning.tune(model, positives, negatives, false_accepts_per_hour, output, note, Progress("tune"))
+    labels = listening.open_listener(model, "sim", None, lambda line: None)[1].labels
+    click.echo(tuning.render_tuning(found, labels))
+    if json_path:
+        write_file(json_path, json.dumps(found, indent=2, sort_keys=True) + "\n")
 
 
 @click.command()

@@ -67,6 +67,7 @@ for _command in (
     training.sqnr,
     accuracy.evaluate,
     accuracy.regress,
+    accuracy.tune,
     data.data,
     catalogue.import_command,
     catalogue.models,

@@ -30,6 +30,32 @@ def fetch(name: str, folder: Path, url: str | None) -> None:
 
 @data.command()
 @click.argument("source", metavar="DIR|MANIFEST", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@click.option("--labels", help="The words, with commas between them. Default: the shipped model's.")
+@click.option("--words", default=400, show_default=True, type=click.IntRange(1, 100_000), help="Spoken words at most.")
+@click.option(
+    "--snr", default="clean,20,10,5", show_default=True, help="Ratios of speech to background noise in dB, or clean."
+)
+@click.option("--split", default="testing", show_default=True, help="Which of the data's clips.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of the order and the pauses.")
+def stream(source: Path, output: Path, labels: str | None, words: int, snr: str, split: str, seed: int) -> None:
+    """Make streams of words in noise at known places, with label tracks, for `evaluate --stream` and `tune`."""
+    from mbx_deploy.data.dataset import LABELS
+    from mbx_deploy.data.streams import make_streams
+    from mbx_deploy.system.files import check_folder, write_folder
+
+    try:
+        ratios = [None if part.strip() == "clean" else float(part) for part in snr.split(",")]
+    except ValueError:
+        raise click.UsageError(f"bad ratios: got {snr!r}, need numbers or clean, with commas between them") from None
+    check_folder(output)
+    files = make_streams(source, labels.split(",") if labels else LABELS, words, ratios, split, seed)
+    write_folder(output, files)
+    click.echo(f"{output}: {sum(name.endswith('.wav') for name in files)} streams with label tracks")
+
+
+@data.command()
+@click.argument("source", metavar="DIR|MANIFEST", type=click.Path(path_type=Path))
 @JSON_OPTION
 def inspect(source: Path, as_json: bool) -> None:
     """Say what a data set holds; exit 1 if files are broken, or a speaker or a sound is in two splits."""
