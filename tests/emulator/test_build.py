@@ -68,6 +68,8 @@ EXPECTED_FILES = {
     "memory_report.json",
     "memory_report.txt",
     "model.tflite",
+    "src/mbx_decision.c",
+    "src/mbx_decision.h",
     "src/mbx_depthwise_six.S",
     "src/mbx_dot_row.S",
     "src/mbx_fft_two_stages.S",

@@ -190,7 +190,7 @@ def test_the_calls_need_every_kernel(batch: KernelBatch) -> None:
     kernel_set = batch.target.kernels
     found: Counter[str] = Counter()
 
-    @settings(many, max_examples=5, derandomize=True)
+    @settings(many, max_examples=12, derandomize=True)
     @given(drawn=jobs())
     def count(drawn: list[Job]) -> None:
         found.update(job.kernel(kernel_set).name for job in drawn)

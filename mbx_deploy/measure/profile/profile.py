@@ -19,7 +19,7 @@ from mbx_deploy.compiler.cascade import Cascade, Shift
 from mbx_deploy.compiler.memory_plan import MemoryPlan
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.engines.firmware import FirmwareEngine
-from mbx_deploy.engines.session import FRONTEND_STAGES, ITEM_CLIP, TRACE_RESULTS, TRACE_STAGES, Item
+from mbx_deploy.engines.session import FRONTEND_STAGES, ITEM_CLIP, ITEM_STREAM, TRACE_RESULTS, TRACE_STAGES, Item
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure.items import random_input
@@ -30,6 +30,8 @@ from mbx_deploy.network.program import Program
 
 _FRAME, _AFTER_FRAME = "mbx_frame_coefficients", "mbx_quantize_features"
 _OBSERVER = "mbx_session_observe"
+_DECIDED = "mbx_decide"  # once a decision
+SECOND_BLOCK_SAMPLES = 160  # as a microphone driver hands them over
 _OTHER_CONSTANTS = re.compile(r"model|cascade_\w+_(steps|bytes)")  # than those of a layer, which bear its number
 _CYCLES_NOTE = "estimate for a Cortex-M4 without wait states, from ARM DDI 0439B"
 
@@ -87,10 +89,21 @@ class Frontend:
 
 
 @dataclass(frozen=True)
+class Second:
+    """What listening costs: decisions in a second of audio, and all instructions for them: feed, front end, network,
+    decision.
+    """
+
+    decisions: float
+    instructions: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """What one build costs. frontend: None for a network alone.
 
     firmware: bytes of the whole ELF, stack_bound_bytes among them. stack_bytes: the most stack that was written.
+    second: of continuous audio; None for a network alone. recogniser_ram_bytes: of one instance.
     """
 
     target: str
@@ -100,6 +113,8 @@ class Profile:
     frontend: Frontend | None
     stack_bytes: int
     firmware: dict[str, int]
+    second: Second | None = None
+    recogniser_ram_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the profile as JSON takes it."""
@@ -112,6 +127,8 @@ class Profile:
             "frontend": self.frontend.to_dict() if self.frontend else None,
             "stack": {"high_water_bytes": self.stack_bytes, "bound_bytes": self.firmware.get("stack_bound_bytes")},
             "firmware": {key: value for key, value in self.firmware.items() if key != "stack_bound_bytes"},
+            "second": dict(vars(self.second)) if self.second else None,
+            "recogniser_ram_bytes": self.recogniser_ram_bytes,
             "cycles_note": _CYCLES_NOTE,
         }
 
@@ -153,7 +170,33 @@ def profile_build(build: Build) -> Profile:
         frontend=frontend,
         stack_bytes=_need_symbol(listing, "mbx_stack_top") - plain.lowest_write,
         firmware=dict(_report(build.folder)["compiled"]),
+        second=_second(build, model, listing) if model.hearing is not None else None,
+        recogniser_ram_bytes=int(_report(build.folder)["ram"]["instance_bytes"]),
     )
+
+
+def _second(build: Build, model: CompiledModel, listing: Listing) -> Second:
+    """Return what a second of continuous audio costs, of a stream that has gone on for a while: from decision to
+    decision, all that the recogniser does.
+    """
+    config = model.config
+    rate, stride = config.sample_rate_hz, build.stride_frames * config.hop_length
+    periods = max(1, round(rate / stride))
+    before = 0 if model.streaming is not None else config.clip_samples
+    samples = np.random.default_rng(0).integers(-8192, 8192, before + (periods + 2) * stride + config.window_length)
+    item = Item(ITEM_STREAM, samples.astype(np.int16), SECOND_BLOCK_SAMPLES)
+    mark = _need_symbol(listing, _DECIDED)
+
+    def run(plugin: str) -> None:
+        FirmwareEngine(model, build.elf, build.target, plugin).run([item], TRACE_RESULTS)
+
+    counts = count(run, [mark])
+    decided = [segment for segment in counts.segments if segment.mark == mark]
+    if len(decided) < periods + 1:
+        raise CheckFailed(f"a second was not counted: got {len(decided)} decisions, need {periods + 1}")
+    # A segment is from one decision to the next.
+    instructions = counts.instructions(decided[:periods])
+    return Second(rate / stride, round(instructions * rate / (periods * stride)))
 
 
 def _run(build: Build, model: CompiledModel, listing: Listing, marks: Sequence[int], trace: int) -> Counts:
@@ -361,6 +404,10 @@ def render(profile: Profile) -> str:
     if frontend:
         lines.append(f"  front end, one frame       {frontend.frame.instructions:>12,} instructions")
         lines += _render_cost(frontend.frame, "RAM", ", most of it in the arena")
+    if profile.second:
+        told = f"{profile.second.decisions:g} decisions"
+        lines.append(f"  a second of audio          {profile.second.instructions:>12,} instructions, {told}")
+        lines.append(f"  RAM, one recogniser        {profile.recogniser_ram_bytes:>12,} bytes")
     lines.append(f"  stack, most in use         {profile.stack_bytes:>12,} bytes")
     if "stack_bound_bytes" in profile.firmware:
         lines.append(f"  stack, static bound        {profile.firmware['stack_bound_bytes']:>12,} bytes")
