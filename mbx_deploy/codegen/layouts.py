@@ -25,7 +25,7 @@ ASSEMBLY_FENCES = {
 }
 # Of the front end, which calls them on any core with the DSP extension: a library may be compiled for one, whatever its
 # target was.
-FRONTEND_ASSEMBLY = ("mbx_dot_row.S", "mbx_fft_two_stages.S")
+FRONTEND_ASSEMBLY = ("mbx_dot_rows.S", "mbx_fft_two_stages.S", "mbx_mel_rows.S", "mbx_window_fours.S")
 # What a README says of the sets of kernels.
 CORES = {
     "portable": "any core",

@@ -177,7 +177,8 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
 
     Odd rows see the differences of the log-mels and their mirror images, even ones the sums; of the even ones every
     other one has the same symmetry again, and so on: after each fold sums lie where the subtrahends were. weights:
-    int32, the rows one after another, each as long as what it sees. folds ends where weights are not equal, or sums
+    int32, the rows one after another, each as long as what it sees: rows 1, 3, 5, ..., then those of each fold (2, 6,
+    10, ...), at last those that see the last sums. folds ends where weights are not equal, or sums
     might leave int32.
     """
     matrix = tables.dct_q31.astype(np.int64)
@@ -195,7 +196,8 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
         rows |= dict(zip(numbers[odd].tolist(), left[odd], strict=True))
         numbers, rest, folds = numbers[~odd], left[~odd][:, ::-1], folds + 1
     rows |= dict(zip(numbers.tolist(), rest, strict=True))
-    return folds, np.concatenate([rows[number] for number in range(len(matrix))]).astype(np.int32)
+    order = sorted(rows, key=lambda number: (min((number & -number).bit_length(), folds + 2) if number else folds + 2))
+    return folds, np.concatenate([rows[number] for number in order]).astype(np.int32)
 
 
 def prove_ranges(tables: FrontendTables) -> None:

@@ -125,30 +125,16 @@ static inline int32_t mbx_multiply_q16(int32_t a, int16_t b)
 #endif
 }
 
-/* addend + a * b */
-static inline uint64_t mbx_multiply_add_u64(uint64_t addend, uint32_t a, uint32_t b)
+/* a * a */
+static inline uint64_t mbx_square(int32_t a)
 {
-#if MBX_HAS_DSP
-    __asm("umlal %Q0, %R0, %1, %2" : "+r"(addend) : "r"(a), "r"(b));
-    return addend;
+#if MBX_HAS_LONG_MULTIPLY
+    return (uint64_t)((int64_t)a * a);
 #else
-    return addend + mbx_multiply_u64(a, b);
-#endif
-}
-
-/* addend + (a * b >> 32) */
-static inline uint64_t mbx_multiply_add_high_u64(uint64_t addend, uint32_t a, uint32_t b)
-{
-#if MBX_HAS_DSP
-    uint32_t low;
-    uint32_t high;
-    __asm("umull %1, %2, %3, %4\n adds %Q0, %Q0, %2\n adc %R0, %R0, #0"
-          : "+r"(addend), "=&r"(low), "=&r"(high)
-          : "r"(a), "r"(b)
-          : "cc");
-    return addend;
-#else
-    return addend + (mbx_multiply_u64(a, b) >> 32);
+    const int32_t low = (int16_t)a; /* within 2^15: no product of halves leaves int32 */
+    const int32_t high = (a >> 16) + (low < 0 ? 1 : 0);
+    const int64_t middle = (int64_t)(low * high) * (INT64_C(1) << 17);
+    return ((uint64_t)(uint32_t)(high * high) << 32 | (uint32_t)(low * low)) + (uint64_t)middle;
 #endif
 }
 
