@@ -125,19 +125,6 @@ static inline int32_t mbx_multiply_q16(int32_t a, int16_t b)
 #endif
 }
 
-/* a * a */
-static inline uint64_t mbx_square(int32_t a)
-{
-#if MBX_HAS_LONG_MULTIPLY
-    return (uint64_t)((int64_t)a * a);
-#else
-    const int32_t low = (int16_t)a; /* within 2^15: no product of halves leaves int32 */
-    const int32_t high = (a >> 16) + (low < 0 ? 1 : 0);
-    const int64_t middle = (int64_t)(low * high) * (INT64_C(1) << 17);
-    return ((uint64_t)(uint32_t)(high * high) << 32 | (uint32_t)(low * low)) + (uint64_t)middle;
-#endif
-}
-
 /* addend + mbx_multiply_high(a, b) */
 static inline int32_t mbx_multiply_high_add(int32_t addend, int32_t a, int32_t b)
 {

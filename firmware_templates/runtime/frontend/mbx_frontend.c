@@ -138,6 +138,9 @@ static void mbx_window_and_first_pass(const mbx_frontend *f, const int16_t *samp
 }
 
 /* Twin: fft_stage(). */
+#if MBX_HAS_ONLY_THUMB
+void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
+#else
 static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step)
 {
     for (uint32_t k = 0; k < size; k++) {
@@ -157,6 +160,7 @@ static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const i
         }
     }
 }
+#endif
 
 #if MBX_HAS_DSP
 void mbx_fft_two_stages(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
@@ -209,10 +213,21 @@ static inline void mbx_split_pair(mbx_line z, mbx_line mirrored, const int32_t t
     low->im = (even_i >> 1) + wi;
 }
 
-/* Twin: power_spectrum(), of one line. */
+/* Twin: power_spectrum(), of one line: |re|, |im| <= 2^30 and a little. */
 static inline uint64_t mbx_power(mbx_line line)
 {
-    return mbx_square(line.re) + mbx_square(line.im);
+#if MBX_HAS_LONG_MULTIPLY
+    return (uint64_t)((int64_t)line.re * line.re) + (uint64_t)((int64_t)line.im * line.im);
+#else
+    const int32_t re_low = (int16_t)line.re; /* of halves that are within 2^15 no sum of products leaves int32 */
+    const int32_t im_low = (int16_t)line.im;
+    const int32_t re_high = (line.re - re_low) >> 16;
+    const int32_t im_high = (line.im - im_low) >> 16;
+    const uint32_t low = (uint32_t)(re_low * re_low) + (uint32_t)(im_low * im_low);
+    const uint32_t high = (uint32_t)(re_high * re_high) + (uint32_t)(im_high * im_high);
+    const int32_t middle = re_low * re_high + im_low * im_high;
+    return ((uint64_t)high << 32 | low) + ((uint64_t)(uint32_t)(middle >> 15) << 32 | (uint32_t)middle << 17);
+#endif
 }
 
 /* Twin: split_spectrum(). In place; bin n_fft / 2 is written behind the FFT's bins. */
@@ -252,7 +267,7 @@ static void mbx_split_powers(const mbx_frontend *f, mbx_bin *bins)
 }
 
 /* Twin: mel_energies(). */
-#if MBX_HAS_DSP
+#if MBX_HAS_DSP || MBX_HAS_ONLY_THUMB
 void mbx_mel_rows(const mbx_bin *bins, const uint16_t *first, const uint16_t *count, const uint32_t *weights_q32,
                   mbx_mel *mels, uint32_t n_mels);
 #else
@@ -307,7 +322,7 @@ static void mbx_log_mel_energies(const mbx_frontend *f, mbx_mel *mels)
 
 /* Rows of the DCT that see the same values: the exact sum of a row's products, rounded to Q16. Rows lie one behind
  * another, their outputs step apart. */
-#if MBX_HAS_DSP
+#if MBX_HAS_DSP || MBX_HAS_ONLY_THUMB
 void mbx_dot_rows(const int32_t *row_q31, const int32_t *values, uint32_t count, int32_t *output_q16, uint32_t step,
                   uint32_t rows);
 #else
