@@ -1,7 +1,7 @@
-/* The inner loops of mbx_kernels_thumb.c: four outputs at a time.
+/* The inner loops of mbx_kernels_thumb.c: four outputs at a time, or five.
  *
  * Four accumulators live in r8 to r11, four inputs in r0 to r3, which LDM loads together and MULS overwrites: 10
- * instructions for 4 multiply-accumulates; 6 where there is MLA.
+ * instructions for 4 multiply-accumulates; 6 where there is MLA. A fifth accumulator is r14, a fifth input r4: 12 for 5.
  *
  * Requantization is TFLite's two roundings from 32-bit products. With a = 2^16 ah + al, |al| <= 2^15, and m = 2^16 mh + ml
  * the doubling high multiply is 2 ah mh + (M + 2^14 >> 15), M = al mh + (al ml >> 16) + ah ml; the compiler has checked
@@ -28,6 +28,16 @@
     add     r9, r1
     add     r10, r2
     add     r11, r3
+#endif
+.endm
+
+/* r4 as well, to the fifth one */
+.macro ACCUMULATE_FIFTH
+#if __ARM_ARCH >= 7
+    mla     r14, r4, r5, r14
+#else
+    muls    r4, r5, r4
+    add     r14, r4
 #endif
 .endm
 
@@ -83,11 +93,11 @@
     mov     r6, r10
     mov     r7, r11
     push    {r4-r7}
-    sub     sp, sp, #44
+    sub     sp, sp, #48
 .endm
 
 .macro RESTORE
-    add     sp, sp, #44
+    add     sp, sp, #48
     pop     {r4-r7}
     mov     r8, r4
     mov     r9, r5
@@ -97,14 +107,14 @@
 .endm
 
     /* on the stack */
-    .set    OFFSET, 0 /* [4] bytes from the first output to each */
-    .set    OUTPUT, 16
-    .set    SHIFTS, 20
-    .set    ZERO_POINT, 24
-    .set    COUNT, 28
-    .set    BLOCK, 32
-    .set    WEIGHTS, 36
-    .set    CHANNELS, 40
+    .set    OFFSET, 0 /* [5] bytes from the first output to each */
+    .set    OUTPUT, 20
+    .set    SHIFTS, 24
+    .set    ZERO_POINT, 28
+    .set    COUNT, 32
+    .set    BLOCK, 36
+    .set    WEIGHTS, 40
+    .set    CHANNELS, 44
 
     /* struct mbx_pointwise_thumb_call */
     .set    CALL_OUT_CHANNELS, 4
@@ -114,27 +124,41 @@
     .set    CALL_CHANNELS, 16
     .set    CALL_SHIFTS, 20
 
-/* Four positions, all output channels.
+/* Four or five positions, all output channels.
  *
  * void mbx_pointwise_four(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
  *                         const uint32_t offsets[4])
+ * void mbx_pointwise_five(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
+ *                         const uint32_t offsets[5])
  *
- * block   [4] what the weights' offset of 128 adds, negated; then [16 * groups][4] inputs of four positions
+ * block   [positions] what the weights' offset of 128 adds, negated; then [16 * groups][positions] inputs
  */
-    .global mbx_pointwise_four
-    .type   mbx_pointwise_four, %function
+.macro POINTWISE name, positions
+    .global \name
+    .type   \name, %function
     .thumb_func
-mbx_pointwise_four:
+\name:
     SAVE
     str     r0, [sp, #BLOCK]
     str     r2, [sp, #OUTPUT]
+    .if     \positions == 5
+    ldr     r4, [r3, #16]
+    str     r4, [sp, #OFFSET + 16]
+    .endif
     ldm     r3!, {r4-r7}
     mov     r3, sp
     stm     r3!, {r4-r7}
     ldrh    r4, [r1, #CALL_GROUPS]
-    lsls    r4, r4, #8
+    lsls    r4, r4, #6
+    .if     \positions == 5
+    movs    r5, r4
+    lsls    r4, r4, #2
+    adds    r4, r4, r5
+    .else
+    lsls    r4, r4, #2
+    .endif
     adds    r4, r4, r0
-    adds    r4, r4, #16
+    adds    r4, r4, #4 * \positions
     mov     r12, r4
     ldrh    r4, [r1, #CALL_OUT_CHANNELS]
     str     r4, [sp, #COUNT]
@@ -150,7 +174,13 @@ mbx_pointwise_four:
 1:  ldr     r7, [sp, #CHANNELS]
     ldr     r0, [r7]
     ldr     r6, [sp, #BLOCK]
+    .if     \positions == 5
+    ldm     r6!, {r1-r5}
+    adds    r5, r5, r0
+    mov     r14, r5
+    .else
     ldm     r6!, {r1-r4}
+    .endif
     adds    r1, r1, r0
     mov     r8, r1
     adds    r2, r2, r0
@@ -162,8 +192,14 @@ mbx_pointwise_four:
     ldr     r7, [sp, #WEIGHTS]
 2:  .irp    input, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
     ldrb    r5, [r7, #\input]
+    .if     \positions == 5
+    ldm     r6!, {r0-r4}
+    ACCUMULATE
+    ACCUMULATE_FIFTH
+    .else
     ldm     r6!, {r0-r3}
     ACCUMULATE
+    .endif
     .endr
     adds    r7, r7, #16
     cmp     r6, r12
@@ -178,6 +214,9 @@ mbx_pointwise_four:
     REQUANTIZE r9, OFFSET + 4
     REQUANTIZE r10, OFFSET + 8
     REQUANTIZE r11, OFFSET + 12
+    .if     \positions == 5
+    REQUANTIZE r14, OFFSET + 16
+    .endif
     adds    r6, r6, #1
     str     r6, [sp, #OUTPUT]
     ldr     r0, [sp, #COUNT]
@@ -186,7 +225,11 @@ mbx_pointwise_four:
     beq     4f
     b       1b
 4:  RESTORE
-    .size   mbx_pointwise_four, . - mbx_pointwise_four
+    .size   \name, . - \name
+.endm
+
+    POINTWISE mbx_pointwise_four, 4
+    POINTWISE mbx_pointwise_five, 5
 
     /* struct line_work of mbx_kernels_thumb.c */
     .set    WORK_OFFSETS, 0
@@ -208,9 +251,9 @@ mbx_pointwise_four:
  *
  * line    [4 * blocks + kernel - 1] the channel, padded
  */
-    .set    LINE, 32
-    .set    TAPS, 36
-    .set    ENTRY, 40
+    .set    LINE, 36
+    .set    TAPS, 40
+    .set    ENTRY, 44
 
     .global mbx_depthwise_four
     .type   mbx_depthwise_four, %function
