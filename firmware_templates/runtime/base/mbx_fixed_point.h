@@ -156,15 +156,14 @@ static inline int64_t mbx_shift_right_rounded(int64_t a, int shift)
 }
 
 /* The high word of 2 * a * b, rounded to nearest, ties up; -2^31 * -2^31 saturates.
- * Source: gemmlowp, SaturatingRoundingDoublingHighMul. C's division truncates towards zero, as gemmlowp expects. */
+ * Source: gemmlowp, SaturatingRoundingDoublingHighMul, whose division towards zero, of a product to which 2^30 or
+ * 1 - 2^30 is added by its sign, is this shift. */
 static inline int32_t mbx_doubling_high_multiply(int32_t a, int32_t b)
 {
     if (a == INT32_MIN && b == INT32_MIN) {
         return INT32_MAX;
     }
-    const int64_t product = mbx_multiply_s64(a, b);
-    const int64_t nudge = product >= 0 ? INT64_C(1) << 30 : 1 - (INT64_C(1) << 30);
-    return (int32_t)((product + nudge) / (INT64_C(1) << 31));
+    return (int32_t)((mbx_multiply_s64(a, b) + (INT64_C(1) << 30)) >> 31);
 }
 
 /* a / 2^exponent, rounded to nearest, ties away from zero. exponent 0 to 31. Source: gemmlowp, RoundingDivideByPOT. */
