@@ -226,7 +226,8 @@ def prove_ranges(tables: FrontendTables) -> None:
 def feature_multiplier(scale: float) -> tuple[int, int]:
     """Return (multiplier, shift) so that coefficient_q16 * multiplier / 2^shift = coefficient / scale.
 
-    scale: float32 of the network's input. multiplier: [2^30, 2^31); shift: 1 to 62.
+    scale: float32 of the network's input. multiplier: [2^30, 2^31); shift: 33 to 62, as the C
+    wants it.
     Raises InputError for a scale that no such pair describes.
     """
     if not 2.0**-12 <= scale <= 2.0**12:

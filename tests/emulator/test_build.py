@@ -68,7 +68,7 @@ EXPECTED_FILES = {
     "memory_report.json",
     "memory_report.txt",
     "model.tflite",
-    "src/mbx_depthwise_six.S",
+    "src/mbx_depthwise_lanes.S",
     "src/mbx_dot_rows.S",
     "src/mbx_fft_two_stages.S",
     "src/mbx_fixed_point.h",

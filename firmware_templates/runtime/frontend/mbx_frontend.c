@@ -397,9 +397,10 @@ static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coeffic
 void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, int count, int32_t multiplier, int shift,
                            int32_t zero_point)
 {
+    const int32_t half = INT32_C(1) << (shift - 33); /* of the product's high word, as is all that is left */
     for (int i = 0; i < count; i++) {
-        const int64_t scaled = mbx_shift_right_rounded(mbx_multiply_s64(coefficients_q16[i], multiplier), shift) + zero_point;
-        features[i] = (int8_t)(scaled < -128 ? -128 : (scaled > 127 ? 127 : scaled));
+        const int32_t high = (int32_t)(mbx_multiply_s64(coefficients_q16[i], multiplier) >> 32);
+        features[i] = (int8_t)mbx_clamp(((high + half) >> (shift - 32)) + zero_point, -128, 127);
     }
 }
 

@@ -92,7 +92,8 @@ typedef struct {
 void mbx_frame_coefficients(const mbx_frontend *frontend, const int16_t *samples, mbx_extent extent,
                             int32_t *coefficients_q16, mbx_frontend_memory memory, mbx_observer observe, void *context);
 
-/* round(coefficient / scale) + zero_point, limited to int8; multiplier / 2^shift is 2^-16 / scale. */
+/* round(coefficient / scale) + zero_point, limited to int8; multiplier / 2^shift is 2^-16 / scale, shift 33 to
+ * 62. */
 void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, int count, int32_t multiplier, int shift,
                            int32_t zero_point);
 
