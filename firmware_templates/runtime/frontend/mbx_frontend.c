@@ -382,12 +382,11 @@ static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coeffic
     for (uint32_t fold = 0; fold <= f->dct_folds + 1u; fold++) {
         const uint32_t level = fold <= f->dct_folds ? fold : f->dct_folds;
         const uint32_t first = fold <= f->dct_folds ? 1u << fold : 0u;
-        const uint32_t step = 2u << level;
         const uint32_t count = half >> level;
-        const uint32_t rows = first < f->n_mfcc ? (f->n_mfcc - first + step - 1u) / step : 0u;
+        const uint32_t rows = first < f->n_mfcc ? (f->n_mfcc - first + (2u << level) - 1u) >> (level + 1u) : 0u;
         if (rows != 0u) {
             mbx_dot_rows(row_q31, &values[2u * half - (first != 0u ? 2u * count : count)], count,
-                         &coefficients_q16[first], step, rows);
+                         &coefficients_q16[first], 2u << level, rows);
             row_q31 += rows * count;
         }
     }

@@ -11,7 +11,7 @@
 
 /* What blocks of a depthwise channel share. mbx_thumb_blocks.S knows the layout. */
 typedef struct {
-    uint32_t offsets[FOUR]; /* from the first output of a block to each */
+    uint32_t offsets[FIVE]; /* from the first output of a block to each */
     const int32_t *constants;
     uint32_t shift;
     int32_t zero_point;
@@ -25,6 +25,7 @@ void mbx_pointwise_four(const int32_t *block, const mbx_pointwise_thumb_call *ca
 void mbx_pointwise_five(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
                         const uint32_t offsets[FIVE]);
 void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks);
+void mbx_depthwise_five(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks);
 
 /* mbx_doubling_high_multiply() from 32-bit products: |a| < 2^29, m 0 to 2^31 - 1. See mbx_thumb_blocks.S. */
 static inline int32_t multiply_by_halves(int32_t a, int32_t m)
@@ -86,19 +87,29 @@ void mbx_pointwise_five(const int32_t *block, const mbx_pointwise_thumb_call *ca
     multiply_block(block, call, output, offsets, FIVE);
 }
 
-void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+static void convolve_blocks(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks, uint32_t size)
 {
     for (; blocks != 0u; blocks--) {
-        for (uint32_t p = FOUR; p-- != 0u;) {
+        for (uint32_t p = size; p-- != 0u;) {
             uint32_t sum = (uint32_t)work->constants[0];
             for (const int32_t *tap = work->taps; tap != work->taps_end; tap++) {
                 sum += (uint32_t)(line[p + (uint32_t)(tap - work->taps)] * *tap);
             }
             output[work->offsets[p]] = requantize(sum, work->constants[1], work->shift, work->zero_point);
         }
-        line += FOUR;
-        output += FOUR * work->offsets[1];
+        line += size;
+        output += size * work->offsets[1];
     }
+}
+
+void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+{
+    convolve_blocks(line, work, output, blocks, FOUR);
+}
+
+void mbx_depthwise_five(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+{
+    convolve_blocks(line, work, output, blocks, FIVE);
 }
 
 #endif
@@ -176,11 +187,12 @@ void mbx_depthwise_line_thumb(const mbx_depthwise_thumb_call *c, const int8_t *i
                        .taps = taps,
                        .entry = (GROUP_TAPS - c->kernel % GROUP_TAPS) % GROUP_TAPS,
                        .taps_end = taps + c->kernel};
-    place_outputs(whole.offsets, FOUR, step, FOUR);
+    place_outputs(whole.offsets, FIVE, step, FIVE);
     /* Each phase is a dense convolution of every dilation-th position. */
     for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
         const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
         const uint32_t in_count = ((uint32_t)c->in_positions + c->dilation - 1u - phase) / c->dilation;
+        const uint32_t fives = count % FIVE == 0u ? count / FIVE : 0u; /* blocks, where they leave no rest */
         for (uint32_t i = 0; i < length; i++) {
             line[i] = c->input_zero_point; /* the padding; the bias takes its share away */
         }
@@ -191,6 +203,10 @@ void mbx_depthwise_line_thumb(const mbx_depthwise_thumb_call *c, const int8_t *i
             (void)spread_line(input + offset, step, in_count, line + c->pad / c->dilation);
             whole.constants = c->constants + 2u * channel;
             whole.shift = c->shifts[channel];
+            if (fives != 0u) {
+                mbx_depthwise_five(line, &whole, out, fives);
+                continue;
+            }
             if (count >= FOUR) {
                 mbx_depthwise_four(line, &whole, out, count / FOUR);
             }
