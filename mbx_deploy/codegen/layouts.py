@@ -153,7 +153,7 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
     """
     layout = LAYOUTS[name]
     sources = {path: text for path, text in files.items() if path.startswith(SOURCE_FOLDERS)}
-    # The front end calls its assembly on any core that runs it: a library may be compiled for one, whatever its target was.
+    # The front end calls its assembly on any core that runs it: a library may be compiled for one, whatever its target.
     needs_all = context["hearing"] and not layout.portable
     lacks = [name for files in FRONTEND_ASSEMBLY.values() for name in files] if needs_all else []
     missing = [name for name in lacks if f"src/{name}" not in sources]

@@ -100,7 +100,9 @@ def kernel_sources(target: Target) -> list[str]:
     return [
         name
         for kernels in NEEDED_SETS[target.kernels]
-        for name in sorted((*(path.name for path in (network / kernels).iterdir()), *FRONTEND_ASSEMBLY.get(kernels, ())))
+        for name in sorted(
+            (*(path.name for path in (network / kernels).iterdir()), *FRONTEND_ASSEMBLY.get(kernels, ()))
+        )
     ]
 
 

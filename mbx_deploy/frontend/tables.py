@@ -33,7 +33,6 @@ from mbx_deploy.frontend.config import (
     FrontendConfig,
 )
 
-
 # What the DCT sees is below: on cores without a long multiply it is split into halves, the lower one from -2^15 on.
 _LARGEST_VALUE = (1 << 31) - (1 << 15)
 
@@ -200,7 +199,7 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
         rows |= dict(zip(numbers[odd].tolist(), left[odd], strict=True))
         numbers, rest, folds = numbers[~odd], left[~odd][:, ::-1], folds + 1
     rows |= dict(zip(numbers.tolist(), rest, strict=True))
-    order = sorted(rows, key=lambda number: (min((number & -number).bit_length(), folds + 2) if number else folds + 2))
+    order = sorted(rows, key=lambda number: min((number & -number).bit_length(), folds + 2) if number else folds + 2)
     return folds, np.concatenate([rows[number] for number in order]).astype(np.int32)
 
 
