@@ -19,6 +19,7 @@ SMALL_PARTS = ("application", "serial")
 FRONTEND_ASSEMBLY = {
     "dsp": ("mbx_dot_rows.S", "mbx_fft_two_stages.S", "mbx_mel_rows.S", "mbx_window_fours.S"),
     "thumb": ("mbx_frontend_thumb.S",),
+    "helium": ("mbx_fft_stage_helium.S",),
 }
 # What every recogniser has of the runtime, and every network alone.
 HEARING_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_decision.c", "mbx_recognizer.c")

@@ -20,7 +20,7 @@ from tests.made.firmware import COMPILER, INCLUDES, LINKER_FLAGS, write_project
 from tests.made.tflite import small_artifact
 from tests.parity.test_frontend_c import SIGNALS, signal
 
-CORES = ("cortex-m0plus", "cortex-m4")
+CORES = ("cortex-m0plus", "cortex-m4", "cortex-m55")
 ORDINARY = FrontendConfig(clip_samples=1600)
 WINDOWS = {
     "ordinary": ORDINARY,

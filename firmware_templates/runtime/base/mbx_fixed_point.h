@@ -20,6 +20,12 @@
 #define MBX_HAS_DSP 0
 #endif
 
+#if MBX_HAS_DSP && defined(__ARM_FEATURE_MVE)
+#define MBX_HAS_HELIUM 1
+#else
+#define MBX_HAS_HELIUM 0
+#endif
+
 /* ARMv6-M multiplies 32 by 32 bits to 32; a product of 64 bits is then four products of halves. */
 #ifndef MBX_HAS_LONG_MULTIPLY
 #if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)

@@ -140,7 +140,7 @@ static void mbx_window_and_first_pass(const mbx_frontend *f, const int16_t *samp
 /* Twin: fft_stage(). */
 #if MBX_HAS_ONLY_THUMB
 void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
-#else
+#elif !MBX_HAS_HELIUM
 static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step)
 {
     for (uint32_t k = 0; k < size; k++) {
@@ -162,7 +162,9 @@ static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const i
 }
 #endif
 
-#if MBX_HAS_DSP
+#if MBX_HAS_HELIUM
+void mbx_fft_stage_helium(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
+#elif MBX_HAS_DSP
 void mbx_fft_two_stages(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
 void mbx_fft_last_stages(mbx_bin *bins, uint32_t points, const int32_t *twiddle_q31);
 #endif
@@ -172,6 +174,11 @@ static void mbx_fft(const mbx_frontend *f, mbx_bin *bins)
 {
     const uint32_t half = f->n_fft / 2u;
     uint32_t size = 4;
+#if MBX_HAS_HELIUM
+    for (; size < half; size *= 2u) {
+        mbx_fft_stage_helium(bins, half, size, f->twiddle_q31, half / size);
+    }
+#else
 #if MBX_HAS_DSP
     for (; 4u * size < half; size *= 4u) {
         mbx_fft_two_stages(bins, half, size, f->twiddle_q31, half / size);
@@ -184,6 +191,7 @@ static void mbx_fft(const mbx_frontend *f, mbx_bin *bins)
     for (; size < half; size *= 2u) {
         mbx_fft_stage(bins, half, size, f->twiddle_q31, half / size);
     }
+#endif
 }
 
 /* Twin: split_spectrum(), of the lines 0 and half. */
