@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 
+from mbx_deploy.codegen.templates import FRONTEND_ASSEMBLY
 from mbx_deploy.system.resources import firmware_templates_folder, runtime_file
 from mbx_deploy.system.version import __version__
 
@@ -23,9 +24,6 @@ ASSEMBLY_FENCES = {
     "thumb": "defined(__thumb__)",
     "": "defined(__ARM_FEATURE_DSP)",
 }
-# Of the front end, which calls them on any core with the DSP extension: a library may be compiled for one, whatever its
-# target was.
-FRONTEND_ASSEMBLY = ("mbx_dot_row.S", "mbx_fft_two_stages.S")
 # What a README says of the sets of kernels.
 CORES = {
     "portable": "any core",
@@ -155,7 +153,9 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
     """
     layout = LAYOUTS[name]
     sources = {path: text for path, text in files.items() if path.startswith(SOURCE_FOLDERS)}
-    lacks = [] if layout.portable or not context["hearing"] else FRONTEND_ASSEMBLY
+    # The front end calls its assembly on any core that runs it: a library may be compiled for one, whatever its target.
+    needs_all = context["hearing"] and not layout.portable
+    lacks = [name for files in FRONTEND_ASSEMBLY.values() for name in files] if needs_all else []
     missing = [name for name in lacks if f"src/{name}" not in sources]
     for assembly in missing:
         sources[f"src/{assembly}"] = runtime_file(assembly).read_text()

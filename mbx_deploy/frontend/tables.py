@@ -33,6 +33,9 @@ from mbx_deploy.frontend.config import (
     FrontendConfig,
 )
 
+# What the DCT sees is below: on cores without a long multiply it is split into halves, the lower one from -2^15 on.
+_LARGEST_VALUE = (1 << 31) - (1 << 15)
+
 
 @dataclass(frozen=True)
 class FrontendTables:
@@ -177,7 +180,8 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
 
     Odd rows see the differences of the log-mels and their mirror images, even ones the sums; of the even ones every
     other one has the same symmetry again, and so on: after each fold sums lie where the subtrahends were. weights:
-    int32, the rows one after another, each as long as what it sees. folds ends where weights are not equal, or sums
+    int32, the rows one after another, each as long as what it sees: rows 1, 3, 5, ..., then those of each fold (2, 6,
+    10, ...), at last those that see the last sums. folds ends where weights are not equal, or sums
     might leave int32.
     """
     matrix = tables.dct_q31.astype(np.int64)
@@ -186,7 +190,7 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
     rows = {number: matrix[number] for number in range(1, len(matrix), 2)}
     numbers, rest, folds = np.arange(0, len(matrix), 2), matrix[0::2], 0
     largest = _largest_log_mel(tables)
-    while rest.shape[1] % 2 == 0 and largest << (folds + 2) < 1 << 31:
+    while rest.shape[1] % 2 == 0 and largest << (folds + 2) < _LARGEST_VALUE:
         half = rest.shape[1] // 2
         left, mirrored = rest[:, :half], rest[:, : half - 1 : -1]
         odd = (numbers >> (folds + 1)) % 2 == 1
@@ -195,7 +199,8 @@ def fold_dct(tables: FrontendTables) -> tuple[int, np.ndarray]:
         rows |= dict(zip(numbers[odd].tolist(), left[odd], strict=True))
         numbers, rest, folds = numbers[~odd], left[~odd][:, ::-1], folds + 1
     rows |= dict(zip(numbers.tolist(), rest, strict=True))
-    return folds, np.concatenate([rows[number] for number in range(len(matrix))]).astype(np.int32)
+    order = sorted(rows, key=lambda number: min((number & -number).bit_length(), folds + 2) if number else folds + 2)
+    return folds, np.concatenate([rows[number] for number in order]).astype(np.int32)
 
 
 def prove_ranges(tables: FrontendTables) -> None:
@@ -209,8 +214,8 @@ def prove_ranges(tables: FrontendTables) -> None:
     if _largest_mel(tables) + tables.log_offset >= 1 << 63:
         raise AssertionError("a mel energy may leave uint64")
     largest_log = _largest_log_mel(tables)
-    if largest_log * 2 >= 1 << 31:
-        raise AssertionError("a sum of two log-mels may leave int32")
+    if largest_log * 2 >= _LARGEST_VALUE:
+        raise AssertionError("a sum of two log-mels may leave int32, or its halves")
     if tables.dct_q31.size:
         row_sum = int(np.abs(tables.dct_q31.astype(np.int64)).sum(axis=1).max())
         if row_sum * largest_log * 2 >= (1 << 63) - (1 << 40):
@@ -220,7 +225,8 @@ def prove_ranges(tables: FrontendTables) -> None:
 def feature_multiplier(scale: float) -> tuple[int, int]:
     """Return (multiplier, shift) so that coefficient_q16 * multiplier / 2^shift = coefficient / scale.
 
-    scale: float32 of the network's input. multiplier: [2^30, 2^31); shift: 1 to 62.
+    scale: float32 of the network's input. multiplier: [2^30, 2^31); shift: 33 to 62, as the C
+    wants it.
     Raises InputError for a scale that no such pair describes.
     """
     if not 2.0**-12 <= scale <= 2.0**12:

@@ -91,7 +91,7 @@ def test_the_parts_are_the_whole(m4_build: Build, m4_profile: dict[str, object])
     assert abs(sum(frontend["mix"].values()) - frontend["instructions_per_frame"]) <= len(frontend["mix"])
     assert all(stage["instructions"] > 100 for stage in frontend["stages"])
     staged = sum(stage["instructions"] for stage in frontend["stages"])
-    assert abs(staged - frontend["instructions_per_frame"]) < 200  # what hands the stages to the observer
+    assert 0 < staged - frontend["instructions_per_frame"] < 9000  # what is computed at once where nobody observes it
     assert frontend["frames"] == m4_build.model.config.audio_frames
     report = json.loads((m4_build.folder / "memory_report.json").read_text())
     assert network["ram_bytes"] == report["arena"]["bytes"]

@@ -206,7 +206,7 @@ def test_every_valid_configuration_has_tables(
 def test_quantized_features_are_rounded_once(values: list[int], scale: float, zero_point: int) -> None:
     """Against exact integers, with the multiplier as it is; and the multiplier is within half a unit of 1 / scale."""
     multiplier, shift = feature_multiplier(scale)
-    assert 1 << 30 <= multiplier < 1 << 31 and 1 <= shift <= 62
+    assert 1 << 30 <= multiplier < 1 << 31 and 33 <= shift <= 62
     assert abs(multiplier / 2.0**shift * scale * 2.0**16 - 1) <= 2.0**-31
     got = sim.quantize_features(np.array(values, np.int32), scale, zero_point)
     exact = [(value * multiplier * 2 + (1 << shift)) // (1 << (shift + 1)) + zero_point for value in values]

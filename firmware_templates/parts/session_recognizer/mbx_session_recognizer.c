@@ -115,7 +115,7 @@ mbx_status mbx_session_item(void *model, mbx_session *session, uint32_t kind, ui
         session->broken = 1;
         return status;
     }
-    mbx_observe(recognizer, mbx_session_observe, session);
+    mbx_observe(recognizer, session->trace_level != MBX_TRACE_RESULTS ? mbx_session_observe : NULL, session);
     return kind == MBX_ITEM_FEATURES ? serve_features(recognizer, session, count)
                                      : serve_audio(recognizer, session, kind, block, count);
 }

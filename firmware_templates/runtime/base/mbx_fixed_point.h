@@ -20,6 +20,12 @@
 #define MBX_HAS_DSP 0
 #endif
 
+#if MBX_HAS_DSP && defined(__ARM_FEATURE_MVE)
+#define MBX_HAS_HELIUM 1
+#else
+#define MBX_HAS_HELIUM 0
+#endif
+
 /* ARMv6-M multiplies 32 by 32 bits to 32; a product of 64 bits is then four products of halves. */
 #ifndef MBX_HAS_LONG_MULTIPLY
 #if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
@@ -125,33 +131,6 @@ static inline int32_t mbx_multiply_q16(int32_t a, int16_t b)
 #endif
 }
 
-/* addend + a * b */
-static inline uint64_t mbx_multiply_add_u64(uint64_t addend, uint32_t a, uint32_t b)
-{
-#if MBX_HAS_DSP
-    __asm("umlal %Q0, %R0, %1, %2" : "+r"(addend) : "r"(a), "r"(b));
-    return addend;
-#else
-    return addend + mbx_multiply_u64(a, b);
-#endif
-}
-
-/* addend + (a * b >> 32) */
-static inline uint64_t mbx_multiply_add_high_u64(uint64_t addend, uint32_t a, uint32_t b)
-{
-#if MBX_HAS_DSP
-    uint32_t low;
-    uint32_t high;
-    __asm("umull %1, %2, %3, %4\n adds %Q0, %Q0, %2\n adc %R0, %R0, #0"
-          : "+r"(addend), "=&r"(low), "=&r"(high)
-          : "r"(a), "r"(b)
-          : "cc");
-    return addend;
-#else
-    return addend + (mbx_multiply_u64(a, b) >> 32);
-#endif
-}
-
 /* addend + mbx_multiply_high(a, b) */
 static inline int32_t mbx_multiply_high_add(int32_t addend, int32_t a, int32_t b)
 {
@@ -183,15 +162,14 @@ static inline int64_t mbx_shift_right_rounded(int64_t a, int shift)
 }
 
 /* The high word of 2 * a * b, rounded to nearest, ties up; -2^31 * -2^31 saturates.
- * Source: gemmlowp, SaturatingRoundingDoublingHighMul. C's division truncates towards zero, as gemmlowp expects. */
+ * Source: gemmlowp, SaturatingRoundingDoublingHighMul, whose division towards zero, of a product to which 2^30 or
+ * 1 - 2^30 is added by its sign, is this shift. */
 static inline int32_t mbx_doubling_high_multiply(int32_t a, int32_t b)
 {
     if (a == INT32_MIN && b == INT32_MIN) {
         return INT32_MAX;
     }
-    const int64_t product = mbx_multiply_s64(a, b);
-    const int64_t nudge = product >= 0 ? INT64_C(1) << 30 : 1 - (INT64_C(1) << 30);
-    return (int32_t)((product + nudge) / (INT64_C(1) << 31));
+    return (int32_t)((mbx_multiply_s64(a, b) + (INT64_C(1) << 30)) >> 31);
 }
 
 /* a / 2^exponent, rounded to nearest, ties away from zero. exponent 0 to 31. Source: gemmlowp, RoundingDivideByPOT. */

@@ -1,9 +1,11 @@
 /* Two stages of the FFT at once: mbx_fft_stage() of size, then of 2 * size, with half of the loads and stores.
  *
  * void mbx_fft_two_stages(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step)
+ * void mbx_fft_last_stages(mbx_bin *bins, uint32_t points, const int32_t *twiddle_q31)
  *
  * The four lines i, i + size, i + 2 size, i + 3 size stay in registers: (0, 1) and (2, 3) meet with the first stage's
- * factor, then (0, 2) and (1, 3) with the two of the second. step is points / size. Rounded as mbx_fft_stage() rounds.
+ * factor, then (0, 2) and (1, 3) with the two of the second. step is points / size. Rounded as mbx_fft_stage() rounds. Of the last
+ * two stages, of which size is points / 4, every k has four lines only.
  */
     .syntax unified
     .thumb
@@ -19,6 +21,26 @@
     rsb     \bi, r14, \ai, asr #1
     add     \ar, r12, \ar, asr #1
     add     \ai, r14, \ai, asr #1
+.endm
+
+/* r0: the first line, behind both as well; r1: bytes from line to line. The first one is left to be stored. */
+.macro LOAD_LINES
+    ldrd    r4, r5, [r0]
+    add     r0, r0, r1
+    ldrd    r6, r7, [r0]
+    add     r0, r0, r1
+    ldrd    r8, r9, [r0]
+    add     r0, r0, r1
+    ldrd    r10, r11, [r0]
+.endm
+
+.macro STORE_LINES
+    strd    r10, r11, [r0]
+    sub     r0, r0, r1
+    strd    r8, r9, [r0]
+    sub     r0, r0, r1
+    strd    r6, r7, [r0]
+    sub     r0, r0, r1
 .endm
 
     .set    FACTORS, 0     /* the first stage's, the second's for (0, 2), for (1, 3) */
@@ -61,13 +83,7 @@ mbx_fft_two_stages:
     ldr     r0, [sp, #BINS]
     add     r2, r0, #8
     str     r2, [sp, #BINS]
-2:  ldrd    r4, r5, [r0]
-    add     r0, r0, r1
-    ldrd    r6, r7, [r0]
-    add     r0, r0, r1
-    ldrd    r8, r9, [r0]
-    add     r0, r0, r1
-    ldrd    r10, r11, [r0]
+2:  LOAD_LINES
     ldrd    r2, r3, [sp, #FACTORS]
     BUTTERFLY r4, r5, r6, r7
     BUTTERFLY r8, r9, r10, r11
@@ -75,12 +91,7 @@ mbx_fft_two_stages:
     BUTTERFLY r4, r5, r8, r9
     ldrd    r2, r3, [sp, #FACTORS + 16]
     BUTTERFLY r6, r7, r10, r11
-    strd    r10, r11, [r0]
-    sub     r0, r0, r1
-    strd    r8, r9, [r0]
-    sub     r0, r0, r1
-    strd    r6, r7, [r0]
-    sub     r0, r0, r1
+    STORE_LINES
     strd    r4, r5, [r0]
     ldr     r2, [sp, #BINS_END]
     add     r0, r0, r1, lsl #2
@@ -93,3 +104,39 @@ mbx_fft_two_stages:
     add     sp, sp, #52
     pop     {r4-r11, pc}
     .size   mbx_fft_two_stages, . - mbx_fft_two_stages
+
+/* A factor, and where that of the next k lies. */
+.macro NEXT_FACTOR place, step
+    ldr     r12, [sp, #\place]
+    ldrd    r2, r3, [r12], #\step
+    str     r12, [sp, #\place]
+.endm
+
+    .global mbx_fft_last_stages
+    .type   mbx_fft_last_stages, %function
+    .thumb_func
+mbx_fft_last_stages:
+    push    {r4-r11, r14}
+    sub     sp, sp, #16
+    lsl     r4, r1, #2
+    add     r5, r2, r4
+    strd    r2, r2, [sp]
+    lsl     r1, r1, #1
+    add     r6, r0, r1
+    strd    r5, r6, [sp, #8]
+1:  LOAD_LINES
+    NEXT_FACTOR 0, 32
+    BUTTERFLY r4, r5, r6, r7
+    BUTTERFLY r8, r9, r10, r11
+    NEXT_FACTOR 4, 16
+    BUTTERFLY r4, r5, r8, r9
+    NEXT_FACTOR 8, 16
+    BUTTERFLY r6, r7, r10, r11
+    STORE_LINES
+    strd    r4, r5, [r0], #8
+    ldr     r2, [sp, #12]
+    cmp     r0, r2
+    bne     1b
+    add     sp, sp, #16
+    pop     {r4-r11, pc}
+    .size   mbx_fft_last_stages, . - mbx_fft_last_stages

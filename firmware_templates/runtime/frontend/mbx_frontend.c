@@ -25,24 +25,31 @@ static int32_t mbx_windowed_sample(const mbx_frontend *f, const int16_t *samples
     return (int32_t)((sample * f->window_q29[position]) >> (16 + MBX_EMPHASIZED_SHIFT + 1));
 }
 
-/* One more than a number below size (a power of two), both written backwards. */
-static inline uint32_t mbx_next_reversed(uint32_t reversed, uint32_t size)
+/* n, below size (a power of two), written backwards. before: n - 1 written so; of 0, size - 1. */
+static inline uint32_t mbx_reversed(uint32_t n, uint32_t before, uint32_t size)
 {
 #if MBX_HAS_DSP
-    const uint32_t unused = (uint32_t)__builtin_clz(size) + 1u; /* bits above the number */
     uint32_t result;
-    __asm("rbit %0, %1" : "=r"(result) : "r"(reversed << unused));
-    result++;
-    __asm("rbit %0, %1" : "=r"(result) : "r"(result));
-    return result >> unused;
+    (void)before;
+    __asm("rbit %0, %1" : "=r"(result) : "r"(n));
+    return result >> ((uint32_t)__builtin_clz(size) + 1u); /* bits above the number */
 #else
     uint32_t bit = size >> 1;
-    while ((reversed & bit) != 0u) {
-        reversed ^= bit;
+    (void)n;
+    while ((before & bit) != 0u) {
+        before ^= bit;
         bit >>= 1;
     }
-    return reversed | bit;
+    return before | bit;
 #endif
+}
+
+/* Twin: apply_window(), of samples 2 n and 2 n + 1 without preemphasis: they become one complex number. */
+static inline mbx_line mbx_windowed_pair(const int16_t *samples, const int32_t *window_q29, uint32_t n)
+{
+    const mbx_line line = {mbx_multiply_q16(window_q29[2u * n], samples[2u * n]),
+                           mbx_multiply_q16(window_q29[2u * n + 1u], samples[2u * n + 1u])};
+    return line;
 }
 
 /* Twin: apply_window(), and the bit reversal of fft(). Even samples become real parts, odd ones imaginary parts. */
@@ -50,49 +57,90 @@ static void mbx_apply_window(const mbx_frontend *f, const int16_t *samples, mbx_
 {
     const uint32_t half = f->n_fft / 2u;
     const uint32_t pairs = f->window_length / 2u; /* window_length is even */
-    uint32_t reversed = 0;
-    for (uint32_t n = 0; n < pairs; n++) {
-        mbx_bin *bin = &bins[reversed];
-        if (f->preemphasis_q30 == 0) {
-            bin->line.re = mbx_multiply_q16(f->window_q29[2u * n], samples[2u * n]);
-            bin->line.im = mbx_multiply_q16(f->window_q29[2u * n + 1u], samples[2u * n + 1u]);
-        } else {
-            bin->line.re = mbx_windowed_sample(f, samples, extent, 2u * n);
-            bin->line.im = mbx_windowed_sample(f, samples, extent, 2u * n + 1u);
+    uint32_t reversed = half - 1u;
+    for (uint32_t n = 0; n < half; n++) {
+        mbx_line line = {0, 0};
+        if (n < pairs && f->preemphasis_q30 == 0) {
+            line = mbx_windowed_pair(samples, f->window_q29, n);
+        } else if (n < pairs) {
+            line.re = mbx_windowed_sample(f, samples, extent, 2u * n);
+            line.im = mbx_windowed_sample(f, samples, extent, 2u * n + 1u);
         }
-        reversed = mbx_next_reversed(reversed, half);
+        reversed = mbx_reversed(n, reversed, half);
+        bins[reversed].line = line;
     }
-    for (uint32_t n = pairs; n < half; n++) {
-        bins[reversed].line.re = 0;
-        bins[reversed].line.im = 0;
-        reversed = mbx_next_reversed(reversed, half);
-    }
+}
+
+/* Twin: fft_first_pass(), of four neighbours. */
+static inline void mbx_transform_four(mbx_bin b[4], mbx_line b0, mbx_line b1, mbx_line b2, mbx_line b3)
+{
+    const int32_t sum_r01 = b0.re + b1.re;
+    const int32_t sum_i01 = b0.im + b1.im;
+    const int32_t dif_r01 = b0.re - b1.re;
+    const int32_t dif_i01 = b0.im - b1.im;
+    const int32_t sum_r23 = b2.re + b3.re;
+    const int32_t sum_i23 = b2.im + b3.im;
+    const int32_t dif_r23 = b2.re - b3.re;
+    const int32_t dif_i23 = b2.im - b3.im;
+    b[0].line.re = sum_r01 + sum_r23;
+    b[0].line.im = sum_i01 + sum_i23;
+    b[1].line.re = dif_r01 + dif_i23;
+    b[1].line.im = dif_i01 - dif_r23;
+    b[2].line.re = sum_r01 - sum_r23;
+    b[2].line.im = sum_i01 - sum_i23;
+    b[3].line.re = dif_r01 - dif_i23;
+    b[3].line.im = dif_i01 + dif_r23;
 }
 
 /* Twin: fft_first_pass(). */
 static void mbx_fft_first_pass(mbx_bin *bins, uint32_t points)
 {
     for (mbx_bin *b = bins; b != bins + points; b += 4) {
-        const int32_t sum_r01 = b[0].line.re + b[1].line.re;
-        const int32_t sum_i01 = b[0].line.im + b[1].line.im;
-        const int32_t dif_r01 = b[0].line.re - b[1].line.re;
-        const int32_t dif_i01 = b[0].line.im - b[1].line.im;
-        const int32_t sum_r23 = b[2].line.re + b[3].line.re;
-        const int32_t sum_i23 = b[2].line.im + b[3].line.im;
-        const int32_t dif_r23 = b[2].line.re - b[3].line.re;
-        const int32_t dif_i23 = b[2].line.im - b[3].line.im;
-        b[0].line.re = sum_r01 + sum_r23;
-        b[0].line.im = sum_i01 + sum_i23;
-        b[1].line.re = dif_r01 + dif_i23;
-        b[1].line.im = dif_i01 - dif_r23;
-        b[2].line.re = sum_r01 - sum_r23;
-        b[2].line.im = sum_i01 - sum_i23;
-        b[3].line.re = dif_r01 - dif_i23;
-        b[3].line.im = dif_i01 + dif_r23;
+        mbx_transform_four(b, b[0].line, b[1].line, b[2].line, b[3].line);
+    }
+}
+
+/* mbx_apply_window() and mbx_fft_first_pass() at once: the inputs n, n + quarter, ... are neighbours once reversed. Of
+ * those of n below whole the window covers quarters + 1, of others quarters, 2 or 3; behind it are zeros. */
+#if MBX_HAS_DSP
+void mbx_window_fours(const int16_t *samples, const int32_t *window_q29, mbx_bin *bins, uint32_t whole,
+                      uint32_t quarter, uint32_t quarters);
+#else
+static void mbx_window_fours(const int16_t *samples, const int32_t *window_q29, mbx_bin *bins, uint32_t whole,
+                             uint32_t quarter, uint32_t quarters)
+{
+    const mbx_line zero = {0, 0};
+    uint32_t reversed = quarter - 1u;
+    for (uint32_t n = 0; n < quarter; n++) {
+        const uint32_t inputs = n < whole ? quarters + 1u : quarters;
+        const mbx_line b0 = mbx_windowed_pair(samples, window_q29, n);
+        const mbx_line b2 = mbx_windowed_pair(samples, window_q29, n + quarter);
+        const mbx_line b1 = inputs > 2u ? mbx_windowed_pair(samples, window_q29, n + 2u * quarter) : zero;
+        const mbx_line b3 = inputs > 3u ? mbx_windowed_pair(samples, window_q29, n + 3u * quarter) : zero;
+        reversed = mbx_reversed(n, reversed, quarter);
+        mbx_transform_four(&bins[4u * reversed], b0, b1, b2, b3);
+    }
+}
+#endif
+
+/* mbx_apply_window(), then mbx_fft_first_pass(). */
+static void mbx_window_and_first_pass(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, mbx_bin *bins)
+{
+    const uint32_t pairs = f->window_length / 2u;
+    const uint32_t quarter = f->n_fft / 8u;
+    if (f->preemphasis_q30 != 0 || pairs <= 2u * quarter) {
+        mbx_apply_window(f, samples, extent, bins);
+        mbx_fft_first_pass(bins, f->n_fft / 2u);
+    } else {
+        const uint32_t quarters = pairs > 3u * quarter ? 3u : 2u;
+        mbx_window_fours(samples, f->window_q29, bins, pairs - quarters * quarter, quarter, quarters);
     }
 }
 
 /* Twin: fft_stage(). */
+#if MBX_HAS_ONLY_THUMB
+void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
+#elif !MBX_HAS_HELIUM
 static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step)
 {
     for (uint32_t k = 0; k < size; k++) {
@@ -112,52 +160,94 @@ static void mbx_fft_stage(mbx_bin *bins, uint32_t points, uint32_t size, const i
         }
     }
 }
-
-#if MBX_HAS_DSP
-void mbx_fft_two_stages(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
 #endif
 
-/* Twin: fft(), behind the bit reversal. */
+#if MBX_HAS_HELIUM
+void mbx_fft_stage_helium(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
+#elif MBX_HAS_DSP
+void mbx_fft_two_stages(mbx_bin *bins, uint32_t points, uint32_t size, const int32_t *twiddle_q31, uint32_t step);
+void mbx_fft_last_stages(mbx_bin *bins, uint32_t points, const int32_t *twiddle_q31);
+#endif
+
+/* Twin: fft(), behind its first pass. */
 static void mbx_fft(const mbx_frontend *f, mbx_bin *bins)
 {
     const uint32_t half = f->n_fft / 2u;
     uint32_t size = 4;
-    mbx_fft_first_pass(bins, half);
+#if MBX_HAS_HELIUM
+    for (; size < half; size *= 2u) {
+        mbx_fft_stage_helium(bins, half, size, f->twiddle_q31, half / size);
+    }
+#else
 #if MBX_HAS_DSP
-    for (; 2u * size < half; size *= 4u) {
+    for (; 4u * size < half; size *= 4u) {
         mbx_fft_two_stages(bins, half, size, f->twiddle_q31, half / size);
+    }
+    if (4u * size == half) {
+        mbx_fft_last_stages(bins, half, f->twiddle_q31);
+        return;
     }
 #endif
     for (; size < half; size *= 2u) {
         mbx_fft_stage(bins, half, size, f->twiddle_q31, half / size);
     }
+#endif
+}
+
+/* Twin: split_spectrum(), of the lines 0 and half. */
+static inline void mbx_split_ends(mbx_line z, mbx_line *low, mbx_line *high)
+{
+    low->re = z.re + z.im;
+    low->im = 0;
+    high->re = z.re - z.im;
+    high->im = 0;
+}
+
+/* Twin: split_spectrum(), of the lines k and half - k. z and mirrored: those of the FFT. */
+static inline void mbx_split_pair(mbx_line z, mbx_line mirrored, const int32_t twiddle_q31[2], mbx_line *low,
+                                  mbx_line *high)
+{
+    const int32_t cosine = twiddle_q31[0];
+    const int32_t sine = twiddle_q31[1];
+    const int32_t even_r = z.re + mirrored.re;
+    const int32_t even_i = z.im - mirrored.im;
+    const int32_t odd_r = z.im + mirrored.im;
+    const int32_t odd_i = mirrored.re - z.re;
+    const int32_t wr = mbx_multiply_high_add(mbx_multiply_high(odd_r, cosine), odd_i, sine);
+    const int32_t wi = mbx_multiply_high_subtract(mbx_multiply_high(odd_i, cosine), odd_r, sine);
+    high->re = (even_r >> 1) - wr;
+    high->im = wi - (even_i >> 1);
+    low->re = (even_r >> 1) + wr;
+    low->im = (even_i >> 1) + wi;
+}
+
+/* Twin: power_spectrum(), of one line: |re|, |im| <= 2^30 and a little. */
+static inline uint64_t mbx_power(mbx_line line)
+{
+#if MBX_HAS_LONG_MULTIPLY
+    return (uint64_t)((int64_t)line.re * line.re) + (uint64_t)((int64_t)line.im * line.im);
+#else
+    const int32_t re_low = (int16_t)line.re; /* of halves that are within 2^15 no sum of products leaves int32 */
+    const int32_t im_low = (int16_t)line.im;
+    const int32_t re_high = (line.re - re_low) >> 16;
+    const int32_t im_high = (line.im - im_low) >> 16;
+    const uint32_t low = (uint32_t)(re_low * re_low) + (uint32_t)(im_low * im_low);
+    const uint32_t high = (uint32_t)(re_high * re_high) + (uint32_t)(im_high * im_high);
+    const int32_t middle = re_low * re_high + im_low * im_high;
+    return ((uint64_t)high << 32 | low) + ((uint64_t)(uint32_t)(middle >> 15) << 32 | (uint32_t)middle << 17);
+#endif
 }
 
 /* Twin: split_spectrum(). In place; bin n_fft / 2 is written behind the FFT's bins. */
 static void mbx_split_spectrum(const mbx_frontend *f, mbx_bin *bins)
 {
     const uint32_t half = f->n_fft / 2u;
-    const int32_t re = bins[0].line.re;
-    const int32_t im = bins[0].line.im;
-    bins[0].line.re = re + im;
-    bins[0].line.im = 0;
-    bins[half].line.re = re - im;
-    bins[half].line.im = 0;
-    for (uint32_t k = 1; k <= half / 2u; k++) {
-        mbx_bin *low = &bins[k];
-        mbx_bin *high = &bins[half - k];
-        const int32_t cosine = f->twiddle_q31[2u * k];
-        const int32_t sine = f->twiddle_q31[2u * k + 1u];
-        const int32_t even_r = low->line.re + high->line.re;
-        const int32_t even_i = low->line.im - high->line.im;
-        const int32_t odd_r = low->line.im + high->line.im;
-        const int32_t odd_i = high->line.re - low->line.re;
-        const int32_t wr = mbx_multiply_high_add(mbx_multiply_high(odd_r, cosine), odd_i, sine);
-        const int32_t wi = mbx_multiply_high_subtract(mbx_multiply_high(odd_i, cosine), odd_r, sine);
-        high->line.re = (even_r >> 1) - wr;
-        high->line.im = wi - (even_i >> 1);
-        low->line.re = (even_r >> 1) + wr; /* low is high where k = half / 2: low's formula holds there */
-        low->line.im = (even_i >> 1) + wi;
+    mbx_split_ends(bins[0].line, &bins[0].line, &bins[half].line);
+    for (uint32_t k = 1; k <= half / 2u; k++) { /* low is high where k = half / 2: low's formula holds there */
+        mbx_line low, high;
+        mbx_split_pair(bins[k].line, bins[half - k].line, &f->twiddle_q31[2u * k], &low, &high);
+        bins[half - k].line = high;
+        bins[k].line = low;
     }
 }
 
@@ -165,29 +255,46 @@ static void mbx_split_spectrum(const mbx_frontend *f, mbx_bin *bins)
 static void mbx_power_spectrum(const mbx_frontend *f, mbx_bin *bins)
 {
     for (uint32_t k = 0; k <= f->n_fft / 2u; k++) {
-        const int32_t re = bins[k].line.re;
-        const int32_t im = bins[k].line.im;
-        bins[k].power = (uint64_t)mbx_multiply_s64(re, re) + (uint64_t)mbx_multiply_s64(im, im);
+        bins[k].power = mbx_power(bins[k].line);
+    }
+}
+
+/* mbx_split_spectrum(), then mbx_power_spectrum(): the lines are not stored between them. */
+static void mbx_split_powers(const mbx_frontend *f, mbx_bin *bins)
+{
+    const uint32_t half = f->n_fft / 2u;
+    mbx_line low, high;
+    mbx_split_ends(bins[0].line, &low, &high);
+    bins[0].power = mbx_power(low);
+    bins[half].power = mbx_power(high);
+    for (uint32_t k = 1; k <= half / 2u; k++) {
+        mbx_split_pair(bins[k].line, bins[half - k].line, &f->twiddle_q31[2u * k], &low, &high);
+        bins[half - k].power = mbx_power(high);
+        bins[k].power = mbx_power(low);
     }
 }
 
 /* Twin: mel_energies(). */
-static void mbx_mel_energies(const mbx_frontend *f, const mbx_bin *bins, mbx_mel *mels)
+#if MBX_HAS_DSP || MBX_HAS_ONLY_THUMB
+void mbx_mel_rows(const mbx_bin *bins, const uint16_t *first, const uint16_t *count, const uint32_t *weights_q32,
+                  mbx_mel *mels, uint32_t n_mels);
+#else
+static void mbx_mel_rows(const mbx_bin *bins, const uint16_t *first, const uint16_t *count, const uint32_t *weights_q32,
+                         mbx_mel *mels, uint32_t n_mels)
 {
-    const uint32_t *weights_q32 = f->mel_weights_q32;
-    for (uint32_t m = 0; m < f->n_mels; m++) {
-        const mbx_bin *bin = &bins[f->mel_first[m]];
+    for (uint32_t m = 0; m < n_mels; m++) {
+        const mbx_bin *bin = &bins[first[m]];
         uint64_t energy = 0;
-        for (uint32_t i = 0; i < f->mel_count[m]; i++) {
+        for (uint32_t i = 0; i < count[m]; i++) {
             const uint32_t weight = *weights_q32++;
             const uint32_t high = (uint32_t)(bin[i].power >> 32);
             const uint32_t low = (uint32_t)bin[i].power;
-            energy = mbx_multiply_add_u64(energy, high, weight);
-            energy = mbx_multiply_add_high_u64(energy, low, weight);
+            energy += mbx_multiply_u64(high, weight) + (mbx_multiply_u64(low, weight) >> 32);
         }
         mels[m].energy = energy;
     }
 }
+#endif
 
 static inline int mbx_leading_zeros(uint64_t value) /* value != 0 */
 {
@@ -221,25 +328,25 @@ static void mbx_log_mel_energies(const mbx_frontend *f, mbx_mel *mels)
     }
 }
 
-/* The sum of row_q31[n] * values[n], exact. */
-#if MBX_HAS_DSP
-int64_t mbx_dot_row(const int32_t *row_q31, const int32_t *values, uint32_t count);
+/* Rows of the DCT that see the same values: the exact sum of a row's products, rounded to Q16. Rows lie one behind
+ * another, their outputs step apart. */
+#if MBX_HAS_DSP || MBX_HAS_ONLY_THUMB
+void mbx_dot_rows(const int32_t *row_q31, const int32_t *values, uint32_t count, int32_t *output_q16, uint32_t step,
+                  uint32_t rows);
 #else
-static inline int64_t mbx_dot_row(const int32_t *row_q31, const int32_t *values, uint32_t count)
+static void mbx_dot_rows(const int32_t *row_q31, const int32_t *values, uint32_t count, int32_t *output_q16,
+                         uint32_t step, uint32_t rows)
 {
-    int64_t accumulator = 0;
-    for (uint32_t fours = count / 4u; fours != 0u; fours--) {
-        accumulator += mbx_multiply_s64(row_q31[0], values[0]);
-        accumulator += mbx_multiply_s64(row_q31[1], values[1]);
-        accumulator += mbx_multiply_s64(row_q31[2], values[2]);
-        accumulator += mbx_multiply_s64(row_q31[3], values[3]);
-        row_q31 += 4;
-        values += 4;
+    for (; rows != 0u; rows--) {
+        int64_t accumulator = 0;
+        for (uint32_t n = 0; n < count; n++) {
+            accumulator += mbx_multiply_s64(row_q31[n], values[n]);
+        }
+        *output_q16 = (int32_t)mbx_shift_right_rounded(
+            accumulator, MBX_LOG_MEL_FRACTION_BITS + MBX_DCT_FRACTION_BITS - MBX_COEFFICIENT_FRACTION_BITS);
+        row_q31 += count;
+        output_q16 += step;
     }
-    for (uint32_t rest = count % 4u; rest != 0u; rest--) {
-        accumulator += mbx_multiply_s64(*row_q31++, *values++);
-    }
-    return accumulator;
 }
 #endif
 
@@ -279,17 +386,17 @@ static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coeffic
     for (uint32_t fold = 0; fold < f->dct_folds; fold++) {
         mbx_fold(&values[2u * half - (half >> fold)], half >> fold);
     }
-    for (uint32_t k = 0; k < f->n_mfcc; k++) {
-        uint32_t fold = 0;
-        while (fold < f->dct_folds && (k >> fold) % 2u == 0u) {
-            fold++;
+    /* Rows 1, 3, 5, ..., then 2, 6, 10, ..., of each fold, and those that see the last sums. */
+    for (uint32_t fold = 0; fold <= f->dct_folds + 1u; fold++) {
+        const uint32_t level = fold <= f->dct_folds ? fold : f->dct_folds;
+        const uint32_t first = fold <= f->dct_folds ? 1u << fold : 0u;
+        const uint32_t count = half >> level;
+        const uint32_t rows = first < f->n_mfcc ? (f->n_mfcc - first + (2u << level) - 1u) >> (level + 1u) : 0u;
+        if (rows != 0u) {
+            mbx_dot_rows(row_q31, &values[2u * half - (first != 0u ? 2u * count : count)], count,
+                         &coefficients_q16[first], 2u << level, rows);
+            row_q31 += rows * count;
         }
-        const uint32_t count = half >> fold;
-        const uint32_t first = 2u * half - ((k >> fold) % 2u == 0u ? count : 2u * count);
-        const int64_t accumulator = mbx_dot_row(row_q31, &values[first], count);
-        row_q31 += count;
-        coefficients_q16[k] = (int32_t)mbx_shift_right_rounded(
-            accumulator, MBX_LOG_MEL_FRACTION_BITS + MBX_DCT_FRACTION_BITS - MBX_COEFFICIENT_FRACTION_BITS);
     }
 }
 
@@ -297,36 +404,45 @@ static void mbx_dct(const mbx_frontend *f, const mbx_mel *mels, int32_t *coeffic
 void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, int count, int32_t multiplier, int shift,
                            int32_t zero_point)
 {
+    const int32_t half = INT32_C(1) << (shift - 33); /* of the product's high word, as is all that is left */
     for (int i = 0; i < count; i++) {
-        const int64_t scaled = mbx_shift_right_rounded(mbx_multiply_s64(coefficients_q16[i], multiplier), shift) + zero_point;
-        features[i] = (int8_t)(scaled < -128 ? -128 : (scaled > 127 ? 127 : scaled));
+        const int32_t high = (int32_t)(mbx_multiply_s64(coefficients_q16[i], multiplier) >> 32);
+        features[i] = (int8_t)mbx_clamp(((high + half) >> (shift - 32)) + zero_point, -128, 127);
     }
 }
 
-/* Twin: frame_coefficients(). One call a stage. */
+/* The frame's powers, and what an observer sees on the way to them. */
+static inline void mbx_observed_powers(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, mbx_bin *bins,
+                                  mbx_observer observe, void *context)
+{
+    const uint32_t bytes = f->n_fft / 2u * (uint32_t)sizeof(mbx_bin);
+    mbx_apply_window(f, samples, extent, bins);
+    observe(context, MBX_STAGE_WINDOWED, bins, bytes);
+    mbx_fft_first_pass(bins, f->n_fft / 2u);
+    mbx_fft(f, bins);
+    mbx_split_spectrum(f, bins);
+    observe(context, MBX_STAGE_SPECTRUM, bins, bytes + (uint32_t)sizeof(mbx_bin));
+    mbx_power_spectrum(f, bins);
+    observe(context, MBX_STAGE_POWER, bins, bytes + (uint32_t)sizeof(mbx_bin));
+}
+
+/* Twin: frame_coefficients(). */
 void mbx_frame_coefficients(const mbx_frontend *f, const int16_t *samples, mbx_extent extent,
                             int32_t *coefficients_q16, mbx_frontend_memory memory, mbx_observer observe, void *context)
 {
     mbx_bin *bins = memory.bins;
     mbx_mel *mels = memory.mels;
-    const uint32_t bins_bytes = (f->n_fft / 2u + 1u) * (uint32_t)sizeof(mbx_bin);
     const uint32_t mels_bytes = f->n_mels * (uint32_t)sizeof(mbx_mel);
     const uint32_t coefficients = f->n_mfcc != 0u ? f->n_mfcc : f->n_mels;
 
-    mbx_apply_window(f, samples, extent, bins);
     if (observe) {
-        observe(context, MBX_STAGE_WINDOWED, bins, bins_bytes - (uint32_t)sizeof(mbx_bin));
+        mbx_observed_powers(f, samples, extent, bins, observe, context);
+    } else {
+        mbx_window_and_first_pass(f, samples, extent, bins);
+        mbx_fft(f, bins);
+        mbx_split_powers(f, bins);
     }
-    mbx_fft(f, bins);
-    mbx_split_spectrum(f, bins);
-    if (observe) {
-        observe(context, MBX_STAGE_SPECTRUM, bins, bins_bytes);
-    }
-    mbx_power_spectrum(f, bins);
-    if (observe) {
-        observe(context, MBX_STAGE_POWER, bins, bins_bytes);
-    }
-    mbx_mel_energies(f, bins, mels);
+    mbx_mel_rows(bins, f->mel_first, f->mel_count, f->mel_weights_q32, mels, f->n_mels);
     if (observe) {
         observe(context, MBX_STAGE_MEL, mels, mels_bytes);
     }

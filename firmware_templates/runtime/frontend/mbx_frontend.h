@@ -41,15 +41,17 @@ typedef struct {
     const uint16_t *mel_count;       /* [n_mels] bins of a filter */
     const uint32_t *mel_weights_q32; /* [sum of mel_count] */
     const int32_t *log_q24;          /* [257] ln(1 + i / 256) */
-    const int32_t *dct_q31;          /* rows of the DCT one after another, see mbx_dct() */
+    const int32_t *dct_q31;          /* rows of the DCT in the order of mbx_dct() */
 } mbx_frontend;
+
+typedef struct {
+    int32_t re;
+    int32_t im;
+} mbx_line;
 
 /* A spectrum line, then its power in the same place. */
 typedef union {
-    struct {
-        int32_t re;
-        int32_t im;
-    } line;
+    mbx_line line;
     uint64_t power;
 } mbx_bin;
 
@@ -90,7 +92,8 @@ typedef struct {
 void mbx_frame_coefficients(const mbx_frontend *frontend, const int16_t *samples, mbx_extent extent,
                             int32_t *coefficients_q16, mbx_frontend_memory memory, mbx_observer observe, void *context);
 
-/* round(coefficient / scale) + zero_point, limited to int8; multiplier / 2^shift is 2^-16 / scale. */
+/* round(coefficient / scale) + zero_point, limited to int8; multiplier / 2^shift is 2^-16 / scale, shift 33 to
+ * 62. */
 void mbx_quantize_features(const int32_t *coefficients_q16, int8_t *features, int count, int32_t multiplier, int shift,
                            int32_t zero_point);
 

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "mbx_fixed_point.h"
 #include "mbx_kernels.h"
 
 /* history begins before the frame that comes next: the reflection at a clip's end reaches back by one sample, and its
@@ -142,10 +143,25 @@ static uint32_t mbx_history_needed(const mbx_recognizer *self)
     return self->started ? frontend->window_length : frontend->window_length + 1u;
 }
 
+/* count is not 0. */
+static inline void mbx_copy_samples(int16_t *to, const int16_t *from, uint32_t count)
+{
+#if MBX_HAS_ONLY_THUMB /* where a memcpy() goes byte by byte */
+    uint32_t bytes = 2u * count;
+    uint32_t sample;
+    __asm volatile(".syntax unified\n1: subs %0, %0, #2\n ldrh %1, [%3, %0]\n strh %1, [%2, %0]\n bne 1b"
+                   : "+&l"(bytes), "=&l"(sample)
+                   : "l"(to), "l"(from)
+                   : "cc", "memory");
+#else
+    memcpy(to, from, count * sizeof(int16_t));
+#endif
+}
+
 /* Appends count samples, fewer than the history lacks; where none are missing then, takes the frame. */
 static void mbx_append(mbx_recognizer *self, const int16_t *samples, uint32_t count)
 {
-    memcpy(self->memory.history + MBX_HISTORY_MARGIN + self->history_count, samples, count * sizeof(int16_t));
+    mbx_copy_samples(self->memory.history + MBX_HISTORY_MARGIN + self->history_count, samples, count);
     self->history_count += count;
     if (self->history_count < mbx_history_needed(self)) {
         return;

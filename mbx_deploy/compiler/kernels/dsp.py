@@ -155,19 +155,23 @@ def _takes_line(program: Program, call: Convolution) -> bool:
 
 
 def _line_bytes(program: Program, call: Convolution) -> int:
-    """Return the bytes of a channel's paired taps, of four padded 16-bit lines, and of their outputs."""
+    """Return the bytes of four channels' paired taps, of four padded 16-bit lines, and of their outputs."""
     groups = (call.kernel[1] + GROUP_TAPS) // GROUP_TAPS
     longest_phase = -(-program.buffers[call.output].width // call.dilation[1])
     outputs = -(-longest_phase // OUTPUTS) * OUTPUTS
-    return groups * GROUP_TAPS * 4 + LANES * (2 * (outputs + groups * GROUP_TAPS + 2) + outputs)
+    taps = groups * GROUP_TAPS // 2 + 1
+    return LANES * (8 * taps + 2 * (outputs + groups * GROUP_TAPS + 2) + outputs)
 
 
 def _line(program: Program, call: Convolution) -> Struct:
-    """Return struct mbx_depthwise_dsp_call. weights: (channels, kernel)."""
+    """Return struct mbx_depthwise_dsp_call. weights: int8 (channels, quads of taps, 4)."""
     r = fold_zero_point(call)
+    rows = weight_rows(call)
+    padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))
+    quads = padded.reshape(len(rows), -1, 4)[:, :, [0, 2, 1, 3]]
     fields: dict[str, Field] = {
         "zero_point": r.zero_point,
-        "weights": array("int8_t", weight_rows(call), shape=call.weights.shape),
+        "weights": array("int8_t", quads, shape=call.weights.shape, aligned=True),
         "constants": array("int32_t", np.column_stack([2 * r.bias, r.multiplier]), "2 b, m a channel"),
         "shifts": array("uint8_t", -r.shift.astype(np.int64) - 1, "s - 1 a channel"),
     }

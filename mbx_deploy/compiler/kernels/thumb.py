@@ -13,6 +13,7 @@ from mbx_deploy.compiler.kernels.portable import fold_zero_point, line_geometry,
 from mbx_deploy.network.program import Addition, Convolution, Pointwise, Program, Requantization, is_depthwise_line
 
 OUTPUTS = 4
+LARGER_BLOCK = 5
 GROUP_INPUTS = 16
 WEIGHT_OFFSET = 128
 
@@ -30,9 +31,16 @@ def _takes_pointwise(program: Program, call: Pointwise) -> bool:
 
 
 def _pointwise_bytes(program: Program, call: Pointwise) -> int:
-    """Return the bytes of a block of outputs' weights and sums, in words."""
+    """Return the bytes of a block of positions' inputs and sums, in words."""
     inputs = -(-call.weights.shape[1] // GROUP_INPUTS) * GROUP_INPUTS
-    return 4 * OUTPUTS * (1 + inputs)
+    return 4 * pointwise_block(call.positions) * (1 + inputs)
+
+
+def pointwise_block(positions: int) -> int:
+    """Return the largest block of positions: five where a multiple of five is left. Twin: mbx_pointwise_thumb()."""
+    while positions > 0 and positions % LARGER_BLOCK:
+        positions -= OUTPUTS
+    return LARGER_BLOCK if positions > 0 else OUTPUTS
 
 
 def _pointwise(program: Program, call: Pointwise) -> Struct:

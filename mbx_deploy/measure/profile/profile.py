@@ -362,6 +362,7 @@ def _measure(
 def _measure_stages(listing: Listing, counts: Counts) -> dict[str, int]:
     """Return the instructions of each stage of a frame, on average, in a run whose stages are observed.
 
+    They are more than a frame's: what is otherwise computed at once is then computed stage by stage.
     A few instructions that hand a stage over to the observer are counted with it, or missing.
     """
     first, end, observer = (_need_symbol(listing, name) for name in (_FRAME, _AFTER_FRAME, _OBSERVER))
@@ -416,7 +417,7 @@ def render(profile: Profile) -> str:
         share = layer.instructions / network.instructions
         lines.append(f"  {layer.name:<28}{layer.instructions:>13,}{share:>8.1%}{layer.bytes:>9,}  {layer.kernel}")
     if frontend:
-        lines += ["", f"  {'stage of a frame':<28}{'instructions':>13}"]
+        lines += ["", f"  {'stage of a frame, by itself':<28}{'instructions':>13}"]
         lines += [f"  {name:<28}{found:>13,}" for name, found in frontend.stages.items()]
     columns = {"network": network} | ({"front end": frontend.frame} if frontend else {})
     lines += ["", f"  {'kind':<28}" + "".join(f"{name:>13}" for name in columns)]

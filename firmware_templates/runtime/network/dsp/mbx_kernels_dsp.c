@@ -15,8 +15,21 @@
 
 void mbx_pointwise_block(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride);
 void mbx_pointwise_two(const int16_t *pairs, const mbx_pointwise_dsp_call *call, int8_t *output, uint32_t stride);
-void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
-                       uint32_t groups, uint32_t blocks);
+
+/* Where a depthwise call keeps what it works on, of four channels: taps, a padded line and its outputs. The lengths are
+ * those of a lane. mbx_depthwise_lanes.S knows the layout. */
+typedef struct {
+    uint32_t groups;
+    int16_t *taps;
+    int16_t *lines;
+    int8_t *results;
+    uint32_t taps_length;   /* of four int16: a pair for even outputs, a pair for odd ones */
+    uint32_t line_length;   /* int16 */
+    uint32_t result_length; /* int8 */
+} depthwise_work;
+
+void mbx_depthwise_lanes(const depthwise_work *work, const int32_t *constants, const uint8_t *shifts, int32_t zero,
+                         uint32_t blocks);
 
 #if MBX_HAS_DSP
 
@@ -32,6 +45,21 @@ static inline uint32_t doubled_odd(uint32_t bytes)
 {
     uint32_t result;
     __asm("sxtb16 %0, %1, ror #8\n sadd16 %0, %0, %0" : "=r"(result) : "r"(bytes));
+    return result;
+}
+
+/* Bytes 0 and 2 of a word, and 1 and 3: as two int16. */
+static inline uint32_t extended_even(uint32_t bytes)
+{
+    uint32_t result;
+    __asm("sxtb16 %0, %1" : "=r"(result) : "r"(bytes));
+    return result;
+}
+
+static inline uint32_t extended_odd(uint32_t bytes)
+{
+    uint32_t result;
+    __asm("sxtb16 %0, %1, ror #8" : "=r"(result) : "r"(bytes));
     return result;
 }
 
@@ -80,6 +108,18 @@ static inline uint32_t doubled_even(uint32_t bytes)
 static inline uint32_t doubled_odd(uint32_t bytes)
 {
     return doubled_even(bytes >> 8);
+}
+
+static inline uint32_t extended_even(uint32_t bytes)
+{
+    const int32_t low = (int8_t)bytes;
+    const int32_t high = (int8_t)(bytes >> 16);
+    return ((uint32_t)low & 0xFFFFu) | (uint32_t)high << 16;
+}
+
+static inline uint32_t extended_odd(uint32_t bytes)
+{
+    return extended_even(bytes >> 8);
 }
 
 static inline uint32_t low_halves(uint32_t first, uint32_t second)
@@ -196,15 +236,20 @@ void mbx_pointwise_two(const int16_t *pairs, const mbx_pointwise_dsp_call *call,
     multiply_positions(pairs, call, output, stride, POSITIONS / 2u);
 }
 
-void mbx_depthwise_six(const int16_t *line, const int16_t *taps, int8_t *output, const int32_t *channel,
-                       uint32_t groups, uint32_t blocks)
+void mbx_depthwise_lanes(const depthwise_work *work, const int32_t *constants, const uint8_t *shifts, int32_t zero,
+                         uint32_t blocks)
 {
-    for (uint32_t o = 0; o < blocks * OUTPUTS; o++) {
-        uint32_t sum = (uint32_t)channel[0];
-        for (uint32_t k = 0; k < groups * GROUP_TAPS; k++) {
-            sum += (uint32_t)(line[o - o % 2u + k] * taps[k / 2u * 4u + o % 2u * 2u + k % 2u]);
+    for (uint32_t lane = 0; lane < LANES; lane++) {
+        const int16_t *taps = work->taps + 4u * lane * work->taps_length;
+        const int16_t *line = work->lines + lane * work->line_length;
+        for (uint32_t o = 0; o < blocks * OUTPUTS; o++) {
+            uint32_t sum = (uint32_t)constants[2u * lane];
+            for (uint32_t k = 0; k < work->groups * GROUP_TAPS; k++) {
+                sum += (uint32_t)(line[o - o % 2u + k] * taps[k / 2u * 4u + o % 2u * 2u + k % 2u]);
+            }
+            work->results[lane * work->result_length + o] =
+                requantize_doubled(sum, constants[2u * lane + 1u], zero * (INT32_C(1) << shifts[lane]), shifts[lane]);
         }
-        output[o] = requantize_doubled(sum, channel[1], channel[2], channel[3]);
     }
 }
 
@@ -333,44 +378,39 @@ void mbx_depthwise_conv_2d_dsp(const mbx_conv_call *call, const int8_t *input, i
     }
 }
 
-/* Where a depthwise call keeps what it works on: a channel's taps, a padded line for each lane, and their outputs. */
-typedef struct {
-    uint32_t groups;
-    uint32_t line_length;   /* int16 */
-    uint32_t result_length; /* int8 */
-    int16_t *taps;
-    int16_t *lines;
-    int8_t *results;
-} depthwise_work;
-
 static depthwise_work divide_scratch(const mbx_depthwise_dsp_call *c, void *scratch)
 {
     depthwise_work work;
     const uint32_t longest = ((uint32_t)c->positions + c->dilation - 1u) / c->dilation;
     work.groups = (c->kernel + GROUP_TAPS) / GROUP_TAPS; /* kernel + 1 taps: the odd outputs' are shifted */
+    work.taps_length = work.groups * GROUP_TAPS / 2u + 1u; /* what pair_taps() writes may be one more */
     work.result_length = (longest + OUTPUTS - 1u) / OUTPUTS * OUTPUTS;
     work.line_length = work.result_length + work.groups * GROUP_TAPS + 2u;
     work.taps = scratch;
-    work.lines = work.taps + work.groups * GROUP_TAPS * 2u;
+    work.lines = work.taps + LANES * 4u * work.taps_length;
     work.results = (int8_t *)(work.lines + LANES * work.line_length);
     return work;
 }
 
-/* The taps of a channel as pairs for even and for odd outputs; what lies behind them stays zero. */
+/* The taps of a channel, four a word, as pairs for even and for odd outputs; what lies behind them stays zero. */
 static void pair_taps(const int8_t *weights, uint32_t kernel, int16_t *taps)
 {
     uint32_t before = 0;
-    for (const int8_t *end = weights + (kernel & ~1u); weights != end; weights += 2) {
-        const uint32_t first = (uint32_t)(int32_t)weights[0];
-        const uint32_t second = (uint32_t)(int32_t)weights[1];
-        store_word(taps, low_halves(first, second));
+    for (uint32_t fours = (kernel + 3u) / 4u; fours != 0u; fours--) {
+        const uint32_t word = load_word(weights);
+        const uint32_t first = extended_even(word);
+        const uint32_t second = extended_odd(word);
+        store_word(taps, first);
         store_word(taps + 2, low_halves(before, first));
-        before = second;
-        taps += 4;
+        store_word(taps + 4, second);
+        store_word(taps + 6, low_halves(first >> 16, second));
+        before = second >> 16;
+        weights += 4;
+        taps += 8;
     }
-    const uint32_t last = kernel % 2u != 0u ? (uint32_t)(int32_t)*weights : 0u;
-    store_word(taps, low_halves(last, 0));
-    store_word(taps + 2, low_halves(before, last));
+    if (kernel % 4u == 0u) {
+        store_word(taps + 2, before);
+    }
 }
 
 /* Four bytes a position, step apart, as four lines of doubled int16; two positions at a time. */
@@ -397,45 +437,77 @@ static void spread_lines(const int8_t *input, uint32_t step, uint32_t count, int
     }
 }
 
+/* Four positions of four lines of outputs. */
+static inline void gather_four(const int8_t *results, uint32_t result_length, int8_t *output, uint32_t step)
+{
+    const uint32_t even = 0x00FF00FFu;
+    const uint32_t a = load_word(results);
+    const uint32_t b = load_word(results + result_length);
+    const uint32_t c = load_word(results + 2u * result_length);
+    const uint32_t d = load_word(results + 3u * result_length);
+    const uint32_t ab_even = (a & even) | (b & even) << 8;
+    const uint32_t cd_even = (c & even) | (d & even) << 8;
+    const uint32_t ab_odd = (a >> 8 & even) | (b & ~even);
+    const uint32_t cd_odd = (c >> 8 & even) | (d & ~even);
+    store_word(output, low_halves(ab_even, cd_even));
+    store_word(output + step, low_halves(ab_odd, cd_odd));
+    store_word(output + 2u * step, high_halves(ab_even, cd_even));
+    store_word(output + 3u * step, high_halves(ab_odd, cd_odd));
+}
+
 /* Four lines of outputs as four bytes a position, step apart. */
 static void gather_lines(const int8_t *results, uint32_t result_length, uint32_t count, int8_t *output, uint32_t step)
 {
-    const uint8_t *lane = (const uint8_t *)results;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t low = lane[0] | (uint32_t)lane[result_length] << 8;
-        const uint32_t high = lane[2u * result_length] | (uint32_t)lane[3u * result_length] << 8;
-        store_word(output, low | high << 16);
-        lane++;
+    for (uint32_t fours = count / 4u; fours != 0u; fours--) {
+        gather_four(results, result_length, output, step);
+        results += 4;
+        output += 4u * step;
+    }
+    for (uint32_t rest = count % 4u; rest != 0u; rest--) {
+        output[0] = results[0];
+        output[1] = results[result_length];
+        output[2] = results[2u * result_length];
+        output[3] = results[3u * result_length];
+        results++;
         output += step;
     }
+}
+
+/* One phase of four channels, a dense convolution of every dilation-th position. */
+static void convolve_phase(const mbx_depthwise_dsp_call *c, const depthwise_work *work, uint32_t phase, uint32_t channel,
+                           const int8_t *input, int8_t *output)
+{
+    const uint32_t step = (uint32_t)c->dilation * c->channels;
+    const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
+    const uint32_t longest = ((uint32_t)c->in_positions + c->dilation - 1u) / c->dilation;
+    const uint32_t in_count = ((uint32_t)c->in_positions + c->dilation - 1u - phase) / c->dilation;
+    int16_t *line = work->lines + c->pad / c->dilation;
+    spread_lines(input + phase * c->channels, step, in_count, line, work->line_length);
+    if (in_count != longest) { /* one less: the padding begins there */
+        for (uint32_t lane = 0; lane < LANES; lane++) {
+            line[lane * work->line_length + in_count] = (int16_t)(2 * c->input_zero_point);
+        }
+    }
+    mbx_depthwise_lanes(work, c->constants + 2u * channel, c->shifts + channel, 2 * c->zero_point + 1,
+                        (count + OUTPUTS - 1u) / OUTPUTS);
+    gather_lines(work->results, work->result_length, count, output + phase * c->channels, step);
 }
 
 void mbx_depthwise_line_dsp(const mbx_depthwise_dsp_call *c, const int8_t *input, int8_t *output, void *scratch)
 {
     const depthwise_work work = divide_scratch(c, scratch);
-    const uint32_t step = (uint32_t)c->dilation * c->channels;
-    memset(work.taps, 0, work.groups * GROUP_TAPS * 2u * sizeof *work.taps);
-    /* Each phase is a dense convolution of every dilation-th position. */
-    for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
-        const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
-        const uint32_t in_count = ((uint32_t)c->in_positions + c->dilation - 1u - phase) / c->dilation;
-        for (uint32_t i = 0; i < LANES * work.line_length; i++) {
-            work.lines[i] = (int16_t)(2 * c->input_zero_point); /* the padding; the bias takes its share away */
+    const uint32_t row = (c->kernel + 3u) & ~3u;
+    const uint32_t phases = c->dilation < c->positions ? c->dilation : c->positions;
+    memset(work.taps, 0, LANES * 4u * work.taps_length * sizeof *work.taps);
+    for (uint32_t i = 0; i < LANES * work.line_length; i++) {
+        work.lines[i] = (int16_t)(2 * c->input_zero_point); /* the padding; the bias takes its share away */
+    }
+    for (uint32_t channel = 0; channel < c->channels; channel += LANES) {
+        for (uint32_t lane = 0; lane < LANES; lane++) {
+            pair_taps(c->weights + (channel + lane) * row, c->kernel, work.taps + 4u * lane * work.taps_length);
         }
-        for (uint32_t channel = 0; channel < c->channels; channel += LANES) {
-            const uint32_t offset = channel + phase * c->channels;
-            spread_lines(input + offset, step, in_count, work.lines + c->pad / c->dilation, work.line_length);
-            for (uint32_t lane = 0; lane < LANES; lane++) {
-                const int32_t *constants = c->constants + 2u * (channel + lane);
-                const int32_t shift = c->shifts[channel + lane];
-                const int32_t rounding = (2 * c->zero_point + 1) * (INT32_C(1) << shift);
-                const int32_t row[4] = {constants[0], constants[1], rounding, shift};
-                pair_taps(c->weights + (channel + lane) * c->kernel, c->kernel, work.taps);
-                mbx_depthwise_six(work.lines + lane * work.line_length, work.taps,
-                                  work.results + lane * work.result_length, row, work.groups,
-                                  (count + OUTPUTS - 1u) / OUTPUTS);
-            }
-            gather_lines(work.results, work.result_length, count, output + offset, step);
+        for (uint32_t phase = 0; phase < phases; phase++) {
+            convolve_phase(c, &work, phase, channel, input + channel, output + channel);
         }
     }
 }

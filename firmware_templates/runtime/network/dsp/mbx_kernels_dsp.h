@@ -36,7 +36,7 @@ typedef struct {
     uint16_t pad; /* a multiple of dilation */
     int16_t input_zero_point;
     int16_t zero_point;       /* of the output */
-    const int8_t *weights;    /* [channels][kernel] */
+    const int8_t *weights;    /* [channels][quads of taps][0, 2, 1, 3], word-aligned */
     const int32_t *constants; /* [channels] of 2 b, m; b with the input's zero point folded in */
     const uint8_t *shifts;    /* [channels] of s - 1 */
 } mbx_depthwise_dsp_call;

@@ -10,9 +10,10 @@
  * byte, sign-extended, is w0; used as it is, it accumulates m = sum x v, of which sum x w1 = (m - sum x w0) / 256 is
  * left. m may wrap, as long as the sums stay below 2^22.
  *
- * Requantization is TFLite's two roundings in five instructions: SMMULR of a doubled accumulator is the doubling high
- * multiply; the sign and (2 zero_point + 1) 2^(s-1) are added, then a shift by s in two parts divides with ties away
- * from zero. The compiler has checked that s >= 1 and that no sum leaves int32.
+ * Requantization is TFLite's two roundings in four instructions: SMMLAR of a doubled accumulator is the doubling high
+ * multiply, to which its sign and (2 zero_point + 1) 2^(s-1) are added; a shift by s in two parts then divides with ties
+ * away from zero. The accumulator's sign may stand for the product's: where that is rounded to 0, one less changes
+ * nothing. The compiler has checked that s >= 1 and that no sum leaves int32.
  */
     .syntax unified
     .thumb
@@ -40,11 +41,10 @@
     asr     \both, \both, #8
 .endm
 
-/* r2 multiplier, r3 rounding and zero point, r12 shift - 1 */
-.macro REQUANTIZE accumulator
-    smmulr  \accumulator, \accumulator, r2
-    add     \accumulator, \accumulator, \accumulator, asr #31
-    add     \accumulator, \accumulator, r3
+/* r2 multiplier, r3 rounding and zero point, r12 shift - 1; temporary: free */
+.macro REQUANTIZE accumulator, temporary
+    add     \temporary, r3, \accumulator, asr #31
+    smmlar  \accumulator, \accumulator, r2, \temporary
     asr     \accumulator, \accumulator, r12
     ssat    \accumulator, #8, \accumulator, asr #1
 .endm
@@ -106,22 +106,25 @@ mbx_pointwise_block:
     SEPARATE r11, r7
     ldrd    r14, r0, [sp, #CHANNELS] /* and SHIFTS */
     ldr     r2, [r14, #8]
-    ldrb    r12, [r0], #1
+    ldrb    r12, [r0]
     ldr     r3, [sp, #ROUNDING]
     lsl     r3, r3, r12
-    REQUANTIZE r4
-    REQUANTIZE r5
-    REQUANTIZE r6
-    REQUANTIZE r7
+    REQUANTIZE r4, r0
+    REQUANTIZE r5, r0
+    REQUANTIZE r6, r0
+    REQUANTIZE r7, r0
+    ldr     r0, [sp, #SHIFTS]
     ldr     r2, [r14, #12]
-    ldrb    r12, [r0], #1
+    ldrb    r12, [r0, #1]
     ldr     r3, [sp, #ROUNDING]
     lsl     r3, r3, r12
-    REQUANTIZE r8
-    REQUANTIZE r9
-    REQUANTIZE r10
-    REQUANTIZE r11
+    REQUANTIZE r8, r0
+    REQUANTIZE r9, r0
+    REQUANTIZE r10, r0
+    REQUANTIZE r11, r0
+    ldr     r0, [sp, #SHIFTS]
     add     r14, r14, #16
+    add     r0, r0, #2
     strd    r14, r0, [sp, #CHANNELS]
     ldrd    r2, r3, [sp, #OUTPUT] /* and STRIDE */
     bfi     r4, r8, #8, #8
@@ -186,13 +189,13 @@ mbx_pointwise_two:
     ldr     r2, [r10, #8]
     ldrb    r12, [r11], #1
     lsl     r3, r7, r12
-    REQUANTIZE r4
-    REQUANTIZE r5
+    REQUANTIZE r4, r0
+    REQUANTIZE r5, r0
     ldr     r2, [r10, #12]
     ldrb    r12, [r11], #1
     lsl     r3, r7, r12
-    REQUANTIZE r8
-    REQUANTIZE r9
+    REQUANTIZE r8, r0
+    REQUANTIZE r9, r0
     add     r10, r10, #16
     ldrd    r2, r3, [sp, #OUTPUT] /* and STRIDE */
     bfi     r4, r8, #8, #8

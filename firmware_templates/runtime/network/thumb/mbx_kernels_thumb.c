@@ -3,6 +3,7 @@
 #include "mbx_fixed_point.h"
 
 #define FOUR 4u          /* outputs of a block */
+#define FIVE 5u          /* those of a larger one */
 #define GROUP_INPUTS 16u /* of a pointwise block */
 #define GROUP_TAPS 4u    /* of a depthwise block's loop */
 #define WEIGHT_OFFSET 128
@@ -10,7 +11,7 @@
 
 /* What blocks of a depthwise channel share. mbx_thumb_blocks.S knows the layout. */
 typedef struct {
-    uint32_t offsets[FOUR]; /* from the first output of a block to each */
+    uint32_t offsets[FIVE]; /* from the first output of a block to each */
     const int32_t *constants;
     uint32_t shift;
     int32_t zero_point;
@@ -21,7 +22,10 @@ typedef struct {
 
 void mbx_pointwise_four(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
                         const uint32_t offsets[FOUR]);
+void mbx_pointwise_five(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
+                        const uint32_t offsets[FIVE]);
 void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks);
+void mbx_depthwise_five(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks);
 
 /* mbx_doubling_high_multiply() from 32-bit products: |a| < 2^29, m 0 to 2^31 - 1. See mbx_thumb_blocks.S. */
 static inline int32_t multiply_by_halves(int32_t a, int32_t m)
@@ -55,81 +59,110 @@ static int8_t requantize(uint32_t accumulator, int32_t multiplier, uint32_t shif
     return saturate_s8(divide_rounded(multiply_by_halves((int32_t)accumulator, multiplier), shift) + zero_point);
 }
 
-void mbx_pointwise_four(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
-                        const uint32_t offsets[FOUR])
+static void multiply_block(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
+                           const uint32_t *offsets, uint32_t positions)
 {
     const uint32_t inputs = call->groups * GROUP_INPUTS;
     for (uint32_t o = 0; o < call->out_channels; o++) {
         const int32_t *channel = call->channels + 2u * o;
-        for (uint32_t p = 0; p < FOUR; p++) {
+        for (uint32_t p = 0; p < positions; p++) {
             uint32_t sum = (uint32_t)channel[0] + (uint32_t)block[p];
             for (uint32_t i = 0; i < inputs; i++) {
-                sum += (uint32_t)(block[FOUR + FOUR * i + p] * call->weights[o * inputs + i]);
+                sum += (uint32_t)(block[positions + positions * i + p] * call->weights[o * inputs + i]);
             }
             output[offsets[p] + o] = requantize(sum, channel[1], call->shifts[o], call->zero_point);
         }
     }
 }
 
-void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+void mbx_pointwise_four(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
+                        const uint32_t offsets[FOUR])
+{
+    multiply_block(block, call, output, offsets, FOUR);
+}
+
+void mbx_pointwise_five(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
+                        const uint32_t offsets[FIVE])
+{
+    multiply_block(block, call, output, offsets, FIVE);
+}
+
+static void convolve_blocks(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks, uint32_t size)
 {
     for (; blocks != 0u; blocks--) {
-        for (uint32_t p = FOUR; p-- != 0u;) {
+        for (uint32_t p = size; p-- != 0u;) {
             uint32_t sum = (uint32_t)work->constants[0];
             for (const int32_t *tap = work->taps; tap != work->taps_end; tap++) {
                 sum += (uint32_t)(line[p + (uint32_t)(tap - work->taps)] * *tap);
             }
             output[work->offsets[p]] = requantize(sum, work->constants[1], work->shift, work->zero_point);
         }
-        line += FOUR;
-        output += FOUR * work->offsets[1];
+        line += size;
+        output += size * work->offsets[1];
     }
+}
+
+void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+{
+    convolve_blocks(line, work, output, blocks, FOUR);
+}
+
+void mbx_depthwise_five(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+{
+    convolve_blocks(line, work, output, blocks, FIVE);
 }
 
 #endif
 
-/* Distances of four outputs, those behind the last one on top of it: the same bytes are written there again. */
-static void place_outputs(uint32_t offsets[FOUR], uint32_t distance, uint32_t count)
+/* Distances of a block's outputs, those behind the last one on top of it: the same bytes are written there again. */
+static void place_outputs(uint32_t *offsets, uint32_t outputs, uint32_t distance, uint32_t count)
 {
-    for (uint32_t p = 0; p < FOUR; p++) {
+    for (uint32_t p = 0; p < outputs; p++) {
         offsets[p] = distance * (p < count ? p : count - 1u);
     }
 }
 
-/* Four positions as [4] of -128 * sum, then [groups * 16][4] inputs. */
-static void expand_block(const mbx_pointwise_thumb_call *c, const int8_t *input, uint32_t positions, int32_t *block)
+/* Positions as [size] of -128 * sum, then [groups * 16][size] inputs; size: of the block. */
+static inline void expand_block(const mbx_pointwise_thumb_call *c, const int8_t *input, uint32_t positions,
+                                uint32_t size, int32_t *block)
 {
-    for (uint32_t p = 0; p < FOUR; p++) {
+    for (uint32_t p = 0; p < size; p++) {
         const int8_t *row = input + (p < positions ? p : positions - 1u) * c->in_channels;
-        int32_t *out = block + FOUR + p;
+        int32_t *out = block + size + p;
         int32_t sum = 0;
         for (uint32_t i = 0; i < c->in_channels; i++) {
             const int32_t value = row[i];
             sum += value;
             *out = value;
-            out += FOUR;
+            out += size;
         }
         for (uint32_t i = c->in_channels; i < c->groups * GROUP_INPUTS; i++) {
             *out = 0;
-            out += FOUR;
+            out += size;
         }
         block[p] = -WEIGHT_OFFSET * sum;
     }
 }
 
+/* Blocks of five are cheaper, where they leave no rest that is dearer. Twin: pointwise_block() of thumb.py. */
 void mbx_pointwise_thumb(const mbx_pointwise_thumb_call *c, const int8_t *input, int8_t *output, void *scratch)
 {
-    uint32_t offsets[FOUR];
-    place_outputs(offsets, c->out_channels, FOUR);
-    for (uint32_t position = 0; position < c->positions; position += FOUR) {
-        const uint32_t rest = c->positions - position;
-        if (rest < FOUR) {
-            place_outputs(offsets, c->out_channels, rest);
+    uint32_t offsets[FIVE];
+    uint32_t rest = c->positions;
+    while (rest != 0u) {
+        const uint32_t size = rest % FIVE == 0u ? FIVE : FOUR;
+        const uint32_t positions = rest < size ? rest : size;
+        place_outputs(offsets, size, c->out_channels, positions);
+        if (size == FIVE) {
+            expand_block(c, input, positions, FIVE, scratch);
+            mbx_pointwise_five(scratch, c, output, offsets);
+        } else {
+            expand_block(c, input, positions, FOUR, scratch);
+            mbx_pointwise_four(scratch, c, output, offsets);
         }
-        expand_block(c, input, rest, scratch);
-        mbx_pointwise_four(scratch, c, output, offsets);
-        input += FOUR * c->in_channels;
-        output += FOUR * c->out_channels;
+        input += positions * c->in_channels;
+        output += positions * c->out_channels;
+        rest -= positions;
     }
 }
 
@@ -154,11 +187,12 @@ void mbx_depthwise_line_thumb(const mbx_depthwise_thumb_call *c, const int8_t *i
                        .taps = taps,
                        .entry = (GROUP_TAPS - c->kernel % GROUP_TAPS) % GROUP_TAPS,
                        .taps_end = taps + c->kernel};
-    place_outputs(whole.offsets, step, FOUR);
+    place_outputs(whole.offsets, FIVE, step, FIVE);
     /* Each phase is a dense convolution of every dilation-th position. */
     for (uint32_t phase = 0; phase < c->dilation && phase < c->positions; phase++) {
         const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;
         const uint32_t in_count = ((uint32_t)c->in_positions + c->dilation - 1u - phase) / c->dilation;
+        const uint32_t fives = count % FIVE == 0u ? count / FIVE : 0u; /* blocks, where they leave no rest */
         for (uint32_t i = 0; i < length; i++) {
             line[i] = c->input_zero_point; /* the padding; the bias takes its share away */
         }
@@ -169,13 +203,17 @@ void mbx_depthwise_line_thumb(const mbx_depthwise_thumb_call *c, const int8_t *i
             (void)spread_line(input + offset, step, in_count, line + c->pad / c->dilation);
             whole.constants = c->constants + 2u * channel;
             whole.shift = c->shifts[channel];
+            if (fives != 0u) {
+                mbx_depthwise_five(line, &whole, out, fives);
+                continue;
+            }
             if (count >= FOUR) {
                 mbx_depthwise_four(line, &whole, out, count / FOUR);
             }
             if (count % FOUR != 0u) {
                 const uint32_t done = count / FOUR * FOUR;
                 line_work last = whole;
-                place_outputs(last.offsets, step, count - done);
+                place_outputs(last.offsets, FOUR, step, count - done);
                 mbx_depthwise_four(line + done, &last, out + done * step, 1);
             }
         }

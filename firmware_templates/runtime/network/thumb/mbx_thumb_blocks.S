@@ -1,7 +1,8 @@
-/* The inner loops of mbx_kernels_thumb.c: four outputs at a time.
+/* The inner loops of mbx_kernels_thumb.c: four outputs at a time, or five.
  *
  * Four accumulators live in r8 to r11, four inputs in r0 to r3, which LDM loads together and MULS overwrites: 10
- * instructions for 4 multiply-accumulates; 6 where there is MLA.
+ * instructions for 4 multiply-accumulates; 6 where there is MLA. With a fifth
+ * accumulator, and a fifth input in r4: 12 for 5.
  *
  * Requantization is TFLite's two roundings from 32-bit products. With a = 2^16 ah + al, |al| <= 2^15, and m = 2^16 mh + ml
  * the doubling high multiply is 2 ah mh + (M + 2^14 >> 15), M = al mh + (al ml >> 16) + ah ml; the compiler has checked
@@ -28,6 +29,16 @@
     add     r9, r1
     add     r10, r2
     add     r11, r3
+#endif
+.endm
+
+/* r4 as well, to the fifth one */
+.macro ACCUMULATE_FIFTH accumulator
+#if __ARM_ARCH >= 7
+    mla     \accumulator, r4, r5, \accumulator
+#else
+    muls    r4, r5, r4
+    add     \accumulator, r4
 #endif
 .endm
 
@@ -83,11 +94,11 @@
     mov     r6, r10
     mov     r7, r11
     push    {r4-r7}
-    sub     sp, sp, #44
+    sub     sp, sp, #52
 .endm
 
 .macro RESTORE
-    add     sp, sp, #44
+    add     sp, sp, #52
     pop     {r4-r7}
     mov     r8, r4
     mov     r9, r5
@@ -97,14 +108,14 @@
 .endm
 
     /* on the stack */
-    .set    OFFSET, 0 /* [4] bytes from the first output to each */
-    .set    OUTPUT, 16
-    .set    SHIFTS, 20
-    .set    ZERO_POINT, 24
-    .set    COUNT, 28
-    .set    BLOCK, 32
-    .set    WEIGHTS, 36
-    .set    CHANNELS, 40
+    .set    OFFSET, 0 /* [5] bytes from the first output to each */
+    .set    OUTPUT, 20
+    .set    SHIFTS, 24
+    .set    ZERO_POINT, 28
+    .set    COUNT, 32
+    .set    BLOCK, 36
+    .set    WEIGHTS, 40
+    .set    CHANNELS, 44
 
     /* struct mbx_pointwise_thumb_call */
     .set    CALL_OUT_CHANNELS, 4
@@ -114,27 +125,41 @@
     .set    CALL_CHANNELS, 16
     .set    CALL_SHIFTS, 20
 
-/* Four positions, all output channels.
+/* Four or five positions, all output channels.
  *
  * void mbx_pointwise_four(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
  *                         const uint32_t offsets[4])
+ * void mbx_pointwise_five(const int32_t *block, const mbx_pointwise_thumb_call *call, int8_t *output,
+ *                         const uint32_t offsets[5])
  *
- * block   [4] what the weights' offset of 128 adds, negated; then [16 * groups][4] inputs of four positions
+ * block   [positions] what the weights' offset of 128 adds, negated; then [16 * groups][positions] inputs
  */
-    .global mbx_pointwise_four
-    .type   mbx_pointwise_four, %function
+.macro POINTWISE name, positions
+    .global \name
+    .type   \name, %function
     .thumb_func
-mbx_pointwise_four:
+\name:
     SAVE
     str     r0, [sp, #BLOCK]
     str     r2, [sp, #OUTPUT]
+    .if     \positions == 5
+    ldr     r4, [r3, #16]
+    str     r4, [sp, #OFFSET + 16]
+    .endif
     ldm     r3!, {r4-r7}
     mov     r3, sp
     stm     r3!, {r4-r7}
     ldrh    r4, [r1, #CALL_GROUPS]
-    lsls    r4, r4, #8
+    lsls    r4, r4, #6
+    .if     \positions == 5
+    movs    r5, r4
+    lsls    r4, r4, #2
+    adds    r4, r4, r5
+    .else
+    lsls    r4, r4, #2
+    .endif
     adds    r4, r4, r0
-    adds    r4, r4, #16
+    adds    r4, r4, #4 * \positions
     mov     r12, r4
     ldrh    r4, [r1, #CALL_OUT_CHANNELS]
     str     r4, [sp, #COUNT]
@@ -150,7 +175,13 @@ mbx_pointwise_four:
 1:  ldr     r7, [sp, #CHANNELS]
     ldr     r0, [r7]
     ldr     r6, [sp, #BLOCK]
+    .if     \positions == 5
+    ldm     r6!, {r1-r5}
+    adds    r5, r5, r0
+    mov     r14, r5
+    .else
     ldm     r6!, {r1-r4}
+    .endif
     adds    r1, r1, r0
     mov     r8, r1
     adds    r2, r2, r0
@@ -162,8 +193,14 @@ mbx_pointwise_four:
     ldr     r7, [sp, #WEIGHTS]
 2:  .irp    input, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
     ldrb    r5, [r7, #\input]
+    .if     \positions == 5
+    ldm     r6!, {r0-r4}
+    ACCUMULATE
+    ACCUMULATE_FIFTH r14
+    .else
     ldm     r6!, {r0-r3}
     ACCUMULATE
+    .endif
     .endr
     adds    r7, r7, #16
     cmp     r6, r12
@@ -178,6 +215,9 @@ mbx_pointwise_four:
     REQUANTIZE r9, OFFSET + 4
     REQUANTIZE r10, OFFSET + 8
     REQUANTIZE r11, OFFSET + 12
+    .if     \positions == 5
+    REQUANTIZE r14, OFFSET + 16
+    .endif
     adds    r6, r6, #1
     str     r6, [sp, #OUTPUT]
     ldr     r0, [sp, #COUNT]
@@ -186,41 +226,52 @@ mbx_pointwise_four:
     beq     4f
     b       1b
 4:  RESTORE
-    .size   mbx_pointwise_four, . - mbx_pointwise_four
+    .size   \name, . - \name
+.endm
+
+    POINTWISE mbx_pointwise_four, 4
+    POINTWISE mbx_pointwise_five, 5
 
     /* struct line_work of mbx_kernels_thumb.c */
     .set    WORK_OFFSETS, 0
-    .set    WORK_CONSTANTS, 16
-    .set    WORK_SHIFT, 20
-    .set    WORK_ZERO_POINT, 24
-    .set    WORK_TAPS, 28
-    .set    WORK_ENTRY, 32 /* taps that the first pass of the unrolled loop leaves out */
-    .set    WORK_TAPS_END, 36
-#if __ARM_ARCH >= 7
-    .set    TAP_BYTES, 24
-#else
-    .set    TAP_BYTES, 22
-#endif
+    .set    WORK_CONSTANTS, 20
+    .set    WORK_SHIFT, 24
+    .set    WORK_ZERO_POINT, 28
+    .set    WORK_TAPS, 32
+    .set    WORK_ENTRY, 36 /* taps that the first pass of the unrolled loop leaves out */
+    .set    WORK_TAPS_END, 40
 
-/* Blocks of four outputs of one channel; those of a block are written from the last to the first.
+/* Blocks of four outputs, or of five, of one channel; those of a block are written from the last to the first.
  *
  * void mbx_depthwise_four(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
+ * void mbx_depthwise_five(const int32_t *line, const line_work *work, int8_t *output, uint32_t blocks)
  *
- * line    [4 * blocks + kernel - 1] the channel, padded
+ * line    [outputs * blocks + kernel - 1] the channel, padded
+ *
+ * The fifth accumulator is r12.
  */
-    .set    LINE, 32
-    .set    TAPS, 36
-    .set    ENTRY, 40
+    .set    LINE, 36
+    .set    TAPS, 40
+    .set    ENTRY, 44
+    .set    TAPS_END, 48
 
-    .global mbx_depthwise_four
-    .type   mbx_depthwise_four, %function
+.macro DEPTHWISE name, outputs
+#if __ARM_ARCH >= 7
+    .set    TAP_BYTES, 4 * (\outputs + 2)
+#else
+    .set    TAP_BYTES, 4 * \outputs + 6
+#endif
+    .global \name
+    .type   \name, %function
     .thumb_func
-mbx_depthwise_four:
+\name:
     SAVE
     str     r0, [sp, #LINE]
     str     r2, [sp, #OUTPUT]
     str     r3, [sp, #COUNT]
     mov     r14, r1
+    ldr     r4, [r1, #WORK_OFFSETS + 16]
+    str     r4, [sp, #OFFSET + 16]
     ldm     r1!, {r4-r7}
     mov     r3, sp
     stm     r3!, {r4-r7}
@@ -230,7 +281,7 @@ mbx_depthwise_four:
     ldr     r4, [r1, #WORK_TAPS]
     str     r4, [sp, #TAPS]
     ldr     r4, [r1, #WORK_TAPS_END]
-    mov     r12, r4
+    str     r4, [sp, #TAPS_END]
     ldr     r4, [r1, #WORK_ENTRY]
     movs    r5, #TAP_BYTES
     muls    r4, r5, r4
@@ -245,6 +296,9 @@ mbx_depthwise_four:
     mov     r9, r4
     mov     r10, r4
     mov     r11, r4
+    .if     \outputs == 5
+    mov     r12, r4
+    .endif
     ldr     r6, [sp, #LINE]
     ldr     r7, [sp, #TAPS]
     ldr     r4, [sp, #ENTRY]
@@ -256,14 +310,22 @@ mbx_depthwise_four:
 #else
     ldm     r7!, {r5}
 #endif
+    .if     \outputs == 5
+    ldm.n   r6!, {r0-r4}
+    subs.n  r6, r6, #16
+    ACCUMULATE
+    ACCUMULATE_FIFTH r12
+    .else
     ldm.n   r6!, {r0-r3}
     subs.n  r6, r6, #12
     ACCUMULATE
+    .endif
     .endr
 3:  .if     (3b - 2b) != 4 * TAP_BYTES
     .error  "a tap is not TAP_BYTES long"
     .endif
-    cmp     r7, r12
+    ldr     r5, [sp, #TAPS_END]
+    cmp     r7, r5
     bne     2b
     mov     r1, r14
     ldr     r7, [r1, #WORK_SHIFT]
@@ -273,16 +335,22 @@ mbx_depthwise_four:
     lsrs    r5, r5, #16
     ldr     r3, [sp, #ZERO_POINT]
     ldr     r6, [sp, #OUTPUT]
+    .if     \outputs == 5
+    REQUANTIZE r12, OFFSET + 16
+    .endif
     REQUANTIZE r11, OFFSET + 12
     REQUANTIZE r10, OFFSET + 8
     REQUANTIZE r9, OFFSET + 4
     REQUANTIZE r8, OFFSET
-    ldr     r1, [sp, #OFFSET + 4]
-    lsls    r1, r1, #2
+    ldr     r0, [sp, #OFFSET + 4]
+    lsls    r1, r0, #2
+    .if     \outputs == 5
+    adds    r1, r1, r0
+    .endif
     adds    r6, r6, r1
     str     r6, [sp, #OUTPUT]
     ldr     r1, [sp, #LINE]
-    adds    r1, r1, #16
+    adds    r1, r1, #4 * \outputs
     str     r1, [sp, #LINE]
     ldr     r0, [sp, #COUNT]
     subs    r0, r0, #1
@@ -290,4 +358,8 @@ mbx_depthwise_four:
     beq     4f
     b       1b
 4:  RESTORE
-    .size   mbx_depthwise_four, . - mbx_depthwise_four
+    .size   \name, . - \name
+.endm
+
+    DEPTHWISE mbx_depthwise_four, 4
+    DEPTHWISE mbx_depthwise_five, 5
