@@ -32,7 +32,8 @@ def _takes_pointwise(program: Program, call: Pointwise) -> bool:
 def _pointwise_bytes(program: Program, call: Pointwise) -> int:
     """Return the bytes of a block of outputs' weights and sums, in words."""
     inputs = -(-call.weights.shape[1] // GROUP_INPUTS) * GROUP_INPUTS
-    return 4 * OUTPUTS * (1 + inputs)
+    size: int = 4 * OUTPUTS * (1 + inputs)
+    return size
 
 
 def _pointwise(program: Program, call: Pointwise) -> Struct:

@@ -182,7 +182,8 @@ def test_sdist_carries_what_set_up_and_tests_need(distributions: tuple[Path, Pat
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert shipped_files() <= names
     wanted = {"Makefile", "constraints.txt", "scripts/setup.sh", "tests/unit/system/test_packaging.py"}
-    wanted |= {"LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "mkdocs.yml", "docs/index.md", ".importlinter"}
+    wanted |= {"LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "mkdocs.yml", "docs/index.md"}
+    wanted |= {".importlinter", ".pre-commit-config.yaml"}
     assert wanted <= names
 
 
