@@ -1,8 +1,10 @@
 # Each goal sets up what it needs and can be run again at any time.
 #   make demo     build firmware from the shipped model, boot it in QEMU on a recording, print the word
 #   make check    linters, types and the quick tests (under two minutes)
+#   make quick    of these the quick tests
 #   make test     all tests
-#   make bench     measure against other compilers of networks (needs PyPI)
+#   make docs     the site of docs/, in build/site; nothing in it comes from elsewhere
+#   make bench    measure against other compilers of networks (needs PyPI)
 #   make clean    remove what was built (not .venv)
 
 BIN := .venv/bin
@@ -11,7 +13,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench setup-core setup-test clean
+.PHONY: help demo check quick test docs bench setup-core setup-test clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -28,12 +30,18 @@ check: setup-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory quick
+
+quick: setup-test
 	$(PYTEST) -m "not slow" tests/unit tests/parity
 
 test: setup-test
 	@test -d ../shared/speech_commands || \
 		echo "NOTE: ../shared/speech_commands is not here: the tests that need it are skipped, named at the end" >&2
 	$(PYTEST) --dist worksteal --durations 15
+
+docs: setup-test
+	$(BIN)/mkdocs build --strict
 
 bench: setup-test
 	$(BIN)/python benchmarks/run.py --json benchmarks/peers.json --markdown benchmarks/peers.md

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,12 +17,17 @@ from mbx_deploy.commands.console import (
 )
 from mbx_deploy.engines.open import BUILD, MODEL, engine_names
 
+if TYPE_CHECKING:
+    _RatiosType = click.ParamType[str | tuple[float, ...]]
+else:  # generic from click 8.3 on
+    _RatiosType = click.ParamType
+
 MEASURED_ENGINES = click.Choice(engine_names(MODEL, BUILD))
 POINTS = click.FloatRange(0.0, 100.0)
 SPLIT_CHOICES = click.Choice(["training", "validation", "testing", "all"])
 
 
-class RatiosType(click.ParamType):
+class RatiosType(_RatiosType):
     """Decibels with commas between them, or all, or none."""
 
     name = "all|none|DB,DB,..."

@@ -3,11 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mbx_deploy.engines.open import MODEL, engine_names
+
+if TYPE_CHECKING:
+    _IntType = click.ParamType[int]
+else:  # generic from click 8.3 on
+    _IntType = click.ParamType
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MODEL_ENGINES = click.Choice(engine_names(MODEL))
@@ -23,7 +28,7 @@ PORT_OPTION = click.option(
 BAUD_OPTION = click.option("--baud", type=click.IntRange(1), help="Of the port, if not what the target has.")
 
 
-class BudgetType(click.ParamType):
+class BudgetType(_IntType):
     """A number with or without a unit. what: "bytes", as 96K, or "count", as 9.5M."""
 
     def __init__(self, what: str) -> None:

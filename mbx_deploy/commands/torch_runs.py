@@ -24,7 +24,8 @@ def run_training(
     """
     try:
         from mbx_deploy.train.config import TrainConfig, load_train_config
-        from mbx_deploy.train.loop import EngineOptions, is_first_process, train
+        from mbx_deploy.train.lightning import EngineOptions
+        from mbx_deploy.train.loop import is_first_process, train
     except ImportError as error:
         hint = "install it: pip install 'mbx-deploy[train]'"
         raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None

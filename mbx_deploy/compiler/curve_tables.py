@@ -83,7 +83,8 @@ def _doubling_high_multiply_int16(a: np.ndarray, b: int) -> np.ndarray:
     """Return a * b / 2^15, rounded to nearest. Source: gemmlowp, SaturatingRoundingDoublingHighMul of int16."""
     product = a * b
     nudged = product + np.where(product >= 0, 1 << 14, 1 - (1 << 14))
-    return np.minimum(np.sign(nudged) * (np.abs(nudged) >> 15), INT16_MAX)
+    rounded: np.ndarray = np.minimum(np.sign(nudged) * (np.abs(nudged) >> 15), INT16_MAX)
+    return rounded
 
 
 def _logistic_table(source: ir.Tensor) -> np.ndarray:

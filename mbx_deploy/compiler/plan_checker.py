@@ -98,7 +98,8 @@ def _runs_behind(program: Program, call: Call, striped: bool, source: slice, out
     what is read.
     """
     if isinstance(call, Pointwise | Addition):
-        return output.start <= source.start and output.stop <= source.stop
+        behind: bool = output.start <= source.start and output.stop <= source.stop
+        return behind
     return not striped and output.start == source.start and may_overwrite(program, call, call.input)
 
 

@@ -57,6 +57,7 @@ class FloatEngine:
         self.config: FrontendConfig
         self.clip_samples = 0
         self.tail_frames = 0
+        self._network: Callable[[np.ndarray], np.ndarray]
         if model.suffix == ".pt":
             self._load_checkpoint(model)
         else:
@@ -89,7 +90,8 @@ class FloatEngine:
         def network(features: np.ndarray) -> np.ndarray:
             with torch.no_grad():
                 inputs = torch.from_numpy(features.transpose(0, 2, 1).astype(np.float32)[:, :, None, :])
-                return module(inputs).numpy().astype(np.float64)
+                logits: np.ndarray = module(inputs).numpy().astype(np.float64)
+                return logits
 
         self._network = network
 
@@ -108,7 +110,8 @@ class FloatEngine:
 
     def logits(self, samples: np.ndarray) -> np.ndarray:
         """Return float64 (classes,). samples: int16 (clip_samples,)."""
-        return self._network(self.features(samples)[None])[0]
+        logits: np.ndarray = self._network(self.features(samples)[None])[0]
+        return logits
 
     def logits_of(self, clips: np.ndarray) -> np.ndarray:
         """Return float64 (N, classes). clips: int16 (N, clip_samples). In C where there is a compiler, so it is quick.
@@ -125,4 +128,5 @@ class FloatEngine:
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return the posteriors of float logits, (classes,)."""
     weights = np.exp(logits - logits.max())
-    return weights / weights.sum()
+    posteriors: np.ndarray = weights / weights.sum()
+    return posteriors

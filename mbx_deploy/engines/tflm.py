@@ -79,7 +79,7 @@ def make_interpreter(data: bytes, keep_tensors: bool) -> Any:
     return runtime.Interpreter.from_bytes(data, arena_size=TFLM_ARENA_BYTES, intrepreter_config=config)
 
 
-def import_tflm():  # type: ignore[no-untyped-def]
+def import_tflm() -> Any:
     """Return the package's runtime. Raises ToolMissing where it is not installed."""
     try:
         with _quiet_stderr():

@@ -113,7 +113,7 @@ def dct_matrix(n_mfcc: int, n_mels: int) -> np.ndarray:
     """Return the orthonormal DCT-II, float64 (n_mfcc, n_mels): coefficients = matrix @ log_mel."""
     k = np.arange(n_mfcc)[:, None]
     n = np.arange(n_mels)[None, :]
-    matrix = np.sqrt(2.0 / n_mels) * np.cos(np.pi * (2 * n + 1) * k / (2 * n_mels))
+    matrix: np.ndarray = np.sqrt(2.0 / n_mels) * np.cos(np.pi * (2 * n + 1) * k / (2 * n_mels))
     matrix[:1] *= np.sqrt(0.5)
     return matrix
 

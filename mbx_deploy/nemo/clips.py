@@ -108,7 +108,8 @@ def _synthetic_clip(rng: np.random.Generator, samples: int, rate_hz: int, number
         signal[start : start + len(word)] += word * gain
     else:
         signal = noise * 10.0 ** (rng.uniform(0.0, 25.0) / 20)
-    return np.clip(np.rint(signal * 32768.0), -32768, 32767).astype(np.int16)
+    clip: np.ndarray = np.clip(np.rint(signal * 32768.0), -32768, 32767).astype(np.int16)
+    return clip
 
 
 def _coloured_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -116,7 +117,8 @@ def _coloured_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
     spectrum = np.fft.rfft(rng.normal(size=samples))
     spectrum *= np.maximum(np.arange(len(spectrum)), 8) ** (-rng.uniform(0.0, 1.0))
     noise = np.fft.irfft(spectrum, samples)
-    return noise / np.sqrt(np.mean(noise**2))
+    unit: np.ndarray = noise / np.sqrt(np.mean(noise**2))
+    return unit
 
 
 def _word(rng: np.random.Generator, samples: int, rate_hz: int) -> np.ndarray:
@@ -135,7 +137,8 @@ def _word(rng: np.random.Generator, samples: int, rate_hz: int) -> np.ndarray:
     attack = min(samples // 8, int(0.02 * rate_hz))
     ramp = np.minimum(1.0, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / attack)
     sound = sound * ramp
-    return sound / max(np.abs(sound).max(), 1e-9)
+    unit: np.ndarray = sound / max(np.abs(sound).max(), 1e-9)
+    return unit
 
 
 def _envelope(rng: np.random.Generator, kind: str, rate_hz: int) -> np.ndarray:

@@ -24,4 +24,5 @@ def clip_features(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
     window = hann_window(config.window_length, config.window == "hann_periodic")
     power = np.abs(np.fft.rfft(frames * window, config.n_fft)) ** 2
     log_mel = np.log(power @ mel_filterbank(config).T + config.log_offset)
-    return log_mel @ dct_matrix(config.n_mfcc, config.n_mels).T if config.n_mfcc else log_mel
+    coefficients: np.ndarray = log_mel @ dct_matrix(config.n_mfcc, config.n_mels).T if config.n_mfcc else log_mel
+    return coefficients

@@ -72,7 +72,8 @@ class SubBlock(nn.Module):
         """Return the normalised sums."""
         for conv in self.convs:
             x = conv(x, length)
-        return self.norm(x)
+        normed: torch.Tensor = self.norm(x)
+        return normed
 
 
 class JasperBlock(nn.Module):
@@ -204,4 +205,5 @@ def nemo_logits(network: MaskedNetwork, model: NemoModel, samples: np.ndarray) -
     values, layout = nemo_features(model, samples)
     with torch.no_grad():
         inputs = torch.from_numpy(np.ascontiguousarray(values.T[None]))
-        return network(inputs, layout.length)[0].numpy()
+        logits: np.ndarray = network(inputs, layout.length)[0].numpy()
+        return logits

@@ -141,7 +141,8 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
         case ir.Mean() | ir.Max():
             image = source.reshape(len(source), *ir.as_image(tensors[op.input].shape)[1:])
             reduced = image.mean(axis=op.axes) if isinstance(op, ir.Mean) else image.max(axis=op.axes)
-            return reduced.reshape(len(source), *shape[1:])
+            shaped: np.ndarray = reduced.reshape(len(source), *shape[1:])
+            return shaped
         case ir.Reshape():
             return source.reshape(len(source), *shape[1:])
         case ir.Clamp():
@@ -150,7 +151,8 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
             return _CURVES[op.name](source, op.alpha)
         case ir.Softmax():
             scores = np.exp(op.beta * (source - source.max(axis=-1, keepdims=True)))
-            return scores / scores.sum(axis=-1, keepdims=True)
+            posteriors: np.ndarray = scores / scores.sum(axis=-1, keepdims=True)
+            return posteriors
         case ir.Pad():
             target = tensors[op.output]
             return np.pad(source, op.amounts, constant_values=float(target.scale) * (op.value - target.zero_point))
@@ -227,4 +229,5 @@ def _activate(values: np.ndarray, activation: str) -> np.ndarray:
     if activation == "NONE":
         return values
     low, high = {"RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}.get(activation, (0.0, None))
-    return np.clip(values, low, high)
+    bounded: np.ndarray = np.clip(values, low, high)
+    return bounded

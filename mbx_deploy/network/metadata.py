@@ -241,7 +241,7 @@ def _buffer_span(model: tflite.Model, index: int) -> tuple[int, int]:
     return start, length
 
 
-class _AlignedBuilder(flatbuffers.Builder):
+class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]  # not annotated
     """A builder that heeds the schema's `force_align: 16`, which the generated code leaves out."""
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:

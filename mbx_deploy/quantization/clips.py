@@ -9,7 +9,7 @@ from mbx_deploy.data.dataset import SILENCE, list_utterances, load_noise, silenc
 from mbx_deploy.data.protocols import class_of
 from mbx_deploy.data.recordings import read_utterance
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 
 SEED = 0
 

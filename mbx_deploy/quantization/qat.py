@@ -111,7 +111,9 @@ class QuantizedNetwork(nn.Module):
         values: dict[str, torch.Tensor] = {}
         for step, (low, high) in zip(self.steps, ends, strict=True):
             value = self._compute(step, [values[name] for name in step.inputs] or [x])
-            values[step.output] = _Rounded.apply(value, low, high) if self.rounding else value
+            if self.rounding:
+                value = _Rounded.apply(value, low, high)  # type: ignore[no-untyped-call]  # PyTorch leaves it so
+            values[step.output] = value
         return list(values.values())
 
     def _compute(self, step: Step, inputs: list[torch.Tensor]) -> torch.Tensor:

@@ -113,7 +113,8 @@ def least_squares_range(histogram: Histogram) -> Range:
 
 def quantize(values: np.ndarray, quantization: Quantization) -> np.ndarray:
     """Return the nearest int8 steps, as float64, clipped to int8."""
-    return np.clip(np.rint(values / quantization.scale) + quantization.zero_point, -128, 127)
+    quantized: np.ndarray = np.clip(np.rint(values / quantization.scale) + quantization.zero_point, -128, 127)
+    return quantized
 
 
 def dequantize(steps: np.ndarray, quantization: Quantization) -> np.ndarray:

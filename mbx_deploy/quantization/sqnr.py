@@ -11,8 +11,8 @@ import numpy as np
 from mbx_deploy.compiler.lower import call_name, lower
 from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.errors import InputError
+from mbx_deploy.frontend.config import COEFFICIENT_FRACTION_BITS
 from mbx_deploy.frontend.native import HostFrontend
-from mbx_deploy.frontend.tables import COEFFICIENT_FRACTION_BITS
 from mbx_deploy.network import ir
 from mbx_deploy.network.float_network import (
     BATCH_CLIPS,

@@ -89,7 +89,8 @@ def smoothed(rule: DecisionRule, posteriors_q15: Sequence[np.ndarray]) -> np.nda
     """Return the mean at each decision, int64 (decisions, classes)."""
     scores = np.array(posteriors_q15, np.int64).reshape(-1, len(rule.is_word))
     padded = np.concatenate([np.zeros((rule.smoothing, scores.shape[1]), np.int64), scores]).cumsum(axis=0)
-    return (padded[rule.smoothing :] - padded[: -rule.smoothing]) // rule.smoothing
+    means: np.ndarray = (padded[rule.smoothing :] - padded[: -rule.smoothing]) // rule.smoothing
+    return means
 
 
 def events(rule: DecisionRule, posteriors_q15: np.ndarray, samples: Sequence[int]) -> list[Event]:

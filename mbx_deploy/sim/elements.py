@@ -51,7 +51,8 @@ def reciprocal(value_q31: np.ndarray) -> np.ndarray:
 
     Source: gemmlowp, one_over_one_plus_x_for_x_in_0_1. Twin: mbx_reciprocal().
     """
-    return np.minimum(newton_reciprocal(value_q31) << 1, INT32_MAX)
+    inverse: np.ndarray = np.minimum(newton_reciprocal(value_q31) << 1, INT32_MAX)
+    return inverse
 
 
 def newton_reciprocal(value_q31: np.ndarray) -> np.ndarray:

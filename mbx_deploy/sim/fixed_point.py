@@ -77,4 +77,5 @@ def multiply_by_quantized_multiplier(
 
 def clamp(a: np.ndarray, low: int, high: int) -> np.ndarray:
     """Return a, limited to low..high. Twin: mbx_clamp()."""
-    return np.minimum(np.maximum(a, low), high)
+    clamped: np.ndarray = np.minimum(np.maximum(a, low), high)
+    return clamped

@@ -58,7 +58,8 @@ def preemphasize(samples: np.ndarray, tables: FrontendTables) -> np.ndarray:
         return samples
     before = np.concatenate([np.zeros(1, np.int64), samples[:-1].astype(np.int64)])
     product = shift_right_rounded(before * tables.preemphasis_q30, PREEMPHASIS_FRACTION_BITS - EMPHASIZED_SHIFT)
-    return ((samples.astype(np.int64) << EMPHASIZED_SHIFT) - product).astype(np.int32)
+    emphasized: np.ndarray = ((samples.astype(np.int64) << EMPHASIZED_SHIFT) - product).astype(np.int32)
+    return emphasized
 
 
 def _extend(samples: np.ndarray, config: FrontendConfig, behind: int) -> np.ndarray:
@@ -82,7 +83,8 @@ def apply_window(frames: np.ndarray, tables: FrontendTables) -> np.ndarray:
     frames: int16 (n, window_length), or emphasized int32. Twin: mbx_apply_window().
     """
     emphasized = EMPHASIZED_SHIFT + tables.config.headroom_bits if tables.preemphasis_q30 else 0
-    return (frames.astype(np.int64) * tables.window_q29) >> (SAMPLE_TO_WINDOWED_SHIFT + emphasized)
+    windowed: np.ndarray = (frames.astype(np.int64) * tables.window_q29) >> (SAMPLE_TO_WINDOWED_SHIFT + emphasized)
+    return windowed
 
 
 def fft(windowed: np.ndarray, tables: FrontendTables) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +180,8 @@ def power_spectrum(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
 
     Twin: mbx_power_spectrum().
     """
-    return (real * real + imag * imag).astype(np.uint64)
+    power: np.ndarray = (real * real + imag * imag).astype(np.uint64)
+    return power
 
 
 def mel_energies(power: np.ndarray, tables: FrontendTables) -> np.ndarray:

@@ -94,7 +94,8 @@ def mean(source: np.ndarray, call: Average) -> np.ndarray:
 
 def maximum(source: np.ndarray, call: Maximum) -> np.ndarray:
     """Return int8, the largest value over the call's axes, which stay with length 1. Twin: mbx_max()."""
-    return source.max(axis=call.axes, keepdims=True)
+    largest: np.ndarray = source.max(axis=call.axes, keepdims=True)
+    return largest
 
 
 def posteriors(logits: np.ndarray, exponentials_q15: np.ndarray) -> np.ndarray:
@@ -106,4 +107,5 @@ def posteriors(logits: np.ndarray, exponentials_q15: np.ndarray) -> np.ndarray:
     distance = logits.astype(np.int64).max() - logits.astype(np.int64)
     weights = exponentials_q15.astype(np.int64)[distance]
     total = weights.sum()
-    return ((weights << 15) + (total >> 1)) // total
+    scores_q15: np.ndarray = ((weights << 15) + (total >> 1)) // total
+    return scores_q15

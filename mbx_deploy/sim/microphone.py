@@ -28,7 +28,8 @@ def fir_taps_q14() -> np.ndarray:
     time = (np.arange(FIR_TAPS) - (FIR_TAPS - 1) / 2) / rate
     values = np.cos(2 * np.pi * np.outer(time, grid)) * wanted
     taps = np.trapezoid(values, grid, axis=1) * np.kaiser(FIR_TAPS, FIR_KAISER_BETA)
-    return np.rint(taps / taps.sum() * 16384).astype(np.int16)
+    taps_q14: np.ndarray = np.rint(taps / taps.sum() * 16384).astype(np.int16)
+    return taps_q14
 
 
 def cic_response(frequency_hz: np.ndarray) -> np.ndarray:
@@ -88,4 +89,5 @@ def pdm_words(bits: np.ndarray) -> np.ndarray:
 
 
 def _saturate(values: np.ndarray) -> np.ndarray:
-    return np.clip(values, -32768, 32767).astype(np.int16)
+    saturated: np.ndarray = np.clip(values, -32768, 32767).astype(np.int16)
+    return saturated

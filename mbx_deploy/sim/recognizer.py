@@ -28,7 +28,8 @@ from mbx_deploy.sim.frontend import Observer
 
 def exponential_table(output_scale: float) -> np.ndarray:
     """Return exp(-d * output_scale) for d = 0..255, uint16 (256,) in Q15."""
-    return np.rint(np.exp(-np.arange(256) * output_scale) * 2**15).astype(np.uint16)
+    table_q15: np.ndarray = np.rint(np.exp(-np.arange(256) * output_scale) * 2**15).astype(np.uint16)
+    return table_q15
 
 
 def features(

@@ -107,8 +107,10 @@ def reduce_block(rows: np.ndarray, call: Call) -> np.ndarray:
     """
     assert isinstance(call, Average | Maximum)
     if isinstance(call, Maximum):
-        return rows.max(axis=call.axes).ravel()
-    return rows.sum(axis=call.axes, dtype=np.int16).ravel()
+        largest: np.ndarray = rows.max(axis=call.axes).ravel()
+        return largest
+    sums: np.ndarray = rows.sum(axis=call.axes, dtype=np.int16).ravel()
+    return sums
 
 
 def reduce_blocks(blocks: np.ndarray, program: Program, call: Call) -> np.ndarray:
@@ -118,7 +120,8 @@ def reduce_blocks(blocks: np.ndarray, program: Program, call: Call) -> np.ndarra
     """
     assert isinstance(call, Average | Maximum)
     if isinstance(call, Maximum):
-        return blocks.max(axis=0)
+        largest: np.ndarray = blocks.max(axis=0)
+        return largest
     source = program.buffers[call.input]
     values = source.size_bytes // program.buffers[call.output].size_bytes
     accumulator = blocks.astype(np.int64).sum(axis=0) - values * call.input_zero_point

@@ -52,6 +52,7 @@ PACKAGES = {
     "flash": ("pyocd",),
     "report": ("matplotlib",),
     "notebook": ("ipykernel", "matplotlib", "nbclient"),
+    "docs": ("mkdocs", "mkdocs-click", "mkdocs-material", "mkdocstrings", "mkdocstrings-python"),
 }
 NEEDED_FOR = {
     "": "every command",
@@ -61,6 +62,7 @@ NEEDED_FOR = {
     "flash": "flash, most boards",
     "report": "report",
     "notebook": "the notebook in examples/",
+    "docs": "the documentation as a site, make docs",
 }
 
 

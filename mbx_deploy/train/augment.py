@@ -201,7 +201,8 @@ def coloured_noise(rng: np.random.Generator, samples: int, slope: float) -> np.n
     spectrum[0] = 0.0
     spectrum[1:] /= np.arange(1, len(spectrum)) ** (slope / 2.0)
     wave = np.fft.irfft(spectrum, samples)
-    return np.clip(np.rint(wave * (3000.0 / wave.std())), -32768, 32767).astype(np.int16)
+    noise: np.ndarray = np.clip(np.rint(wave * (3000.0 / wave.std())), -32768, 32767).astype(np.int16)
+    return noise
 
 
 def slack(wave: np.ndarray) -> tuple[int, int]:
@@ -249,7 +250,8 @@ def change_speed(wave: np.ndarray, speed: float) -> np.ndarray:
     """
     middle = (len(wave) - 1) / 2.0
     positions = (np.arange(len(wave)) - middle) * speed + middle
-    return np.interp(positions, np.arange(len(wave)), wave, left=0.0, right=0.0).astype(np.float32)
+    faster: np.ndarray = np.interp(positions, np.arange(len(wave)), wave, left=0.0, right=0.0).astype(np.float32)
+    return faster
 
 
 def bend_silence(clip: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
@@ -261,7 +263,8 @@ def bend_silence(clip: np.ndarray, config: AugmentConfig, rng: np.random.Generat
     # Read round and round: a faster clip needs more samples than there are.
     positions = np.arange(len(clip)) * (1.0 + rng.uniform(-spread, spread))
     bent = np.interp(positions, np.arange(len(clip)), bent.astype(np.float32), period=len(clip))
-    return np.rint(bent).astype(np.int16)
+    samples: np.ndarray = np.rint(bent).astype(np.int16)
+    return samples
 
 
 def change_channel(wave: np.ndarray, channel_db: float, rng: np.random.Generator) -> np.ndarray:

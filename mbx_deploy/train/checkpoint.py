@@ -13,7 +13,7 @@ from torch import nn
 
 from mbx_deploy.data.dataset import check_labels
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.system.files import write_file
 from mbx_deploy.train.jasper import ARCHITECTURE, JasperConfig, JasperNet, build_jasper
 from mbx_deploy.train.matchboxnet import (

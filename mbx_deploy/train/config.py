@@ -10,7 +10,7 @@ import yaml
 
 from mbx_deploy.data.dataset import LABELS, SAMPLE_RATE_HZ, check_labels
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.train.augment import AugmentConfig
 from mbx_deploy.train.matchboxnet import MatchboxNetConfig
 

@@ -47,7 +47,10 @@ class Depthwise(nn.Conv2d):
         plain = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
         if plain or not self.training or self.in_channels % _LANES or _weight_gradient() is None:
             return super().forward(x)
-        return _DepthwiseFunction.apply(x, self.weight, self.dilation[1])
+        convolved: torch.Tensor = _DepthwiseFunction.apply(  # type: ignore[no-untyped-call]  # PyTorch leaves it so
+            x, self.weight, self.dilation[1]
+        )
+        return convolved
 
 
 class _DepthwiseFunction(torch.autograd.Function):

@@ -103,7 +103,8 @@ class Full(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the normalised sums."""
-        return self.norm(self.conv(x))
+        result: torch.Tensor = self.norm(self.conv(x))
+        return result
 
 
 class JasperBlock(nn.Module):
@@ -148,7 +149,8 @@ class JasperNet(nn.Module):
         """Return the logits."""
         for block in self.blocks:
             x = block(x)
-        return self.decoder(x.mean(dim=(2, 3)) if self.config.pooling == "avg" else x.amax(dim=(2, 3)))
+        logits: torch.Tensor = self.decoder(x.mean(dim=(2, 3)) if self.config.pooling == "avg" else x.amax(dim=(2, 3)))
+        return logits
 
 
 def build_jasper(config: JasperConfig) -> JasperNet:

@@ -13,13 +13,14 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from mbx_deploy.data.accuracy import Evaluation, speakers
 from mbx_deploy.data.dataset import SILENCE, Split, command_words, load_split
@@ -205,7 +206,7 @@ def _provenance(
         "versions": {
             "mbx_deploy": __version__,
             "torch": str(torch.__version__),
-            "pytorch_lightning": pl.__version__,
+            "pytorch_lightning": version("pytorch-lightning"),
             "numpy": np.__version__,
         },
         **teacher_info,

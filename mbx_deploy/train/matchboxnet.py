@@ -95,7 +95,8 @@ class Separable(nn.Module):
         self.norm = _batch_norm(channels_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.pointwise(self.depthwise(x)))
+        result: torch.Tensor = self.norm(self.pointwise(self.depthwise(x)))
+        return result
 
 
 class Pointwise(nn.Module):
@@ -107,7 +108,8 @@ class Pointwise(nn.Module):
         self.norm = _batch_norm(channels_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.pointwise(x))
+        result: torch.Tensor = self.norm(self.pointwise(x))
+        return result
 
 
 class ResidualBlock(nn.Module):
@@ -160,8 +162,11 @@ class MatchboxNet(nn.Module):
         x = torch.relu(self.epilogue_2(x))
         if self.training:
             # The same mean; its gradient comes back with channels last, as everything else is.
-            return self.decoder(x.permute(0, 2, 3, 1).mean(dim=(1, 2)))
-        return self.decoder(x.mean(dim=(2, 3)))
+            mean = x.permute(0, 2, 3, 1).mean(dim=(1, 2))
+        else:
+            mean = x.mean(dim=(2, 3))
+        logits: torch.Tensor = self.decoder(mean)
+        return logits
 
 
 def build_matchboxnet(config: MatchboxNetConfig) -> MatchboxNet:
@@ -180,7 +185,8 @@ def prepare_for_answers(module: MatchboxNet) -> MatchboxNet:
             part.norm = nn.Identity()  # type: ignore[assignment]
         if isinstance(part, Depthwise):
             part.fast_evaluation = True
-    return folded.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    answering: MatchboxNet = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return answering.requires_grad_(False)
 
 
 def count_parameters(module: nn.Module) -> int:

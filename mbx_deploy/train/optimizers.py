@@ -82,7 +82,8 @@ def learning_rate_at(config: TrainConfig, step: int, steps: int) -> float:
         left = (1.0 - done) ** config.decay_power
     else:
         left = 0.5 * (1.0 + math.cos(math.pi * done))
-    return config.least_learning_rate + (config.learning_rate - config.least_learning_rate) * left
+    rate: float = config.least_learning_rate + (config.learning_rate - config.least_learning_rate) * left
+    return rate
 
 
 @torch.no_grad()

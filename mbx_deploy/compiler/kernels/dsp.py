@@ -82,7 +82,8 @@ def _pointwise_bytes(program: Program, call: Pointwise) -> int:
     groups = -(-call.weights.shape[1] // GROUP_INPUTS)
     outputs = -(-call.weights.shape[0] // 2) * 2
     direct = outputs == call.weights.shape[0] and call.positions % POSITIONS in (0, POSITIONS // 2)
-    return groups * GROUP_INPUTS * 2 * POSITIONS + (0 if direct else POSITIONS * outputs)
+    size: int = groups * GROUP_INPUTS * 2 * POSITIONS + (0 if direct else POSITIONS * outputs)
+    return size
 
 
 def _pointwise(program: Program, call: Pointwise) -> Struct:

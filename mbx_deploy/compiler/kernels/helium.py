@@ -47,7 +47,8 @@ def _takes_pointwise(program: Program, call: Pointwise) -> bool:
 
 def _pointwise_bytes(program: Program, call: Pointwise) -> int:
     """Return the bytes of the inputs of a block of positions."""
-    return POSITIONS * -(-call.weights.shape[1] // LANES) * LANES
+    size: int = POSITIONS * -(-call.weights.shape[1] // LANES) * LANES
+    return size
 
 
 def _pointwise(program: Program, call: Pointwise) -> Struct:

@@ -33,7 +33,8 @@ def _takes_pointwise(program: Program, call: Pointwise) -> bool:
 def _pointwise_bytes(program: Program, call: Pointwise) -> int:
     """Return the bytes of a block of positions' inputs and sums, in words."""
     inputs = -(-call.weights.shape[1] // GROUP_INPUTS) * GROUP_INPUTS
-    return 4 * pointwise_block(call.positions) * (1 + inputs)
+    size: int = 4 * pointwise_block(call.positions) * (1 + inputs)
+    return size
 
 
 def pointwise_block(positions: int) -> int:

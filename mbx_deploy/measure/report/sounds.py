@@ -64,7 +64,8 @@ class Spectrograms:
     @property
     def difference(self) -> np.ndarray:
         """Return fixed minus float."""
-        return self.fixed_log_mel - self.float_log_mel
+        error: np.ndarray = self.fixed_log_mel - self.float_log_mel
+        return error
 
     @property
     def largest_log_mel_error(self) -> float:

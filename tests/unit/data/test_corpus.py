@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from mbx_deploy.data import recordings
-from mbx_deploy.data.audio import Recording
+from mbx_deploy.data.audio import Recording, read_recording
 from mbx_deploy.data.corpus import SPLITS, Utterance, check_disjoint, speaker_of, which_set
 from mbx_deploy.data.dataset import (
     list_split,
@@ -215,7 +215,7 @@ def test_segments_of_one_file_are_read_once(words: Path, monkeypatch: pytest.Mon
     lines = [{"audio_filepath": "long.wav", "duration": 0.1, "offset": n / 10, "label": f"w{n % 3}"} for n in range(10)]
     corpus = read_corpus(write_manifest(words / "train.json", lines))
     read = []
-    real = recordings.read_recording
+    real = read_recording
 
     def counted(path: Path, rate_hz: int) -> Recording:
         read.append(path)

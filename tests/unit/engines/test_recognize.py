@@ -12,7 +12,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.data.audio import fit_clip
 from mbx_deploy.engines import recognize as simulator
 from mbx_deploy.engines.session import FRONTEND_STAGES
@@ -213,7 +213,7 @@ def test_a_checkpoint_is_for_the_float_engine_only(clips: list[Path], tmp_path: 
 def test_features_are_the_simulators(
     model: str, clips: list[Path], small: Path, shipped: CompiledModel, tmp_path: Path
 ) -> None:
-    recognizer = shipped if model == "kws10" else simulator.load_model(small)
+    recognizer = shipped if model == "kws10" else load_model(small)
     output = tmp_path / "folder" / "features.npz"
     result = call("features", model if model == "kws10" else small, *clips, "-o", output)
     config = recognizer.config

@@ -12,13 +12,13 @@ from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.engines import tflm as engines
 from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.open import build_engines
-from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item, Result
+from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, Item, Result
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.errors import InputError, MbxError, ToolMissing
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure import verify
-from mbx_deploy.measure.items import NamedItem, find_clips, hostile_clips
+from mbx_deploy.measure.items import NamedItem, find_clips, hostile_clips, random_features
 from mbx_deploy.measure.verify import Comparison, compare_engines
 from mbx_deploy.network.program import Convolution, Pointwise
 from tests.made.tflite import small_artifact
@@ -99,7 +99,7 @@ def test_equal_engines_differ_in_nothing(small: CompiledModel, items: list[Named
     assert comparison.mismatched_bytes == 0
     assert comparison.first_mismatch is None
     assert comparison.digests["sim"] == comparison.digests["c"]
-    windows = [windows for item in items for windows in SimEngine(small).run([item.item], verify.TRACE_LAYERS)[0]]
+    windows = [windows for item in items for windows in SimEngine(small).run([item.item], TRACE_LAYERS)[0]]
     told = sum(sum(v.nbytes for v in w.stages.values()) + w.logits.nbytes + 2 * len(small.labels) for w in windows)
     assert comparison.compared_bytes == told
 
@@ -122,7 +122,7 @@ def test_one_changed_value_is_counted_and_located(
     assert first is not None
     assert (first["engine"], first["clip"], first["stage"]) == ("planted", "stream", stage)
     assert first["index"][-len(index) :] == index
-    windows = SimEngine(small).run([items[2].item], verify.TRACE_LAYERS)[0]
+    windows = SimEngine(small).run([items[2].item], TRACE_LAYERS)[0]
     assert len(windows) > 1 and first["window"] == len(windows) - 1
     values = {**windows[-1].stages, "logits": windows[-1].logits, "posteriors": windows[-1].posteriors_q15}[stage]
     assert first["expected"] == int(values[tuple(first["index"])])
@@ -251,7 +251,7 @@ def test_hostile_clips_hold_what_no_recording_is_like(small: CompiledModel) -> N
 
 
 def test_random_features_reach_both_ends(small: CompiledModel) -> None:
-    found = verify.random_features(small, 3)
+    found = random_features(small, 3)
     assert [named.item.kind for named in found] == [ITEM_FEATURES] * 5
     values = np.concatenate([named.item.values for named in found])
     assert (values.min(), values.max()) == (-128, 127)

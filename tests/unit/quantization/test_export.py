@@ -19,8 +19,8 @@ from mbx_deploy.engines.session import ITEM_FEATURES, TRACE_LAYERS, Item
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.native import HostFrontend
-from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.measure.card import build_card
 from mbx_deploy.measure.catalogue import model_card
 from mbx_deploy.network import ir
@@ -29,6 +29,8 @@ from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.quantization import convert as quantize
 from mbx_deploy.quantization import export
+from mbx_deploy.quantization.agreement import Agreement, Bounds, check_agreement, compare
+from mbx_deploy.quantization.clips import draw_clips
 from mbx_deploy.quantization.convert import (
     Conversion,
     check_graph,
@@ -38,16 +40,7 @@ from mbx_deploy.quantization.convert import (
     reference_logits,
     require_export_extra,
 )
-from mbx_deploy.quantization.export import (
-    Agreement,
-    Bounds,
-    CardRequest,
-    QatOptions,
-    check_agreement,
-    compare,
-    draw_clips,
-    export_checkpoint,
-)
+from mbx_deploy.quantization.export import CardRequest, QatOptions, export_checkpoint
 from mbx_deploy.quantization.qat import fine_tune
 from mbx_deploy.quantization.ranges import RULES, observe
 from mbx_deploy.quantization.requantize import set_ranges

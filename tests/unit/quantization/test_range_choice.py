@@ -7,7 +7,7 @@ import pytest
 
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.data.dataset import Split
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.float_network import dequantize_network, float_logits
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.quantization.range_choice import (

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.float_network import activation_tensors, activations, dequantize_network
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.quantization.ranges import (

@@ -11,7 +11,7 @@ from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.engines.session import ITEM_FEATURES, TRACE_LAYERS, Item
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.engines.tflm import TflmEngine
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.float_network import (
     WeightedOp,
     activation_tensors,

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.float_network import activation_tensors, dequantize_network
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.quantization import sqnr

@@ -50,7 +50,7 @@ def test_the_permissions_are_those_of_the_umask(tmp_path: Path) -> None:
 def test_a_file_that_fails_leaves_the_old_one(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f.txt"
     write_file(path, "old")
-    monkeypatch.setattr(output.os, step, failing())
+    monkeypatch.setattr(os, step, failing())
     with pytest.raises(InputError, match=r"f\.txt.*no space left") as caught:
         write_file(path, "new")
     assert "free some space" in (caught.value.hint or "")
@@ -62,7 +62,7 @@ def test_a_file_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: 
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output.os, "replace", interrupt)
+    monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_file(tmp_path / "f.txt", "new")
     assert listing(tmp_path) == []
@@ -130,7 +130,7 @@ def test_a_folder_that_fails_leaves_the_old_one(
     if where in ("write_bytes", "mkdir"):
         monkeypatch.setattr(Path, where, failing())
     elif where == "replace":
-        monkeypatch.setattr(output.os, "replace", failing(errno.EACCES))
+        monkeypatch.setattr(os, "replace", failing(errno.EACCES))
     else:
         real, calls = os.replace, []
 
@@ -140,7 +140,7 @@ def test_a_folder_that_fails_leaves_the_old_one(
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             real(source, target)
 
-        monkeypatch.setattr(output.os, "replace", second_fails)
+        monkeypatch.setattr(os, "replace", second_fails)
     with pytest.raises(InputError, match="can't write"):
         write_folder(folder, FILES)
     monkeypatch.undo()
@@ -161,7 +161,7 @@ def test_a_folder_that_is_interrupted_leaves_the_old_one(
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(output.os, "replace", interrupt)
+    monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_folder(folder, FILES)
     monkeypatch.undo()

@@ -182,6 +182,8 @@ def test_sdist_carries_what_set_up_and_tests_need(distributions: tuple[Path, Pat
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert shipped_files() <= names
     wanted = {"Makefile", "constraints.txt", "scripts/setup.sh", "tests/unit/system/test_packaging.py"}
+    wanted |= {"LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "mkdocs.yml", "docs/index.md"}
+    wanted |= {".importlinter", ".pre-commit-config.yaml"}
     assert wanted <= names
 
 
@@ -226,3 +228,38 @@ def test_installed_command_builds_firmware_from_the_shipped_model(installed: Pat
     assert (tmp_path / "out" / "CMakeLists.txt").is_file()
     assert list((tmp_path / "out").rglob("*.c"))
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_the_licence_is_named_and_shipped() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0"
+    assert project["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text and "9. Accepting Warranty" in text and "limitations under the License." in text
+
+
+@pytest.mark.slow
+def test_wheel_is_typed_and_has_its_licence(distributions: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(distributions[1]) as wheel:
+        names = wheel.namelist()
+        assert "mbx_deploy/py.typed" in names
+        (licence,) = [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
+        assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()
+        (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        assert "License-Expression: Apache-2.0\n" in wheel.read(metadata).decode()
+
+
+def test_hooks_run_what_make_check_runs() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    goal = makefile.partition("\ncheck:")[2].partition("\n\n")[0]
+    checked = {words[0] for words in (line.split() for line in re.findall(r"\$\(BIN\)/(.*)", goal))}
+    hooks = re.findall(r"entry: \.venv/bin/(\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert set(hooks) == checked == {"ruff", "mypy", "lint-imports"}
+    assert "entry: make quick\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+    assert "$(MAKE) --no-print-directory quick" in goal
+
+
+def test_hooks_are_ones_that_pre_commit_takes() -> None:
+    command = [sys.executable, "-m", "pre_commit", "validate-config", str(ROOT / ".pre-commit-config.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mbx_deploy.data.dataset import Split
+from mbx_deploy.data.noise import mix
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.train.augment import (
@@ -20,7 +21,6 @@ from mbx_deploy.train.augment import (
     close_gate,
     coloured_noise,
     mask_features,
-    mix,
     noise_sources,
     shift,
     slack,

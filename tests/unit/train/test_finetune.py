@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mbx_deploy.data.dataset import load_split
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.tables import FrontendConfig
+from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.conversion import load_base
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint
 from mbx_deploy.train.finetune import (

@@ -27,7 +27,8 @@ from mbx_deploy.train.checkpoint import (
 )
 from mbx_deploy.train.config import TrainConfig, load_train_config
 from mbx_deploy.train.evaluation import evaluate
-from mbx_deploy.train.loop import EngineOptions, TrainingInterrupted, train
+from mbx_deploy.train.lightning import EngineOptions
+from mbx_deploy.train.loop import TrainingInterrupted, train
 from mbx_deploy.train.matchboxnet import MatchboxNetConfig
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "configs"
