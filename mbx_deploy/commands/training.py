@@ -12,6 +12,12 @@ from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
 )
+@click.option(
+    "--negatives",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of what is no command: other words, a folder a word, and long recordings. Again for each.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the configuration's.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
@@ -24,6 +30,7 @@ from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print
 def train(
     config: Path | None,
     data: Path,
+    negatives: tuple[Path, ...],
     output: Path,
     epochs: int | None,
     seed: int | None,
@@ -39,7 +46,7 @@ def train(
 
     overrides = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     engine = {"accelerator": accelerator, "num_nodes": num_nodes, "precision": precision, "devices": devices or "auto"}
-    summary = run_training(config, overrides, data, output, resume, engine)
+    summary = run_training(config, overrides, data, output, resume, engine, negatives)
     if not summary:  # one of several processes: the first one tells
         return
     if as_json:

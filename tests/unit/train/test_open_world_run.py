@@ -1,0 +1,149 @@
+"""A streaming training run with negatives: stopped anywhere, it goes on to the same weights, what it mined included."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from mbx_deploy.errors import InputError
+from mbx_deploy.train.checkpoint import load_checkpoint
+from mbx_deploy.train.config import TrainConfig
+from mbx_deploy.train.loop import train
+from mbx_deploy.train.matchboxnet import STREAMING_FIELDS
+
+RATE_HZ = 16000
+TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
+TINY: dict[str, Any] = {
+    "labels": ["low", "high", "unknown", "silence"],
+    "model": {
+        "streaming": True,
+        "pool_frames": 40,
+        "step_frames": 10,
+        "blocks": 1,
+        "channels": 8,
+        "prologue_filters": 8,
+        "prologue_kernel": 3,
+        "kernels": [3],
+        "epilogue_filters": 8,
+        "epilogue_kernel": 3,
+        "epilogue_dilation": 2,
+    },
+    "open_world": {"draws": 48, "mined_score": 0.2, "left_out": ["secret"], "word_end_s": [0.0, 0.1]},
+    "epochs": 4,
+    "feature_epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 0.02,
+    "ema_decay": 0.8,
+    "threads": 1,
+}
+
+
+def tone(hz: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a tone in noise, int16, loud in its middle."""
+    time_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    wave = 3000 * np.sin(2 * np.pi * hz * rng.uniform(0.95, 1.05) * time_s) * np.hanning(len(time_s))
+    return (wave + rng.normal(0, 30, len(time_s))).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three "words" and a list of what validation hears."""
+    root = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    listed = []
+    for word, tone_hz in TONES_HZ.items():
+        (root / word).mkdir()
+        for clip in range(8):
+            name = f"{word}/speaker{clip}_nohash_0.wav"
+            soundfile.write(root / name, tone(tone_hz, 1.0, rng), RATE_HZ)
+            if clip >= 6:
+                listed.append(name)
+    (root / "validation_list.txt").write_text("\n".join(listed))
+    (root / "testing_list.txt").write_text("")
+    (root / "_background_noise_").mkdir()
+    soundfile.write(root / "_background_noise_" / "hiss.wav", rng.normal(0, 50, 64000).astype(np.int16), RATE_HZ)
+    return root
+
+
+@pytest.fixture(scope="module")
+def negatives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two words, one of them left out, and a recording."""
+    root = tmp_path_factory.mktemp("negatives")
+    rng = np.random.default_rng(1)
+    for word in ("tree", "secret"):
+        (root / word).mkdir()
+        for clip in range(3):
+            soundfile.write(root / word / f"{clip}.wav", tone(500.0, 0.8, rng), RATE_HZ)
+    soundfile.write(root / "room.wav", tone(700.0, 6.0, rng), RATE_HZ)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole_run(data_root: Path, negatives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(TrainConfig.from_dict(TINY), data_root, folder, negatives=[negatives])
+    return folder
+
+
+class Crash(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.mark.parametrize("stop", [(1, 2), (2, 0), (3, 1)])
+def test_a_run_that_dies_goes_on_to_the_same_weights(
+    data_root: Path, negatives: Path, whole_run: Path, tmp_path: Path, stop: tuple[int, int]
+) -> None:
+    def die(epoch: int, step: int) -> None:
+        if (epoch, step) == stop:
+            raise Crash
+
+    config = TrainConfig.from_dict(TINY)
+    with pytest.raises(Crash):
+        train(config, data_root, tmp_path, on_step=die, negatives=[negatives])
+    train(config, data_root, tmp_path, negatives=[negatives])
+    one, other = (load_checkpoint(folder / "model.pt") for folder in (tmp_path, whole_run))
+    for name, value in one[0].state_dict().items():
+        assert torch.equal(value, other[0].state_dict()[name]), name
+    assert (tmp_path / "metrics.csv").read_bytes() == (whole_run / "metrics.csv").read_bytes()
+    states = [
+        torch.load(folder / "state.pt", weights_only=True)["callbacks"]["RunKeeper"] for folder in (tmp_path, whole_run)
+    ]
+    assert len(states[0]["mined"]["draws"])
+    assert torch.equal(states[0]["mined"]["draws"], states[1]["mined"]["draws"])
+
+
+def test_the_provenance_says_what_was_trained_on(whole_run: Path) -> None:
+    network, info = load_checkpoint(whole_run / "model.pt")
+    assert network.config.streaming
+    assert info.frontend.num_frames == network.config.input_frames
+    found = info.provenance["negatives"]
+    assert list(found["words"].values()) == [[3, 1]]
+    assert found["recordings"] == 1
+    assert info.provenance["training"]["open_world"]["left_out"] == ["secret"]
+
+
+def test_a_run_does_not_go_on_with_other_negatives(data_root: Path, negatives: Path, whole_run: Path) -> None:
+    with pytest.raises(InputError, match="other clips"):
+        train(TrainConfig.from_dict(TINY), data_root, whole_run)
+
+
+def test_a_streaming_teacher_teaches(data_root: Path, whole_run: Path, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict({**TINY, "epochs": 1, "teacher": str(whole_run / "model.pt")})
+    train(config, data_root, tmp_path)
+    assert "teacher_digest" in load_checkpoint(tmp_path / "model.pt")[1].provenance
+
+
+def test_negatives_teach_a_windowed_model_too(data_root: Path, negatives: Path, tmp_path: Path) -> None:
+    model = {
+        key: value for key, value in TINY["model"].items() if key not in ("streaming", "pool_frames", "step_frames")
+    }
+    values = {**TINY, "model": model, "epochs": 1}
+    del values["open_world"]
+    train(TrainConfig.from_dict(values), data_root, tmp_path, negatives=[negatives])
+    network, info = load_checkpoint(tmp_path / "model.pt")
+    assert not network.config.streaming
+    assert info.provenance["negatives"]["recordings"] == 1
