@@ -12,7 +12,6 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.train.checkpoint import load_checkpoint
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.loop import train
-from mbx_deploy.train.matchboxnet import STREAMING_FIELDS
 
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
