@@ -29,6 +29,7 @@ from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.quantization import convert as quantize
 from mbx_deploy.quantization import export
+from mbx_deploy.quantization.clips import draw_clips
 from mbx_deploy.quantization.convert import (
     Conversion,
     check_graph,
@@ -45,7 +46,6 @@ from mbx_deploy.quantization.export import (
     QatOptions,
     check_agreement,
     compare,
-    draw_clips,
     export_checkpoint,
 )
 from mbx_deploy.quantization.qat import fine_tune

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_streaming_network_begins_from_a_windowed_checkpoint(tmp_path: Path) -
     ("change", "what"),
     [({"channels": 32}, "channels"), ({"prologue_kernel": 9}, "prologue_kernel")],
 )
-def test_another_shape_is_refused(change: dict[str, int], what: str) -> None:
+def test_another_shape_is_refused(change: dict[str, Any], what: str) -> None:
     config = dataclasses.replace(WINDOWED, **change)
     with pytest.raises(InputError, match=what):
         initial_network(shipped_model_path(), config, LABELS, FrontendConfig(), to_inputs(features(101)))

@@ -12,6 +12,7 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.train.checkpoint import load_checkpoint
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.loop import train
+from mbx_deploy.train.matchboxnet import MatchboxNet
 
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
@@ -117,6 +118,7 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(
 
 def test_the_provenance_says_what_was_trained_on(whole_run: Path) -> None:
     network, info = load_checkpoint(whole_run / "model.pt")
+    assert isinstance(network, MatchboxNet)
     assert network.config.streaming
     assert info.frontend.num_frames == network.config.input_frames
     found = info.provenance["negatives"]
@@ -144,5 +146,6 @@ def test_negatives_teach_a_windowed_model_too(data_root: Path, negatives: Path, 
     del values["open_world"]
     train(TrainConfig.from_dict(values), data_root, tmp_path, negatives=[negatives])
     network, info = load_checkpoint(tmp_path / "model.pt")
+    assert isinstance(network, MatchboxNet)
     assert not network.config.streaming
     assert info.provenance["negatives"]["recordings"] == 1
