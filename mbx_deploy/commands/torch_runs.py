@@ -45,6 +45,9 @@ def run_finetuning(
     output: Path,
     seed: int,
     say: Callable[[str], None],
+    streaming: bool = False,
+    negatives: tuple[Path, ...] = (),
+    only_words: bool = False,
 ) -> dict[str, Any]:
     """Teach a checkpoint other words, and return how sure the result is, as JSON takes it.
 
@@ -56,5 +59,7 @@ def run_finetuning(
     except ImportError as error:
         hint = "install it: pip install 'mbx-deploy[train]'"
         raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
-    config = FinetuneConfig(words=words, clips_per_word=clips_per_word, seed=seed)
+    config = FinetuneConfig(
+        words, clips_per_word, seed=seed, streaming=streaming, negatives=negatives, only_words=only_words
+    )
     return finetune(load_base(base), data, output, config, say).to_dict()

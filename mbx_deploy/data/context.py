@@ -21,7 +21,7 @@ def in_context(
 ) -> np.ndarray:
     """Return windows, int16 (N, window_samples), at whose end the clips are.
 
-    clips: int16 (N, n), n < window_samples. spoken: bool (N,); what is not spoken, silence, fills its window. noise:
+    clips: int16 (N, n); where one is too long, its beginning is outside the window. spoken: bool (N,); what is not spoken, silence, fills its window. noise:
     recordings of it, int16 (n,) each; without one it is white. Window i depends on the seed, i and the clips only.
     """
     words = np.flatnonzero(spoken)
@@ -32,11 +32,13 @@ def in_context(
             out[number] = np.resize(clip, window_samples)
             continue
         end = window_samples - round(rng.uniform(*CLIP_END_S) * SAMPLE_RATE_HZ)
-        start = end - len(clip)
+        start = max(end - len(clip), 0)
         wave = np.zeros(window_samples, np.float32)
-        wave[start:end] = clip
+        wave[start:end] = clip[len(clip) - (end - start) :]
         level = _root_mean_square(wave[start:end])
-        if rng.random() < 0.5:
+        if not start:
+            before, db = wave[:0], 0.0
+        elif rng.random() < 0.5:
             other = clips[words[int(rng.integers(len(words)))]][-start:].astype(np.float32)
             before, db = other, rng.uniform(*_WORD_DB)
         else:

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mbx_deploy.data.audio import read_recording
+from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.data.dataset import CLIP_SAMPLES
+from mbx_deploy.data.negatives import WordSource
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.files import check_folder, replace_folder
 from mbx_deploy.system.tools import need_tool, run_tool
 
+WORD_LIST = Path(__file__).with_name("common_words.txt")
 # Sound alike: as many phonemes changed, added or left out, at most.
 LIKE_DISTANCE = 1
 _PITCH = (15, 90)  # espeak-ng's scale of 0 to 99
@@ -96,17 +99,11 @@ def synthesize(
     voices = english_voices()
     jobs = [(word, number) for word in kept for number in range(clips)]
 
-    def speak(job: tuple[str, int]) -> tuple[str, np.ndarray]:
-        word, number = job
-        rng = np.random.default_rng([seed, number, *word.encode()])
-        voice = voices[int(rng.integers(len(voices)))]
-        return f"{word}/{_file_name(voice)}_{number}.flac", _speak(tool, word, voice, rng)
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
-            for done, (name, samples) in enumerate(pool.map(speak, jobs), start=1):
+            for done, (name, samples) in enumerate(pool.map(lambda job: _say(tool, voices, seed, *job), jobs), start=1):
                 path = scratch / name
                 path.parent.mkdir(exist_ok=True)
                 soundfile.write(path, samples, SAMPLE_RATE_HZ, subtype="PCM_16")
@@ -116,6 +113,30 @@ def synthesize(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Synthesis(len(kept), len(jobs), len(voices), refused)
+
+
+def speak_some(commands: Sequence[str], count: int, seed: int) -> WordSource:
+    """Return one clip each of so many words of the shipped list, drawn by the seed: other words for who has none.
+
+    Raises ToolMissing without espeak-ng.
+    """
+    tool = need_tool("espeak-ng", "to speak other words")
+    words = read_words(str(WORD_LIST))
+    drawn = [words[n] for n in np.random.default_rng(seed).permutation(len(words))[: 2 * count]]
+    refused = like_commands(drawn, commands)
+    kept = [word for word in drawn if word not in refused][:count]
+    voices = english_voices()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        spoken = pool.map(lambda word: _say(tool, voices, seed, word, 0)[1], kept)
+        clips = [fit_clip(samples, CLIP_SAMPLES) for samples in spoken]
+    return WordSource("synthetic", np.stack(clips), tuple(kept))
+
+
+def _say(tool: str, voices: Sequence[str], seed: int, word: str, number: int) -> tuple[str, np.ndarray]:
+    """Return a clip's name and its samples, int16 (n,); its voice, pitch and speed follow from seed, word, number."""
+    rng = np.random.default_rng([seed, number, *word.encode()])
+    voice = voices[int(rng.integers(len(voices)))]
+    return f"{word}/{_file_name(voice)}_{number}.flac", _speak(tool, word, voice, rng)
 
 
 def english_voices() -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from mbx_deploy.network import ir
 from mbx_deploy.network.float_network import FloatNetwork, dequantize_network
 from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.reader import parse_tflite, read_model_file
-from mbx_deploy.train.checkpoint import load_checkpoint
+from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint
 from mbx_deploy.train.matchboxnet import (
     STREAMING_FIELDS,
     MatchboxNet,
@@ -46,26 +46,41 @@ def initial_network(
     for a file that is unusable, or of another shape, other labels or another front end.
     """
     path = Path(path)
-    network = build_matchboxnet(config)
-    if path.suffix == ".tflite":
-        data = read_model_file(path)
-        metadata = read_metadata(data) or {}
-        values = metadata.get("export", {}).get("model_config")
-        if not isinstance(values, dict) or "architecture" in values:
-            raise InputError(f"cannot begin from this model ({path}): need a MatchboxNet that mbx-deploy exported")
-        found = MatchboxNetConfig.from_dict(values)
-        _check_fit(path, found, config, tuple(metadata["labels"]), labels)
-        _check_frontend(path, FrontendConfig.from_dict(metadata["frontend"]), frontend)
-        _unfold(network, dequantize_network(parse_tflite(data, str(path))), path)
-        calibrate_norms(network, inputs)
-        return network
-    base, info = load_checkpoint(path)
+    base, info = load_exported(path) if path.suffix == ".tflite" else load_checkpoint(path)
     if not isinstance(base, MatchboxNet):
         raise InputError(f"cannot begin from this model ({path}): need a MatchboxNet that mbx-deploy trained")
     _check_fit(path, base.config, config, info.labels, labels)
     _check_frontend(path, info.frontend, frontend)
+    network = build_matchboxnet(config)
     network.load_state_dict(base.state_dict())
+    if has_folded_norms(network):
+        calibrate_norms(network, inputs)
     return network
+
+
+def load_exported(path: Path) -> tuple[MatchboxNet, CheckpointInfo]:
+    """Return the network of an int8 .tflite that mbx-deploy exported, in evaluation mode, as load_checkpoint() does.
+
+    Its batch norms are folded: calibrate_norms() before it is trained. Raises InputError for another kind of file.
+    """
+    data = read_model_file(path)
+    metadata = read_metadata(data) or {}
+    values = metadata.get("export", {}).get("model_config")
+    if not isinstance(values, dict) or "architecture" in values:
+        raise InputError(f"cannot begin from this model ({path}): need a MatchboxNet that mbx-deploy exported")
+    config = MatchboxNetConfig.from_dict(values)
+    network = build_matchboxnet(config)
+    _unfold(network, dequantize_network(parse_tflite(data, str(path))), path)
+    frontend = FrontendConfig.from_dict(metadata["frontend"])
+    info = CheckpointInfo(config, frontend, tuple(metadata["labels"]), metadata.get("training", {}))
+    return network.eval(), info
+
+
+def has_folded_norms(network: nn.Module) -> bool:
+    """Return whether a network's batch norms stand as load_exported() leaves them."""
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    plain = all(bool((norm.weight == 1).all()) and not _statistics(norm)[0].any() for norm in norms)
+    return plain and any(bool(norm.bias.any()) for norm in norms)
 
 
 @torch.no_grad()

@@ -223,6 +223,7 @@ def _provenance(
             "pytorch_lightning": pl.__version__,
             "numpy": np.__version__,
         },
+        **({"init_sha256": _file_digest(Path(config.init))} if config.init else {}),
         **({"negatives": _describe(foreign)} if foreign.digest else {}),
         **teacher_info,
     }
@@ -230,6 +231,13 @@ def _provenance(
 
 def _named_init(config: TrainConfig) -> dict[str, str]:
     return {"init": Path(config.init).name} if config.init else {}
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read what training begins from ({path}): {error.strerror}") from None
 
 
 def _describe(foreign: Negatives) -> dict[str, Any]:

@@ -7,18 +7,19 @@ import pytest
 import soundfile
 
 from mbx_deploy.data.synthesis import (
+    WORD_LIST,
     edit_distance,
     english_voices,
     like_commands,
     phonemes,
     read_words,
+    speak_some,
     synthesize,
 )
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.tools import find_tool
 
 needs_espeak = pytest.mark.skipif(find_tool("espeak-ng") is None, reason="espeak-ng is not installed")
-WORDS = Path(__file__).resolve().parents[3] / "examples" / "common_words.txt"
 
 
 def test_edit_distance_counts_changes() -> None:
@@ -77,6 +78,15 @@ def test_words_alike_alone_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@needs_espeak
+def test_some_words_for_who_has_none() -> None:
+    found = speak_some(["go", "stop"], 6, seed=2)
+    assert found.samples.shape == (6, 16000)
+    assert len(set(found.words)) == 6
+    assert not like_commands(found.words, ["go", "stop"])
+    assert found.words != speak_some(["go", "stop"], 6, seed=3).words
+
+
 def test_lists_are_files_or_commas(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("# some\nTable\n\nchair # and more\ntable\n")
     assert read_words(str(tmp_path / "list")) == ("table", "chair")
@@ -87,7 +97,7 @@ def test_lists_are_files_or_commas(tmp_path: Path) -> None:
 
 
 def test_the_shipped_list_has_no_word_that_is_measured_with() -> None:
-    words = read_words(str(WORDS))
+    words = read_words(str(WORD_LIST))
     assert len(words) > 1500
     assert not {"off", "on", "one", "wow", "learn", "follow", "dog", "marvin"} & set(words)
     assert not {"yes", "no", "up", "down", "left", "right", "stop", "go"} & set(words)

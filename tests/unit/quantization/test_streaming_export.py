@@ -1,4 +1,4 @@
-"""A streaming checkpoint becomes one .tflite: its window, with slices, that TFLite Micro runs to the simulator's bytes."""
+"""A streaming checkpoint becomes one .tflite, its window; TFLite Micro and the simulator run it to the same bytes."""
 
 import json
 from pathlib import Path
@@ -134,9 +134,8 @@ def test_its_metadata_say_how_it_streams(exported: Path) -> None:
     }
     decision = found["decision"]
     assert [each > 32768 for each in decision["thresholds_q15"]] == [False, False, True, True]
-    assert all(
-        0 < low < high <= 32768 for low, high in zip(decision["release_q15"][:2], decision["thresholds_q15"][:2])
-    )
+    for low, high in zip(decision["release_q15"][:2], decision["thresholds_q15"][:2], strict=True):
+        assert 0 < low < high <= 32768
     assert FrontendConfig.from_dict(found["frontend"]).num_frames == receptive - 1 + 60
     json.dumps(found)
 
