@@ -21,8 +21,9 @@ def in_context(
 ) -> np.ndarray:
     """Return windows, int16 (N, window_samples), at whose end the clips are.
 
-    clips: int16 (N, n); where one is too long, its beginning is outside the window. spoken: bool (N,); what is not spoken, silence, fills its window. noise:
-    recordings of it, int16 (n,) each; without one it is white. Window i depends on the seed, i and the clips only.
+    clips: int16 (N, n); where one is too long, its beginning is outside the window. spoken: bool (N,); what is not
+    spoken, silence, fills its window. noise: recordings of it, int16 (n,) each; without one it is white. Window i
+    depends on the seed, i and the clips only.
     """
     words = np.flatnonzero(spoken)
     out = np.zeros((len(clips), window_samples), np.int16)

@@ -6,19 +6,20 @@ cut. Neither is a data set: there are no splits in it, all of it is trained on.
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mbx_deploy.data.audio import Recording, fit_clip
-from mbx_deploy.data.corpus import Utterance
+from mbx_deploy.data.audio import fit_clip, read_recording
 from mbx_deploy.data.dataset import CLIP_SAMPLES, SAMPLE_RATE_HZ, Split, command_words
 from mbx_deploy.data.protocols import SILENCE, UNKNOWN
-from mbx_deploy.data.recordings import map_utterances
 from mbx_deploy.errors import InputError
 
 WORD_SECONDS = 3.0
+MOST_SECONDS = 4 * 3600  # of one recording: an evening in a room, half a gigabyte in memory
+_READERS = 4  # the decoder releases the GIL
 _SUFFIXES = (".wav", ".flac", ".ogg")
 
 
@@ -74,21 +75,20 @@ def load_negatives(folders: Sequence[Path], labels: Sequence[str], left_out: Seq
             )
         if not paths:
             raise InputError(f"no recordings ({folder}): got no .wav, .flac or .ogg file, need at least one")
-        utterances = [
-            Utterance(path, path.relative_to(folder).as_posix(), path.parent.name, None, "training") for path in paths
-        ]
-        sounds = map_utterances(utterances, _samples)
-        for utterance, samples in zip(utterances, sounds, strict=True):
-            digest.update(f"{utterance.name} {len(samples)}\n".encode())
+        own = [path.relative_to(folder).as_posix() for path in paths]
+        with ThreadPoolExecutor(_READERS) as pool:
+            sounds = list(pool.map(_read, paths))
+        for name, samples in zip(own, sounds, strict=True):
+            digest.update(f"{name} {len(samples)}\n".encode())
         short = [len(samples) <= WORD_SECONDS * SAMPLE_RATE_HZ for samples in sounds]
         clips = [fit_clip(samples, CLIP_SAMPLES) for samples, word in zip(sounds, short, strict=True) if word]
         if clips:
-            words = tuple(u.label for u, word in zip(utterances, short, strict=True) if word)
+            words = tuple(path.parent.name for path, word in zip(paths, short, strict=True) if word)
             sources.append(WordSource(folder.name, np.stack(clips), words))
-        for utterance, samples, word in zip(utterances, sounds, short, strict=True):
+        for name, samples, word in zip(own, sounds, short, strict=True):
             if not word:
                 recordings.append(samples)
-                names.append(utterance.name)
+                names.append(name)
     return Negatives(tuple(sources), tuple(recordings), tuple(names), digest.hexdigest())
 
 
@@ -100,5 +100,5 @@ def own_words(split: Split, left_out: Sequence[str] = ()) -> WordSource:
     return WordSource("data", split.samples[own[kept]], tuple(words[kept]))
 
 
-def _samples(number: int, recording: Recording, samples: np.ndarray) -> np.ndarray:
-    return samples.copy()
+def _read(path: Path) -> np.ndarray:
+    return read_recording(path, SAMPLE_RATE_HZ, MOST_SECONDS).samples

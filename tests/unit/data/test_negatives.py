@@ -30,6 +30,11 @@ def test_short_files_are_words_and_long_ones_recordings(tmp_path: Path) -> None:
     assert found.seconds == pytest.approx(4.0)
 
 
+def test_a_recording_may_be_longer_than_a_command_ever_is(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "room.flac", np.zeros(601 * 16000, np.int16), 16000)
+    assert load_negatives([tmp_path], LABELS).seconds == 601
+
+
 def test_a_word_can_be_left_out_to_measure_with(tmp_path: Path) -> None:
     write(tmp_path / "one" / "x.wav", 0.5)
     write(tmp_path / "two" / "x.wav", 0.5)
