@@ -20,6 +20,7 @@ from mbx_deploy.quantization.agreement import Bounds
 from mbx_deploy.quantization.clips import SplitFeatures
 from mbx_deploy.quantization.convert import export_onnx, io_quantization, natural_units, reference_logits
 from mbx_deploy.quantization.export import QatOptions, export_checkpoint
+from mbx_deploy.quantization.sqnr import measure_model
 from mbx_deploy.sim import recognizer as sim_model
 from mbx_deploy.sim.frontend import quantize_features
 from mbx_deploy.train.checkpoint import CheckpointInfo, save_checkpoint
@@ -181,3 +182,10 @@ def test_context_leaves_the_clip_at_the_end_and_comes_before_it() -> None:
     assert np.all(windows[2] == 300)
     assert np.array_equal(windows, in_context(clips, spoken, (), 33760))
     assert not np.array_equal(windows[:2], in_context(clips, spoken, (), 33760, seed=1)[:2])
+
+
+def test_each_layer_is_measured_in_running_audio(exported: Path, data_root: Path) -> None:
+    report = measure_model(exported, data_root, exported.with_name("model.pt"), clips=8)
+    assert report.clips >= 6
+    assert report.worst.own_db is not None
+    assert report.worst.own_db > 15
