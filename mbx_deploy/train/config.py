@@ -31,7 +31,8 @@ class TrainConfig:
     is the best by luck. feature_epochs: new variants of the clips are
     drawn every so many epochs, between them only order and masks change: features cost nearly as
     much as the network. teacher: the path of a model file whose answers, softened by
-    teacher_temperature, count teacher_weight of the loss; "" for none. data_source: what the model
+    teacher_temperature, count teacher_weight of the loss; "" for none. A windowed model may teach a streaming one: it
+    says what it hears in the commands' clips. data_source: what the model
     card says of the data and its licence. init: the path of a model file, .pt or .tflite, whose weights training begins
     from; "" for random ones. open_world: what an epoch is made of where there are negatives, or of a streaming model,
     which always has it; None: the data set's clips by the ratios.

@@ -70,10 +70,12 @@ class KeywordModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch. Raises CheckFailed where it is not finite."""
-        inputs, classes = batch
+        inputs, classes, *taught = batch
         config = self.config
         logits = self.network(inputs)
         loss = nn.functional.cross_entropy(logits, classes, label_smoothing=config.label_smoothing)
+        if taught:
+            loss = _taught_loss(config, logits, classes, taught[0])
         for teacher in self._teachers:
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher(inputs).float() / config.teacher_temperature, dim=1)
@@ -101,6 +103,19 @@ class KeywordModule(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _taught_loss(
+    config: TrainConfig, logits: torch.Tensor, classes: torch.Tensor, wanted: torch.Tensor
+) -> torch.Tensor:
+    """Return the loss of a batch of which a windowed teacher has heard a part: rows of wanted that are no NaN."""
+    own = nn.functional.cross_entropy(logits, classes, label_smoothing=config.label_smoothing, reduction="none")
+    heard = torch.isfinite(wanted[:, 0])
+    found = torch.log_softmax(logits.float() / config.teacher_temperature, dim=1)
+    distance = nn.functional.kl_div(found[heard], wanted[heard], log_target=True, reduction="none").sum(dim=1)
+    weight = config.teacher_weight
+    mixed = (1.0 - weight) * own[heard] + weight * config.teacher_temperature**2 * distance
+    return (own[~heard].sum() + mixed.sum()) / len(classes)
 
 
 class _TrainingBatches:

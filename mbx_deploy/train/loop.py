@@ -25,14 +25,12 @@ from mbx_deploy.data.accuracy import Evaluation, speakers
 from mbx_deploy.data.dataset import SILENCE, Split, command_words, load_split
 from mbx_deploy.data.negatives import Negatives, load_negatives
 from mbx_deploy.errors import InputError, MbxError
-from mbx_deploy.frontend.continuous import ContinuousFrontend
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.system.version import __version__
-from mbx_deploy.train.augment import NoiseSources, float_features
 from mbx_deploy.train.checkpoint import load_checkpoint, load_torch, save_checkpoint, weights_digest
 from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.evaluation import clip_inputs, to_inputs
-from mbx_deploy.train.initial import initial_network
+from mbx_deploy.train.evaluation import split_inputs
+from mbx_deploy.train.initial import initial_network, load_exported
 from mbx_deploy.train.lightning import (
     AverageWeights,
     EngineOptions,
@@ -44,13 +42,12 @@ from mbx_deploy.train.lightning import (
     say,
 )
 from mbx_deploy.train.matchboxnet import MatchboxNet
-from mbx_deploy.train.open_world import OpenWorldConfig, Windows
+from mbx_deploy.train.open_world import OpenWorldConfig
 from mbx_deploy.train.plan import EpochBatches
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _RUN_FILES = ("state.pt", "best.pt", "metrics.csv", "model.pt")
-_VALIDATION_SEED = 2
 _HINT = "use another run folder, or begin anew with --restart"
 
 
@@ -141,9 +138,12 @@ def _train(
     front_end = HostFrontend(config.frontend)
     source = EpochBatches(config, training, front_end, foreign)
     initial = None if going_on or not config.init else _load_initial(config, source)
+    if teacher and teacher.config.streaming != config.model.streaming:
+        source.teach(teacher, HostFrontend(dataclasses.replace(config.frontend, clip_samples=config.spoken_samples)))
+        teacher = None
     module = KeywordModule(config, source.steps() * config.epochs, teacher, initial)
     average = AverageWeights(module.network, config.ema_decay)
-    inputs = validation_inputs(config, validation)
+    inputs = split_inputs(config, validation)
     keeper = RunKeeper(config, run_folder, average, validation, inputs, provenance, on_step, source)
     with quiet():
         trainer = build_trainer(config, run_folder, options, [average, keeper])
@@ -255,34 +255,18 @@ def _load_initial(config: TrainConfig, source: EpochBatches) -> MatchboxNet:
     return initial_network(Path(config.init), config.model, config.labels, config.frontend, inputs)
 
 
-def validation_inputs(config: TrainConfig, split: Split) -> torch.Tensor:
-    """Return the features of a split's clips, float32 (N, C, 1, T): alone, or of a streaming model in context, each of
-    them in the same one at every call.
-    """
-    if not config.model.streaming:
-        return clip_inputs(HostFrontend(config.frontend), split.samples)
-    assert config.open_world is not None
-    front_end = ContinuousFrontend(config.frontend)
-    noise = NoiseSources(split.noise)
-    windows = Windows(
-        config.open_world, config.augment, split, Negatives(), noise, front_end.window_samples, streaming=True
-    )
-    placed = [
-        windows.place_plainly(clip, int(label), _VALIDATION_SEED, number)
-        for number, (clip, label) in enumerate(zip(split.samples, split.classes, strict=True))
-    ]
-    return to_inputs(float_features(front_end, np.stack(placed)))
-
-
 def _load_teacher(config: TrainConfig) -> tuple[MatchboxNet | None, dict[str, Any]]:
     """Return the teacher, None without one, and what the provenance says of it."""
     if not config.teacher:
         return None, {}
     path = Path(config.teacher)
-    teacher, info = load_checkpoint(path)
+    teacher, info = load_exported(path) if path.suffix == ".tflite" else load_checkpoint(path)
     if not isinstance(teacher, MatchboxNet):
         raise InputError(f"the teacher does not fit ({path}): need a MatchboxNet that mbx-deploy trained")
-    if info.labels != config.labels or info.frontend != config.frontend:
+    need = config.frontend
+    if config.model.streaming and not teacher.config.streaming:
+        need = dataclasses.replace(need, clip_samples=config.spoken_samples)
+    if info.labels != config.labels or info.frontend != need:
         raise InputError(f"the teacher does not fit ({path}): its labels or its front end are not the configuration's")
     return teacher, {"teacher_digest": weights_digest(teacher), "teacher": info.provenance}
 

@@ -187,16 +187,6 @@ class Windows:
             clip, bounds = clips.samples[source].astype(np.float32), clips.bounds[source]
         return hear(self._place(clip, bounds, kind == COMMAND, rng), self.noise, self.augment, rng), label
 
-    def place_plainly(self, clip: np.ndarray, label: int, seed: int, number: int) -> np.ndarray:
-        """Return a clip, int16 (n,), in a window, in context and else unchanged: what validation hears. Silence fills
-        its window.
-        """
-        rng = np.random.default_rng([seed, number, 6])
-        if label == self.silence != self.unknown:
-            return np.resize(clip, self.window_samples)
-        wave = clip.astype(np.float32)
-        return _to_int16(self._place(wave, np.array(_loud_part(wave)), False, rng, bend=False))
-
     def _draw_commands(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Return clips, each command as often as another, each clip once before any comes twice."""
         drawn: list[np.ndarray] = []
@@ -281,15 +271,13 @@ class Windows:
         out[at : at + len(piece)] = piece
         return out, np.array([at, at + len(piece)])
 
-    def _place(
-        self, clip: np.ndarray, bounds: np.ndarray, command: bool, rng: np.random.Generator, bend: bool = True
-    ) -> np.ndarray:
+    def _place(self, clip: np.ndarray, bounds: np.ndarray, command: bool, rng: np.random.Generator) -> np.ndarray:
         """Return a word in its window, float32 (window_samples,): shifted as augmentation says, or of a streaming model
         in context, its end where word_end_s says.
         """
         first, last = int(bounds[0]), int(bounds[1])
         augment = self.augment
-        if bend and rng.random() < augment.speed_probability:
+        if rng.random() < augment.speed_probability:
             speed = 1.0 + rng.uniform(-1.0, 1.0) * augment.speed_percent / 100.0
             clip = change_speed(clip, speed)
             middle = (len(clip) - 1) / 2.0
@@ -392,7 +380,3 @@ def _faded(wave: np.ndarray) -> np.ndarray:
         out[:size] *= ramp
         out[-size:] *= ramp[::-1]
     return out
-
-
-def _to_int16(wave: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(wave), -32768, 32767).astype(np.int16)

@@ -23,11 +23,12 @@ from mbx_deploy.train.augment import (
     noise_sources,
 )
 from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.evaluation import predict, to_inputs
+from mbx_deploy.train.evaluation import clip_inputs, predict, to_inputs
 from mbx_deploy.train.mining import Mined
 from mbx_deploy.train.open_world import COMMAND, Windows
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+# Inputs and classes; of a windowed teacher, also what it says of each clip.
+Batch = tuple[torch.Tensor, ...]
 
 _BATCHES_AHEAD = 4
 # What a seed is for, behind (seed, epoch or round, place).
@@ -83,6 +84,7 @@ class EpochBatches:
             self.windows = Windows(
                 config.open_world, config.augment, training, negatives or Negatives(), self.noise, size, streaming
             )
+        self._wanted: np.ndarray | None = None
         self._round = -1
         self._clips = self._round_clips(0)
         shape = (config.frontend.num_frames, config.frontend.num_coefficients)
@@ -98,6 +100,16 @@ class EpochBatches:
         """Return whether what the model takes for a command comes again."""
         return self.config.open_world is not None and self.config.open_world.mined_share > 0
 
+    def teach(self, teacher: nn.Module, front_end: HostFrontend) -> None:
+        """Have a windowed teacher say what it hears in each command's clip, unchanged: a streaming network hears it in
+        company. Batches have a third tensor then, log posteriors softened by the teacher's temperature, float32
+        (n, classes), NaN for what is no command.
+        """
+        assert self.windows is not None
+        logits = predict(teacher, clip_inputs(front_end, self.windows.commands.samples))
+        softened = torch.from_numpy(logits) / self.config.teacher_temperature
+        self._wanted = torch.log_softmax(softened, dim=1).numpy()
+
     def steps(self) -> int:
         """Return the steps an epoch has."""
         return len(epoch_places(self.config, len(self._clips), 0))
@@ -108,7 +120,7 @@ class EpochBatches:
 
     def batches(self, epoch: int, rank: int = 0, processes: int = 1) -> Generator[Batch, None, None]:
         """Yield (inputs, classes) of each step: float32 (n, C, 1, T) and int64 (n,), where n is this
-        process's share of a batch.
+        process's share of a batch; see teach() for a third.
         """
         self.begin(epoch // self.config.feature_epochs)
         pool = ThreadPoolExecutor(1)
@@ -168,7 +180,16 @@ class EpochBatches:
             features, self._classes[places] = self._variants(places)
         for clip, place in zip(features, places, strict=True):
             mask_features(clip, config.augment, np.random.default_rng([config.seed, epoch, int(place), _MASKS]))
-        return to_inputs(features), torch.from_numpy(self._classes[places])
+        batch = to_inputs(features), torch.from_numpy(self._classes[places])
+        return batch if self._wanted is None else (*batch, self._taught(places))
+
+    def _taught(self, places: np.ndarray) -> torch.Tensor:
+        assert self._wanted is not None
+        draws = self._clips[places]
+        own = draws[:, 0] == COMMAND
+        wanted = np.full((len(places), self._wanted.shape[1]), np.nan, np.float32)
+        wanted[own] = self._wanted[draws[own, 1]]
+        return torch.from_numpy(wanted)
 
     def _make(self, places: np.ndarray) -> None:
         self._features[places], self._classes[places] = self._variants(places)

@@ -8,11 +8,17 @@ import pytest
 import soundfile
 import torch
 
+from mbx_deploy.data.dataset import load_split
+from mbx_deploy.data.negatives import load_negatives
 from mbx_deploy.errors import InputError
+from mbx_deploy.frontend.native import HostFrontend
+from mbx_deploy.frontend.tables import FrontendConfig
 from mbx_deploy.train.checkpoint import load_checkpoint
 from mbx_deploy.train.config import TrainConfig
+from mbx_deploy.train.lightning import _taught_loss
 from mbx_deploy.train.loop import train
-from mbx_deploy.train.matchboxnet import MatchboxNet
+from mbx_deploy.train.matchboxnet import STREAMING_FIELDS, MatchboxNet, MatchboxNetConfig, build_matchboxnet
+from mbx_deploy.train.plan import EpochBatches
 
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
@@ -136,6 +142,43 @@ def test_a_streaming_teacher_teaches(data_root: Path, whole_run: Path, tmp_path:
     config = TrainConfig.from_dict({**TINY, "epochs": 1, "teacher": str(whole_run / "model.pt")})
     train(config, data_root, tmp_path)
     assert "teacher_digest" in load_checkpoint(tmp_path / "model.pt")[1].provenance
+
+
+def test_a_windowed_teacher_teaches_a_streaming_network(data_root: Path, negatives: Path, tmp_path: Path) -> None:
+    model = {key: value for key, value in TINY["model"].items() if key not in STREAMING_FIELDS}
+    teacher = {**TINY, "model": model, "epochs": 1, "open_world": {"draws": 16}}
+    train(TrainConfig.from_dict(teacher), data_root, tmp_path / "teacher")
+    taught = {**TINY, "epochs": 2, "teacher": str(tmp_path / "teacher" / "model.pt")}
+    train(TrainConfig.from_dict(taught), data_root, tmp_path / "a", negatives=[negatives])
+    train(
+        TrainConfig.from_dict({**taught, "teacher": "", "epochs": 2}), data_root, tmp_path / "b", negatives=[negatives]
+    )
+    one, other = (load_checkpoint(tmp_path / name / "model.pt") for name in "ab")
+    assert one[1].provenance["teacher_digest"]
+    assert not torch.equal(one[0].state_dict()["decoder.weight"], other[0].state_dict()["decoder.weight"])
+
+
+def test_what_a_windowed_teacher_says_goes_with_its_clips(data_root: Path, negatives: Path) -> None:
+    config = TrainConfig.from_dict(TINY)
+    training = load_split(data_root, "training", config.labels, config.spoken_samples)
+    source = EpochBatches(config, training, HostFrontend(config.frontend), load_negatives([negatives], config.labels))
+    windowed = FrontendConfig()
+    torch.manual_seed(0)
+    teacher = build_matchboxnet(
+        MatchboxNetConfig(**{**TINY["model"], "streaming": False, "num_classes": 4, "input_frames": 101})
+    ).eval()
+    source.teach(teacher, HostFrontend(windowed))
+    for inputs, classes, wanted in source.batches(0):
+        heard = torch.isfinite(wanted[:, 0])
+        assert torch.equal(heard, classes < 2)
+        assert torch.allclose(wanted[heard].exp().sum(dim=1), torch.ones(int(heard.sum())), atol=1e-5)
+    loss = _taught_loss(config, torch.zeros(len(classes), 4), classes, wanted)
+    plain = torch.nn.functional.cross_entropy(torch.zeros(len(classes), 4), classes)
+    assert torch.isfinite(loss)
+    assert loss != plain
+    nobody = torch.full_like(wanted, float("nan"))
+    smoothed = torch.nn.functional.cross_entropy(inputs[:, :4, 0, 0], classes, label_smoothing=config.label_smoothing)
+    assert torch.allclose(_taught_loss(config, inputs[:, :4, 0, 0], classes, nobody), smoothed)
 
 
 def test_negatives_teach_a_windowed_model_too(data_root: Path, negatives: Path, tmp_path: Path) -> None:
