@@ -228,7 +228,7 @@ def export_checkpoint(
             "packages": {name: packages.version(name).partition("+")[0] for name in _TOOLS},
         },
     }
-    metadata.update(stream_metadata(info.model_config, info.labels))
+    metadata.update(stream_metadata(info.model_config, info.labels, info.frontend.sample_rate_hz))
     if card:
         metadata["card"] = _measure_card(
             write_metadata(conversion.int8_tflite, metadata), checkpoint_path, data_root, card

@@ -2,30 +2,38 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mbx_deploy.data.protocols import SILENCE, UNKNOWN
+from mbx_deploy.compiler.decision import decision_to_dict
+from mbx_deploy.sim.decision import NEVER_Q15, NO_WORDS, DecisionRule
 
 if TYPE_CHECKING:
     from mbx_deploy.train.checkpoint import NetworkConfig
 
-# Of a new model's decisions: the mean of so many posteriors above the threshold is an event, until it has fallen to a
-# share of the threshold, and no sooner than after the rest. `tune` finds a model's own.
+# Of a new model's decisions: the mean of so many posteriors above the threshold is an event, and the word counts again
+# once the mean has fallen to a share of the threshold. `tune` finds a model's own.
 DEFAULT_SMOOTHING = 5
 DEFAULT_THRESHOLD = 0.6
 DEFAULT_RELEASE = 0.8
-DEFAULT_REST_MS = 1000
+DEFAULT_REST_S = 1
 POSTERIOR_ONE = 1 << 15
-NEVER_Q15 = POSTERIOR_ONE + 1
 
 
-def stream_metadata(config: "NetworkConfig", labels: tuple[str, ...]) -> dict[str, Any]:
+def stream_metadata(config: "NetworkConfig", labels: tuple[str, ...], sample_rate_hz: int) -> dict[str, Any]:
     """Return the metadata of a streaming model: its frames, and the decisions that it comes with; nothing of others."""
     from mbx_deploy.train.matchboxnet import MatchboxNetConfig
 
     if not isinstance(config, MatchboxNetConfig) or not config.streaming:
         return {}
+    words = tuple(label not in NO_WORDS for label in labels)
     threshold = round(DEFAULT_THRESHOLD * POSTERIOR_ONE)
     release = round(DEFAULT_RELEASE * DEFAULT_THRESHOLD * POSTERIOR_ONE)
-    never = [label in (UNKNOWN, SILENCE) for label in labels]
+    rule = DecisionRule(
+        smoothing=DEFAULT_SMOOTHING,
+        rows=1,
+        thresholds_q15=tuple(threshold if word else NEVER_Q15 for word in words),
+        release_q15=tuple(release if word else NEVER_Q15 for word in words),
+        rest_samples=DEFAULT_REST_S * sample_rate_hz,
+        is_word=words,
+    )
     return {
         "streaming": {
             "receptive_frames": config.receptive_frames(),
@@ -33,11 +41,5 @@ def stream_metadata(config: "NetworkConfig", labels: tuple[str, ...]) -> dict[st
             "step_frames": config.step_frames,
             "tail_frames": config.tail_frames,
         },
-        "decision": {
-            "smoothing": DEFAULT_SMOOTHING,
-            "rows": 1,
-            "thresholds_q15": [NEVER_Q15 if none else threshold for none in never],
-            "release_q15": [NEVER_Q15 if none else release for none in never],
-            "rest_ms": DEFAULT_REST_MS,
-        },
+        "decision": decision_to_dict(rule, sample_rate_hz),
     }
