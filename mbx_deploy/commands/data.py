@@ -10,7 +10,7 @@ from mbx_deploy.commands.console import JSON_OPTION, Progress, note, print_json
 
 @click.group()
 def data() -> None:
-    """Fetch a published data set, or inspect one."""
+    """Fetch a published data set, inspect one, or have other words spoken."""
 
 
 @data.command()
@@ -69,3 +69,32 @@ def inspect(source: Path, as_json: bool) -> None:
         click.echo(render_inspection(found))
     if not found.sound:
         sys.exit(1)
+
+
+@data.command()
+@click.option(
+    "--words", metavar="FILE|LIST", help="A file with a word a line, or words and commas. Default: 2,100 common ones."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@click.option("--commands", help="The words of your model, with commas between them. Default: the shipped model's.")
+@click.option("--clips", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each word.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of voices, pitch and speed.")
+@JSON_OPTION
+def synthesize(words: str | None, output: Path, commands: str | None, clips: int, seed: int, as_json: bool) -> None:
+    """Have espeak-ng speak other words into OUTPUT, for `train --negatives`: a folder a word.
+
+    All its English voices, with all their variants. Commands, and words that sound like one, are refused.
+    """
+    from mbx_deploy.data.dataset import LABELS, command_words
+    from mbx_deploy.data.synthesis import WORD_LIST, read_words
+    from mbx_deploy.data.synthesis import synthesize as speak
+
+    own = read_words(commands) if commands else command_words(LABELS)
+    found = speak(read_words(words or str(WORD_LIST)), output, own, clips=clips, seed=seed, progress=Progress("speak"))
+    if as_json:
+        print_json(found.to_dict())
+        return
+    click.echo(f"{output}: {found.words:,} words, {found.clips:,} clips, {found.voices} voices")
+    if found.refused:
+        some = ", ".join(f"{word} ({command})" for word, command in list(found.refused.items())[:8])
+        click.echo(f"refused, like a command: {len(found.refused)}: {some}{', ...' if len(found.refused) > 8 else ''}")

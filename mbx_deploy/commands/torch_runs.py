@@ -1,6 +1,6 @@
 """The commands `train` and `finetune`: they need torch only from here on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ def run_training(
     output: Path,
     resume: bool,
     devices: dict[str, Any] | None = None,
+    negatives: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Train, or go on with a run, and return its summary as JSON takes it; empty in all but the first
     of several processes.
 
     config_path: TOML or YAML, None for the defaults. overrides: keys of TrainConfig that win over
-    it. devices: the fields of EngineOptions. Raises InputError for a bad configuration or data
+    it. devices: the fields of EngineOptions. negatives: folders of what is no command.
+    Raises InputError for a bad configuration or data
     folder, ToolMissing where torch or Lightning is not installed.
     """
     try:
@@ -31,7 +33,8 @@ def run_training(
         raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
     base = load_train_config(config_path) if config_path else TrainConfig()
     config = TrainConfig.from_dict({**base.to_dict(), **overrides})
-    summary = train(config, data, output, resume=resume, options=EngineOptions(**(devices or {})))
+    options = EngineOptions(**(devices or {}))
+    summary = train(config, data, output, resume=resume, options=options, negatives=negatives)
     return summary.to_dict() if is_first_process() else {}
 
 
@@ -43,6 +46,9 @@ def run_finetuning(
     output: Path,
     seed: int,
     say: Callable[[str], None],
+    streaming: bool = False,
+    negatives: tuple[Path, ...] = (),
+    only_words: bool = False,
 ) -> dict[str, Any]:
     """Teach a checkpoint other words, and return how sure the result is, as JSON takes it.
 
@@ -54,5 +60,7 @@ def run_finetuning(
     except ImportError as error:
         hint = "install it: pip install 'mbx-deploy[train]'"
         raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
-    config = FinetuneConfig(words=words, clips_per_word=clips_per_word, seed=seed)
+    config = FinetuneConfig(
+        words, clips_per_word, seed=seed, streaming=streaming, negatives=negatives, only_words=only_words
+    )
     return finetune(load_base(base), data, output, config, say).to_dict()

@@ -12,6 +12,12 @@ from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
 )
+@click.option(
+    "--negatives",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of what is no command: other words, a folder a word, and long recordings. Again for each.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the configuration's.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
@@ -24,6 +30,7 @@ from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print
 def train(
     config: Path | None,
     data: Path,
+    negatives: tuple[Path, ...],
     output: Path,
     epochs: int | None,
     seed: int | None,
@@ -39,7 +46,7 @@ def train(
 
     overrides = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     engine = {"accelerator": accelerator, "num_nodes": num_nodes, "precision": precision, "devices": devices or "auto"}
-    summary = run_training(config, overrides, data, output, resume, engine)
+    summary = run_training(config, overrides, data, output, resume, engine, negatives)
     if not summary:  # one of several processes: the first one tells
         return
     if as_json:
@@ -50,19 +57,44 @@ def train(
 
 
 @click.command()
-@click.option("--from", "base", required=True, type=click.Path(path_type=Path), help="The .pt or .nemo to begin from.")
+@click.option(
+    "--from",
+    "base",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The .pt, .nemo or .tflite to begin from, or a shipped model's name.",
+)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set that has the words.")
 @click.option("--words", required=True, help="The new words, with commas between them.")
 @click.option("--clips", type=click.IntRange(1), help="Recordings of a word at most. Default: all.")
+@click.option(
+    "--negatives",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of what is no word of the model: other words, long recordings. Again for each.",
+)
+@click.option("--streaming", is_flag=True, help="Make a streaming model of a windowed one.")
+@click.option("--only-words", is_flag=True, help="Learn neither unknown nor silence: every sound will be a word.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt file to write.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is drawn.")
 @JSON_OPTION
-def finetune(base: Path, data: Path, words: str, clips: int | None, output: Path, seed: int, as_json: bool) -> None:
+def finetune(
+    base: Path,
+    data: Path,
+    words: str,
+    clips: int | None,
+    negatives: tuple[Path, ...],
+    streaming: bool,
+    only_words: bool,
+    output: Path,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Teach a trained checkpoint other words, from a few dozen recordings of each, and say how sure the result is."""
     from mbx_deploy.commands.torch_runs import run_finetuning
 
     chosen = tuple(word.strip() for word in words.split(","))
-    report = run_finetuning(base, data, chosen, clips, output, seed, say)
+    report = run_finetuning(base, data, chosen, clips, output, seed, say, streaming, negatives, only_words)
     if as_json:
         print_json(report)
         return

@@ -52,7 +52,9 @@ class Recording:
     notes: tuple[str, ...]
 
 
-def read_recording(path: str | os.PathLike[str], sample_rate_hz: int = 16000) -> Recording:
+def read_recording(
+    path: str | os.PathLike[str], sample_rate_hz: int = 16000, most_seconds: int = MAX_DURATION_S
+) -> Recording:
     """Return the sound file as int16 mono at `sample_rate_hz`, with a note for each conversion.
 
     A mono file of at most 16 bits at that rate keeps its samples bit for bit. Everything else goes
@@ -60,11 +62,12 @@ def read_recording(path: str | os.PathLike[str], sample_rate_hz: int = 16000) ->
     and one rounding to int16 follows, x * 32768 to the nearest, ties to even, saturated.
 
     Raises InputError: not a file that can be read, not WAV, FLAC or Ogg, cut short, damaged, no
-    samples, NaN, infinity or absurd values, more than 10 minutes or more than 1 GiB.
+    samples, NaN, infinity or absurd values, more than most_seconds or more than 1 GiB.
     """
     where = _shown(path)
     try:
         with _open_regular_file(path, where) as file, _open_sound(file, where) as sound:
+            sound.most_seconds = most_seconds
             _check_header(sound, where)
             rate_hz, channels, subtype = sound.samplerate, sound.channels, sound.subtype
             notes = []
@@ -121,6 +124,8 @@ class _ForwardSound(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
     soundfile seeks after every read of a file that says it can, which fails at the end of a FLAC of
     unknown length, and hides from the caller why a cut one failed.
     """
+
+    most_seconds = MAX_DURATION_S  # of sound that is taken
 
     def seekable(self) -> bool:
         return False
@@ -266,13 +271,13 @@ def _check_header(sound: _ForwardSound, where: str) -> None:
         )
     if sound.frames <= 0:
         raise _no_samples(where)
-    if MAX_DURATION_S * sound.samplerate < sound.frames < _UNKNOWN_FRAMES:
-        raise _too_long(where, f"{sound.frames / sound.samplerate:.1f} s")
+    if sound.most_seconds * sound.samplerate < sound.frames < _UNKNOWN_FRAMES:
+        raise _too_long(where, f"{sound.frames / sound.samplerate:.1f} s", sound.most_seconds)
 
 
-def _too_long(where: str, got: str) -> InputError:
+def _too_long(where: str, got: str, most_seconds: int) -> InputError:
     return InputError(
-        f"the recording is too long ({where}): got {got}, need at most {MAX_DURATION_S} s",
+        f"the recording is too long ({where}): got {got}, need at most {most_seconds} s",
         "cut it into pieces",
     )
 
@@ -297,8 +302,8 @@ def _blocks(sound: _ForwardSound, dtype: str, where: str) -> Iterator[np.ndarray
         if len(block) == 0:
             break
         decoded += len(block)
-        if decoded > MAX_DURATION_S * sound.samplerate:
-            raise _too_long(where, f"more than {MAX_DURATION_S} s")
+        if decoded > sound.most_seconds * sound.samplerate:
+            raise _too_long(where, f"more than {sound.most_seconds} s", sound.most_seconds)
         yield block
     if decoded == 0:
         raise _no_samples(where)

@@ -20,6 +20,7 @@ from mbx_deploy.nemo.clips import (
 )
 from mbx_deploy.nemo.imported import Imported
 from mbx_deploy.system.files import write_file
+from mbx_deploy.system.resources import shipped_model_path
 from mbx_deploy.system.tools import cache_folder
 from mbx_deploy.system.version import __version__
 
@@ -274,9 +275,18 @@ def check_forward(model: Path, forward: str | None) -> None:
 
 
 def load_base(path: Path) -> "tuple[nn.Module, CheckpointInfo]":
-    """Return a checkpoint, or a .nemo, to begin from. Raises InputError for another kind of file."""
+    """Return a checkpoint, a .nemo or what an exported .tflite was made of, to begin from; a shipped model by its name.
+
+    Raises InputError for another kind of file.
+    """
+    if not path.suffix and len(path.parts) == 1 and not path.exists():
+        shipped = shipped_model_path(str(path))
+        trained = shipped.with_suffix(".pt")
+        path = trained if trained.is_file() else shipped
     if path.suffix == ".tflite":
-        raise InputError(f"a quantized model can't be trained on: got {path}", "give the checkpoint, a .pt")
+        from mbx_deploy.train.initial import load_exported
+
+        return load_exported(path)
     if path.suffix == ".nemo":
         return to_checkpoint(import_nemo(path))
     from mbx_deploy.train.checkpoint import load_checkpoint

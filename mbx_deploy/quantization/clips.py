@@ -1,17 +1,59 @@
-"""Clips of a split, drawn evenly over the labels: what activations are calibrated on and formats compared on."""
+"""Clips of a split, drawn evenly over the labels: what activations are calibrated on and formats compared on.
 
+A windowed model hears a clip alone, a streaming one hears it in running audio, after noise or another word.
+"""
+
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from mbx_deploy.data.audio import fit_clip
-from mbx_deploy.data.dataset import SILENCE, list_utterances, load_noise, silence_clips
+from mbx_deploy.data.context import in_context
+from mbx_deploy.data.dataset import (
+    CLIP_SAMPLES,
+    SILENCE,
+    Split,
+    list_utterances,
+    load_noise,
+    load_split,
+    silence_clips,
+)
 from mbx_deploy.data.protocols import class_of
 from mbx_deploy.data.recordings import read_utterance
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.continuous import ContinuousFrontend
+from mbx_deploy.frontend.native import HostFrontend
 
 SEED = 0
+
+
+class SplitFeatures:
+    """The front end's coefficients of a data set's splits, as a model hears them."""
+
+    def __init__(self, root: Path, labels: tuple[str, ...], frontend: FrontendConfig, streaming: bool) -> None:
+        """frontend: the model's, of its window."""
+        self.root, self.labels, self.streaming = root, labels, streaming
+        self._clip_config = dataclasses.replace(frontend, clip_samples=CLIP_SAMPLES) if streaming else frontend
+        self._front_end = ContinuousFrontend(frontend) if streaming else HostFrontend(frontend)
+
+    def load(self, split: str) -> tuple[Split, np.ndarray]:
+        """Return a split's clips, and the coefficients of each, int32 (N, num_frames, num_coefficients)."""
+        clips = load_split(self.root, split, self.labels, self._clip_config.clip_samples)
+        silence = self.labels.index(SILENCE) if SILENCE in self.labels else -1
+        return clips, self._coefficients(clips.samples, clips.classes != silence, split)
+
+    def draw(self, split: str, count: int) -> np.ndarray:
+        """Return the coefficients of draw_clips() of a split."""
+        clips, labels = _draw(self.root, split, self.labels, self._clip_config, count)
+        return self._coefficients(clips, np.array([label != SILENCE for label in labels]), split)
+
+    def _coefficients(self, clips: np.ndarray, spoken: np.ndarray, split: str) -> np.ndarray:
+        if not isinstance(self._front_end, ContinuousFrontend):
+            return self._front_end.coefficients(clips)
+        noise = load_noise(self.root, split)
+        return self._front_end.coefficients(in_context(clips, spoken, noise, self._front_end.window_samples))
 
 
 def draw_clips(root: Path, split: str, labels: tuple[str, ...], frontend: FrontendConfig, count: int) -> np.ndarray:
@@ -21,13 +63,22 @@ def draw_clips(root: Path, split: str, labels: tuple[str, ...], frontend: Fronte
     root: a data set, a folder or a manifest. A label with too few recordings gives all that it has. "unknown" is any
     word that is no label, "silence" is cut from the background noise.
     """
+    return _draw(root, split, labels, frontend, count)[0]
+
+
+def _draw(
+    root: Path, split: str, labels: tuple[str, ...], frontend: FrontendConfig, count: int
+) -> tuple[np.ndarray, list[str]]:
+    """Return draw_clips(), and the label of each clip."""
     rng = np.random.default_rng(SEED)
     utterances = list_utterances(root, split)
     clips: list[np.ndarray] = []
+    drawn: list[str] = []
     for number, label in enumerate(labels):
         share = count // len(labels) + (number < count % len(labels))
         if label == SILENCE:
             clips += list(silence_clips(load_noise(root, split), share, rng, frontend.clip_samples))
+            drawn += [label] * share
             continue
         own = [utterance for utterance in utterances if class_of(utterance.label, labels) == label]
         if not own:
@@ -35,4 +86,5 @@ def draw_clips(root: Path, split: str, labels: tuple[str, ...], frontend: Fronte
         for index in sorted(rng.choice(len(own), min(share, len(own)), replace=False)):
             samples = read_utterance(own[index], frontend.sample_rate_hz)
             clips.append(fit_clip(samples, frontend.clip_samples))
-    return np.stack(clips)
+            drawn.append(label)
+    return np.stack(clips), drawn

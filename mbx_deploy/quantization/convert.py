@@ -37,6 +37,7 @@ ALLOWED_OPS = (
     "REDUCE_MAX",
     "AVERAGE_POOL_2D",
     "FULLY_CONNECTED",
+    "STRIDED_SLICE",
 )
 
 _EXPORT_MODULES = (
@@ -124,7 +125,28 @@ def export_onnx(module: "torch.nn.Module", frames: int, coefficients: int) -> by
             )
     finally:
         module.train(was_training)
-    return buffer.getvalue()
+    return _with_initializers(buffer.getvalue())
+
+
+def _with_initializers(onnx_model: bytes) -> bytes:
+    """Return an ONNX file whose constants are initializers, no nodes; one without such nodes as it is.
+
+    Of a slice whose bounds are Constant nodes, as torch writes them, onnx2tf 1.28 cuts another axis.
+    """
+    import onnx
+
+    model = onnx.load_from_string(onnx_model)
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]
+    if not constants:
+        return onnx_model
+    for node in constants:
+        value = onnx.TensorProto()
+        value.CopyFrom(next(attribute.t for attribute in node.attribute if attribute.name == "value"))
+        value.name = node.output[0]
+        model.graph.initializer.append(value)
+        model.graph.node.remove(node)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
 
 
 def _run_converter(onnx_model: bytes, calibration: np.ndarray) -> Conversion:

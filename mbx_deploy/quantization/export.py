@@ -15,18 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbx_deploy.data.dataset import (
-    Split,
-    load_split,
-)
+from mbx_deploy.data.dataset import Split
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.network.float_network import FloatNetwork, read_float_network
 from mbx_deploy.network.metadata import METADATA_FORMAT, write_metadata
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.quantization import sqnr
 from mbx_deploy.quantization.agreement import Agreement, Bounds, check_agreement, compare
-from mbx_deploy.quantization.clips import SEED, draw_clips
+from mbx_deploy.quantization.clips import SEED, SplitFeatures
 from mbx_deploy.quantization.convert import (
     Conversion,
     Int8Logits,
@@ -43,6 +39,7 @@ from mbx_deploy.quantization.range_choice import Choice, Validation, add_candida
 from mbx_deploy.quantization.range_choice import render as render_choice
 from mbx_deploy.quantization.ranges import observe
 from mbx_deploy.quantization.requantize import set_ranges
+from mbx_deploy.quantization.stream_metadata import stream_metadata
 from mbx_deploy.system.files import write_file
 
 if TYPE_CHECKING:
@@ -161,12 +158,15 @@ def export_checkpoint(
     if ranges not in RANGES:
         raise InputError(f"unknown choice of ranges: got {ranges!r}, need one of {', '.join(RANGES)}")
     module, info = load_checkpoint(Path(checkpoint_path))
-    front_end = HostFrontend(info.frontend)
-    validation = _load_validation(module, data_root, info, front_end, int8_logits)
+    streaming = getattr(module.config, "streaming", False)
+    if streaming and qat:
+        raise InputError("fine-tuning for int8 does not know streaming models (--qat)", "leave it out")
+    hearing = SplitFeatures(data_root, info.labels, info.frontend, streaming)
+    validation = _load_validation(module, hearing, int8_logits)
 
-    calibration = draw_clips(data_root, "training", info.labels, info.frontend, calibration_clips)
+    calibration = hearing.draw("training", calibration_clips)
     _say(f"converting, calibrated on {len(calibration)} training clips")
-    features = natural_units(front_end.coefficients(calibration))
+    features = natural_units(calibration)
     conversion, network = _convert(module, features)
     _say(f"choosing ranges ({ranges}) on {len(validation.split)} validation clips")
     choice = choose_ranges(conversion.int8_tflite, network, observe(network, features), ranges, validation)
@@ -188,23 +188,22 @@ def export_checkpoint(
         _say(f"int8 loses {choice.loss_points:.2f} points on the validation clips: try --qat")
     conversion = dataclasses.replace(conversion, int8_tflite=choice.data)
 
-    clips = draw_clips(data_root, "validation", info.labels, info.frontend, check_clips)
-    _say(f"comparing PyTorch, ONNX and TFLite on {len(clips)} validation clips")
-    coefficients = front_end.coefficients(clips)
+    coefficients = hearing.draw("validation", check_clips)
+    _say(f"comparing PyTorch, ONNX and TFLite on {len(coefficients)} validation clips")
     agreement = compare(tuned, conversion, coefficients, int8_logits, module)
     check_agreement(agreement, bounds or (Bounds() if tuned is module else QAT_BOUNDS))
     layers = sqnr.measure_layers(
         parse_tflite(conversion.int8_tflite, "the quantized network"),
         network,
-        coefficients[:: -(-len(clips) // sqnr.CLIPS)],
+        coefficients[:: -(-len(coefficients) // sqnr.CLIPS)],
     )
     _say(sqnr.render(layers))
 
     accuracy = None
     if measure_accuracy:
-        split = load_split(data_root, "testing", info.labels, info.frontend.clip_samples)
+        split, heard = hearing.load("testing")
         _say(f"measuring accuracy on {len(split)} testing clips")
-        accuracy = measure(module, conversion.int8_tflite, front_end, split, int8_logits)
+        accuracy = measure(module, conversion.int8_tflite, heard, split, int8_logits)
         _say(f"command words: float {accuracy.commands_float:.2%}, int8 {accuracy.commands_int8:.2%}")
 
     metadata: dict[str, Any] = {
@@ -229,6 +228,7 @@ def export_checkpoint(
             "packages": {name: packages.version(name).partition("+")[0] for name in _TOOLS},
         },
     }
+    metadata.update(stream_metadata(info.model_config, info.labels, info.frontend.sample_rate_hz))
     if card:
         metadata["card"] = _measure_card(
             write_metadata(conversion.int8_tflite, metadata), checkpoint_path, data_root, card
@@ -281,28 +281,27 @@ def _fine_tune(
     return result
 
 
-def _load_validation(
-    module: "torch.nn.Module", root: Path, info: "CheckpointInfo", front_end: HostFrontend, int8_logits: Int8Logits
-) -> Validation:
+def _load_validation(module: "torch.nn.Module", hearing: SplitFeatures, int8_logits: Int8Logits) -> Validation:
     from mbx_deploy.train.evaluation import predict, to_inputs
 
-    split = load_split(root, "validation", info.labels, info.frontend.clip_samples)
-    coefficients = front_end.coefficients(split.samples)
+    split, coefficients = hearing.load("validation")
     return Validation(split, coefficients, predict(module, to_inputs(natural_units(coefficients))), int8_logits)
 
 
 def measure(
     module: "torch.nn.Module",
     model: bytes,
-    front_end: HostFrontend,
+    coefficients: np.ndarray,
     split: Split,
     int8_logits: Int8Logits = reference_logits,
 ) -> Accuracy:
-    """Return how often the float and the int8 network name a split's clips right."""
+    """Return how often the float and the int8 network name a split's clips right.
+
+    coefficients: of the clips, int32 (N, T, C).
+    """
     from mbx_deploy.data.accuracy import measure as measure_logits
     from mbx_deploy.train.evaluation import predict, to_inputs
 
-    coefficients = front_end.coefficients(split.samples)
     in_float = measure_logits(predict(module, to_inputs(natural_units(coefficients))), split)
     in_int8 = measure_logits(real_logits(model, coefficients, int8_logits), split)
     return Accuracy(

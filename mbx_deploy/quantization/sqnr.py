@@ -12,7 +12,6 @@ from mbx_deploy.compiler.lower import call_name, lower
 from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import COEFFICIENT_FRACTION_BITS
-from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.network import ir
 from mbx_deploy.network.float_network import (
     BATCH_CLIPS,
@@ -24,7 +23,7 @@ from mbx_deploy.network.float_network import (
     run_op,
 )
 from mbx_deploy.network.program import Program
-from mbx_deploy.quantization.clips import draw_clips
+from mbx_deploy.quantization.clips import SplitFeatures
 from mbx_deploy.quantization.convert import Quantization, convert_module, natural_units, require_export_extra
 from mbx_deploy.quantization.ranges import dequantize, quantize
 from mbx_deploy.sim import recognizer as sim_model
@@ -169,9 +168,8 @@ def measure_model(model_path: Path, data_root: Path, checkpoint_path: Path | Non
     is of another network. ToolMissing: torch, or the converter for a checkpoint, is not installed.
     """
     recognizer = load_model(model_path)
-    coefficients = HostFrontend(recognizer.config).coefficients(
-        draw_clips(data_root, "validation", recognizer.labels, recognizer.config, clips)
-    )
+    hearing = SplitFeatures(data_root, recognizer.labels, recognizer.config, recognizer.streaming is not None)
+    coefficients = hearing.draw("validation", clips)
     reference = dequantize_network(recognizer.network)
     if checkpoint_path is not None:
         reference = _checkpoint_network(recognizer, checkpoint_path, natural_units(coefficients[:1]))

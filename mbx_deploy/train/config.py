@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from mbx_deploy.data.dataset import LABELS, SAMPLE_RATE_HZ, check_labels
+from mbx_deploy.data.dataset import CLIP_SAMPLES, LABELS, SAMPLE_RATE_HZ, check_labels
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.train.augment import AugmentConfig
 from mbx_deploy.train.matchboxnet import MatchboxNetConfig
+from mbx_deploy.train.open_world import OpenWorldConfig
 
 OPTIMIZERS = ("adamw", "novograd")
 SCHEDULES = ("cosine", "polynomial")
@@ -30,14 +31,18 @@ class TrainConfig:
     is the best by luck. feature_epochs: new variants of the clips are
     drawn every so many epochs, between them only order and masks change: features cost nearly as
     much as the network. teacher: the path of a model file whose answers, softened by
-    teacher_temperature, count teacher_weight of the loss; "" for none. data_source: what the model
-    card says of the data and its licence.
+    teacher_temperature, count teacher_weight of the loss; "" for none. A windowed model may teach a streaming one: it
+    says what it hears in the commands' clips. data_source: what the model
+    card says of the data and its licence. init: the path of a model file, .pt or .tflite, whose weights training begins
+    from; "" for random ones. open_world: what an epoch is made of where there are negatives, or of a streaming model,
+    which always has it; None: the data set's clips by the ratios.
     """
 
     labels: tuple[str, ...] = LABELS
     model: MatchboxNetConfig = field(default_factory=lambda: MatchboxNetConfig(len(LABELS)))
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    open_world: OpenWorldConfig | None = None
     seed: int = 1
     epochs: int = 50
     stop_after: int = 0
@@ -62,10 +67,13 @@ class TrainConfig:
     teacher_temperature: float = 2.0
     threads: int = 2
     data_source: str = ""
+    init: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         check_labels(self.labels)
+        if self.model.streaming and self.open_world is None:
+            object.__setattr__(self, "open_world", OpenWorldConfig())
         if self.frontend.sample_rate_hz != SAMPLE_RATE_HZ:
             raise InputError(
                 f"bad training (frontend.sample_rate_hz): got {self.frontend.sample_rate_hz}, "
@@ -91,7 +99,11 @@ class TrainConfig:
             if not isinstance(beta, int | float) or isinstance(beta, bool) or not 0 <= beta < 1:
                 raise InputError(f"bad training (betas): got {self.betas!r}, need two numbers from 0 to below 1")
         object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
-        for name, kind in (("teacher", "the path of a model file"), ("data_source", "a text")):
+        for name, kind in (
+            ("teacher", "the path of a model file"),
+            ("init", "the path of a model file"),
+            ("data_source", "a text"),
+        ):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"bad training ({name}): got {getattr(self, name)!r}, need {kind}")
         for name, most in (
@@ -121,6 +133,11 @@ class TrainConfig:
             raise InputError("bad training (teacher_temperature): got 0, need more")
 
     @property
+    def spoken_samples(self) -> int:
+        """Return the length of a word's clip: a windowed model's window, a second for a streaming one."""
+        return CLIP_SAMPLES if self.model.streaming else self.frontend.clip_samples
+
+    @property
     def last_epoch(self) -> int:
         """Return how many epochs are trained."""
         return min(self.stop_after or self.epochs, self.epochs)
@@ -134,6 +151,10 @@ class TrainConfig:
         """Return the fields as plain JSON and TOML values, the parts as nested tables."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["labels"], values["betas"] = list(self.labels), list(self.betas)
+        # What is not used is left out: a config of an earlier version has the same dict.
+        for name in ("open_world", "init"):
+            if not values[name]:
+                del values[name]
         return {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in values.items()}
 
     @classmethod
@@ -147,12 +168,16 @@ class TrainConfig:
         for key in values:
             if key not in known:
                 raise InputError(f"unknown training key: got {key!r}, need one of {', '.join(sorted(known))}")
-        for table in ("model", "frontend", "augment"):
+        for table in ("model", "frontend", "augment", "open_world"):
             if not isinstance(values.get(table, {}), dict):
                 raise InputError(f"bad training ({table}): got {values[table]!r}, need a table")
         labels = values.get("labels", list(LABELS))
         check_labels(labels)
-        frontend = FrontendConfig.from_dict(values.get("frontend", {}))
+        model = dict(values.get("model", {}))
+        given = dict(values.get("frontend", {}))
+        if model.get("streaming") is True and "clip_samples" not in given:
+            given["clip_samples"] = _window_samples(model, given)
+        frontend = FrontendConfig.from_dict(given)
         shape = {
             "num_classes": len(labels),
             "input_coefficients": frontend.num_coefficients,
@@ -161,10 +186,20 @@ class TrainConfig:
         parts = {
             "labels": tuple(labels),
             "frontend": frontend,
-            "model": MatchboxNetConfig.from_dict({**shape, **values.get("model", {})}),
+            "model": MatchboxNetConfig.from_dict({**shape, **model}),
             "augment": AugmentConfig.from_dict(values.get("augment", {})),
         }
+        if "open_world" in values:
+            parts["open_world"] = OpenWorldConfig.from_dict(values["open_world"])
         return cls(**{**values, **parts})
+
+
+def _window_samples(model: dict[str, Any], frontend: dict[str, Any]) -> int:
+    """Return the clip_samples of a streaming model's window: from its first frame's middle to its last one's."""
+    shape = MatchboxNetConfig.from_dict({"num_classes": 1, **model, "streaming": False})
+    config = FrontendConfig.from_dict(frontend)
+    reach = 0 if config.center else config.window_length
+    return (shape.window_frames - 1) * config.hop_length + reach
 
 
 def load_train_config(path: Path) -> TrainConfig:
@@ -184,8 +219,9 @@ def load_train_config(path: Path) -> TrainConfig:
         values = {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"bad training configuration ({path}): got no table of keys, need one")
-    if isinstance(values.get("teacher"), str) and values["teacher"]:
-        values = {**values, "teacher": str(path.parent / values["teacher"])}
+    for name in ("teacher", "init"):
+        if isinstance(values.get(name), str) and values[name]:
+            values = {**values, name: str(path.parent / values[name])}
     try:
         return TrainConfig.from_dict(values)
     except InputError as error:

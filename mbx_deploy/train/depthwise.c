@@ -1,4 +1,4 @@
-/* The weight gradient of a depthwise 1 x k convolution with "same" padding. PyTorch's own takes two to five times as
+/* The weight gradient of a depthwise 1 x k convolution with "same" padding or without. PyTorch's own takes two to five times as
  * long on a CPU, and is a third of a training step. Called by depthwise.py. */
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +13,14 @@ typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
 #if defined(__x86_64__) && defined(__linux__)
 __attribute__((target_clones("arch=haswell", "default")))
 #endif
-/* x, gradient: (clips, frames, channels). out: (taps, channels), out[j][c] = sum over n and t of
- * gradient[n][t][c] * x[n][t + (j - (taps - 1) / 2) * dilation][c]. channels is a multiple of 8, taps is odd.
- * The order of the sums depends on nothing but the sizes. Returns 0, or 1 without memory. */
+/* x: (clips, frames, channels). gradient: (clips, frames - 2 * crop, channels), where crop is 0 ("same") or reach, that is
+ * dilation * (taps - 1) / 2 (valid). out: (taps, channels), out[j][c] = sum over n and t of
+ * gradient[n][t][c] * x[n][t + crop - reach + j * dilation][c]. channels is a multiple of 8, taps is odd. The order of the sums depends on nothing but the sizes. Returns 0, or 1 without memory. */
 int mbx_depthwise_weight_gradient(const float *x, const float *gradient, float *out, long clips, long frames,
-                                  long channels, long taps, long dilation)
+                                  long channels, long taps, long dilation, long crop)
 {
     const long reach = dilation * (taps - 1) / 2;
+    const long frames_out = frames - 2 * crop;
     const long groups = (taps + TAPS - 1) / TAPS;
     /* Eight channels of one clip, with zeros on both ends and for the taps that fill up the last group. */
     float *rows = calloc((size_t)((frames + 2 * reach + TAPS * dilation) * LANES), sizeof(float));
@@ -29,7 +30,7 @@ int mbx_depthwise_weight_gradient(const float *x, const float *gradient, float *
         memset(totals, 0, (size_t)(groups * TAPS * LANES) * sizeof(float));
         for (long n = 0; n < clips; n++) {
             const float *clip = &x[n * frames * channels + c];
-            const float *clip_gradient = &gradient[n * frames * channels + c];
+            const float *clip_gradient = &gradient[n * frames_out * channels + c];
             for (long t = 0; t < frames; t++) {
                 *(lanes *)&rows[(reach + t) * LANES] = *(const lanes *)&clip[t * channels];
             }
@@ -37,8 +38,8 @@ int mbx_depthwise_weight_gradient(const float *x, const float *gradient, float *
                 lanes *total = (lanes *)&totals[j * LANES];
                 lanes s0 = total[0], s1 = total[1], s2 = total[2], s3 = total[3];
                 lanes s4 = total[4], s5 = total[5], s6 = total[6], s7 = total[7];
-                const float *row = &rows[j * dilation * LANES];
-                for (long t = 0; t < frames; t++, row += LANES) {
+                const float *row = &rows[(crop + j * dilation) * LANES];
+                for (long t = 0; t < frames_out; t++, row += LANES) {
                     const lanes g = *(const lanes *)&clip_gradient[t * channels];
                     s0 += g * ROW(0);
                     s1 += g * ROW(1);

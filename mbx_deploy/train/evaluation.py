@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from mbx_deploy.data.accuracy import Evaluation, measure
-from mbx_deploy.data.dataset import load_split
+from mbx_deploy.data.context import in_context
+from mbx_deploy.data.dataset import CLIP_SAMPLES, SILENCE, Split, load_split
+from mbx_deploy.frontend.continuous import ContinuousFrontend
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.train.augment import float_features
 from mbx_deploy.train.checkpoint import CheckpointInfo
@@ -18,10 +20,25 @@ _BATCH = 256
 
 def evaluate(module: nn.Module, config: TrainConfig | CheckpointInfo, data_root: Path, split: str) -> Evaluation:
     """Return the float model's measure on "validation" or "testing", features from the device's
-    front end.
+    front end; a streaming model hears the clips in running audio (data/context.py).
     """
-    clips = load_split(data_root, split, config.labels, config.frontend.clip_samples)
-    return measure(predict(module, clip_inputs(HostFrontend(config.frontend), clips.samples)), clips)
+    shape = config.model if isinstance(config, TrainConfig) else config.model_config
+    length = CLIP_SAMPLES if getattr(shape, "streaming", False) else config.frontend.clip_samples
+    clips = load_split(data_root, split, config.labels, length)
+    return measure(predict(module, split_inputs(config, clips)), clips)
+
+
+def split_inputs(config: TrainConfig | CheckpointInfo, split: Split) -> torch.Tensor:
+    """Return the network's inputs, float32 (N, C, 1, T), of a split's clips: alone, or of a streaming model in running
+    audio, after noise or another word, the same one at every call.
+    """
+    shape = config.model if isinstance(config, TrainConfig) else config.model_config
+    if not getattr(shape, "streaming", False):
+        return clip_inputs(HostFrontend(config.frontend), split.samples)
+    front_end = ContinuousFrontend(config.frontend)
+    silence = split.labels.index(SILENCE) if SILENCE in split.labels else -1
+    windows = in_context(split.samples, split.classes != silence, split.noise, front_end.window_samples)
+    return to_inputs(float_features(front_end, windows))
 
 
 def predict(module: nn.Module, inputs: torch.Tensor) -> np.ndarray:

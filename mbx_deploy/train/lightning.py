@@ -35,6 +35,7 @@ from mbx_deploy.train.checkpoint import CheckpointInfo, load_torch, save_checkpo
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.evaluation import predict
 from mbx_deploy.train.matchboxnet import MatchboxNet, build_matchboxnet, prepare_for_answers
+from mbx_deploy.train.mining import Mined
 from mbx_deploy.train.optimizers import build_optimizer, learning_rate_at, move_average
 from mbx_deploy.train.plan import Batch, EpochBatches
 
@@ -42,15 +43,17 @@ from mbx_deploy.train.plan import Batch, EpochBatches
 class KeywordModule(pl.LightningModule):
     """The network under training, its loss, optimizer and learning rate."""
 
-    def __init__(self, config: TrainConfig, steps: int, teacher: MatchboxNet | None = None) -> None:
-        """steps: optimizer steps of the whole run. The weights are drawn from the configuration's seed."""
+    def __init__(
+        self, config: TrainConfig, steps: int, teacher: MatchboxNet | None = None, initial: MatchboxNet | None = None
+    ) -> None:
+        """steps: optimizer steps of the whole run. The weights are initial's, or drawn by the configuration's seed."""
         super().__init__()
         self.config = config
         self.steps = steps
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             # Channels last is a quarter faster on a CPU, and the order in which features come.
-            self.network = build_matchboxnet(config.model)
+            self.network = copy.deepcopy(initial) if initial else build_matchboxnet(config.model)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # In a list: no part of the module, so it is neither trained nor saved.
         self._teachers = [prepare_for_answers(teacher)] if teacher else []
@@ -67,10 +70,12 @@ class KeywordModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch. Raises CheckFailed where it is not finite."""
-        inputs, classes = batch
+        inputs, classes, *taught = batch
         config = self.config
         logits = self.network(inputs)
         loss = nn.functional.cross_entropy(logits, classes, label_smoothing=config.label_smoothing)
+        if taught:
+            loss = _taught_loss(config, logits, classes, taught[0])
         for teacher in self._teachers:
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher(inputs).float() / config.teacher_temperature, dim=1)
@@ -98,6 +103,19 @@ class KeywordModule(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _taught_loss(
+    config: TrainConfig, logits: torch.Tensor, classes: torch.Tensor, wanted: torch.Tensor
+) -> torch.Tensor:
+    """Return the loss of a batch of which a windowed teacher has heard a part: rows of wanted that are no NaN."""
+    own = nn.functional.cross_entropy(logits, classes, label_smoothing=config.label_smoothing, reduction="none")
+    heard = torch.isfinite(wanted[:, 0])
+    found = torch.log_softmax(logits.float() / config.teacher_temperature, dim=1)
+    distance = nn.functional.kl_div(found[heard], wanted[heard], log_target=True, reduction="none").sum(dim=1)
+    weight = config.teacher_weight
+    mixed = (1.0 - weight) * own[heard] + weight * config.teacher_temperature**2 * distance
+    return (own[~heard].sum() + mixed.sum()) / len(classes)
 
 
 class _TrainingBatches:
@@ -186,9 +204,10 @@ class RunKeeper(Callback):
         inputs: torch.Tensor,
         provenance: dict[str, Any],
         on_step: Callable[[int, int], None] | None = None,
+        source: EpochBatches | None = None,
     ) -> None:
         """inputs: the validation clips' features, float32 (N, C, 1, T). provenance: what every model
-        file of the run says.
+        file of the run says. source: whose hard draws are mined and kept.
         """
         self.config = config
         self.folder = folder
@@ -197,6 +216,7 @@ class RunKeeper(Callback):
         self.inputs = inputs
         self.provenance = provenance
         self.on_step = on_step
+        self.source = source
         self.record = RunRecord()
         self._started = 0.0
 
@@ -220,6 +240,10 @@ class RunKeeper(Callback):
         # names a best.pt which exists.
         if trainer.is_global_zero:
             self._measure(loss)
+        if self.source and self.source.mining:
+            if trainer.is_global_zero:
+                self.source.mine(trainer.current_epoch, self.average.average)
+            self.source.mined = trainer.strategy.broadcast(self.source.mined)
         trainer.save_checkpoint(self.folder / "state.pt")
         if trainer.is_global_zero:
             write_file(self.folder / "metrics.csv", render_metrics(self.record.history))
@@ -263,11 +287,14 @@ class RunKeeper(Callback):
             "data_digest": self.provenance["data_digest"],
             "teacher_digest": self.provenance.get("teacher_digest", ""),
             **vars(self.record),
+            **({"mined": self.source.mined.to_state()} if self.source and self.source.mining else {}),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the record that state_dict() gave."""
         self.record = RunRecord(int(state_dict["best_epoch"]), list(state_dict["history"]))
+        if self.source and "mined" in state_dict:
+            self.source.mined = Mined.from_state(state_dict["mined"])
 
 
 class WholeFiles(CheckpointIO):

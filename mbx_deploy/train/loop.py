@@ -11,7 +11,7 @@ import hashlib
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,12 +24,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from mbx_deploy.data.accuracy import Evaluation, speakers
 from mbx_deploy.data.dataset import SILENCE, Split, command_words, load_split
+from mbx_deploy.data.negatives import Negatives, load_negatives
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.system.version import __version__
 from mbx_deploy.train.checkpoint import load_checkpoint, load_torch, save_checkpoint, weights_digest
 from mbx_deploy.train.config import TrainConfig
-from mbx_deploy.train.evaluation import clip_inputs
+from mbx_deploy.train.evaluation import split_inputs
+from mbx_deploy.train.initial import initial_network, load_exported
 from mbx_deploy.train.lightning import (
     AverageWeights,
     EngineOptions,
@@ -41,6 +43,7 @@ from mbx_deploy.train.lightning import (
     say,
 )
 from mbx_deploy.train.matchboxnet import MatchboxNet
+from mbx_deploy.train.open_world import OpenWorldConfig
 from mbx_deploy.train.plan import EpochBatches
 
 # Of glibc's malloc.h.
@@ -76,9 +79,12 @@ def train(
     resume: bool = True,
     on_step: Callable[[int, int], None] | None = None,
     options: EngineOptions | None = None,
+    negatives: Sequence[Path] = (),
 ) -> TrainSummary:
     """Train in run_folder, or go on where a run stopped there, and return the best epoch's measure.
 
+    negatives: folders of what is no command (data/negatives.py); they make the configuration's open_world the default
+    one where it has none.
     resume: False begins anew over what the folder holds. on_step(epoch, step) is called after each
     step, for tests and tools. Sets torch's number of threads. With several devices Lightning starts
     this very command once more for each of them. Raises InputError for bad data and for a folder
@@ -91,7 +97,9 @@ def train(
         "the same command goes on from there",
     )
     try:
-        return _train(config, Path(data_root), run_folder, resume, on_step, options or EngineOptions())
+        if negatives and config.open_world is None:
+            config = dataclasses.replace(config, open_world=OpenWorldConfig())
+        return _train(config, Path(data_root), run_folder, resume, on_step, options or EngineOptions(), negatives)
     except KeyboardInterrupt:
         raise interrupted from None
 
@@ -103,14 +111,17 @@ def _train(
     resume: bool,
     on_step: Callable[[int, int], None] | None,
     options: EngineOptions,
+    negatives: Sequence[Path],
 ) -> TrainSummary:
     torch.set_num_threads(config.threads)
     _keep_freed_memory()
     teacher, teacher_info = _load_teacher(config)
-    training = load_split(data_root, "training", config.labels, config.frontend.clip_samples)
-    validation = load_split(data_root, "validation", config.labels, config.frontend.clip_samples)
+    training = load_split(data_root, "training", config.labels, config.spoken_samples)
+    validation = load_split(data_root, "validation", config.labels, config.spoken_samples)
     _check_clips(training, validation, data_root)
-    provenance = _provenance(config, training, validation, teacher_info)
+    left_out = config.open_world.left_out if config.open_world else ()
+    foreign = load_negatives(negatives, config.labels, left_out)
+    provenance = _provenance(config, training, validation, teacher_info, foreign)
     try:  # only now: bad data leave no folder
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -126,11 +137,15 @@ def _train(
         if is_first_process():
             say(f"going on after epoch {epochs} of {config.last_epoch} ({run_folder})")
     front_end = HostFrontend(config.frontend)
-    source = EpochBatches(config, training, front_end)
-    module = KeywordModule(config, source.steps() * config.epochs, teacher)
+    source = EpochBatches(config, training, front_end, foreign)
+    initial = None if going_on or not config.init else _load_initial(config, source)
+    if teacher and teacher.config.streaming != config.model.streaming:
+        source.teach(teacher, HostFrontend(dataclasses.replace(config.frontend, clip_samples=config.spoken_samples)))
+        teacher = None
+    module = KeywordModule(config, source.steps() * config.epochs, teacher, initial)
     average = AverageWeights(module.network, config.ema_decay)
-    inputs = clip_inputs(front_end, validation.samples)
-    keeper = RunKeeper(config, run_folder, average, validation, inputs, provenance, on_step)
+    inputs = split_inputs(config, validation)
+    keeper = RunKeeper(config, run_folder, average, validation, inputs, provenance, on_step, source)
     with quiet():
         trainer = build_trainer(config, run_folder, options, [average, keeper])
         _fit(trainer, module, KeywordData(source), state_path if going_on else None)
@@ -191,15 +206,15 @@ def _check_clips(training: Split, validation: Split, data_root: Path) -> None:
 
 
 def _provenance(
-    config: TrainConfig, training: Split, validation: Split, teacher_info: dict[str, Any]
+    config: TrainConfig, training: Split, validation: Split, teacher_info: dict[str, Any], foreign: Negatives
 ) -> dict[str, Any]:
     """Return what every model file of a run says of where it comes from."""
     splits = {"training": training, "validation": validation}
     return {
         # Where the teacher lay is no fact of the model; its own provenance and digest are.
-        "training": {**config.to_dict(), "teacher": Path(config.teacher).name},
+        "training": {**config.to_dict(), "teacher": Path(config.teacher).name, **_named_init(config)},
         "data_source": config.data_source,
-        "data_digest": _data_digest(training, validation),
+        "data_digest": _data_digest(training, validation, foreign),
         "splits": {
             name: {"clips": len(split), "speakers": len(set(speakers(split.names)))} for name, split in splits.items()
         },
@@ -209,8 +224,36 @@ def _provenance(
             "pytorch_lightning": version("pytorch-lightning"),
             "numpy": np.__version__,
         },
+        **({"init_sha256": _file_digest(Path(config.init))} if config.init else {}),
+        **({"negatives": _describe(foreign)} if foreign.digest else {}),
         **teacher_info,
     }
+
+
+def _named_init(config: TrainConfig) -> dict[str, str]:
+    return {"init": Path(config.init).name} if config.init else {}
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read what training begins from ({path}): {error.strerror}") from None
+
+
+def _describe(foreign: Negatives) -> dict[str, Any]:
+    return {
+        "words": {source.name: [len(source.words), len(set(source.words))] for source in foreign.sources},
+        "recordings": len(foreign.recordings),
+        "hours": round(foreign.seconds / 3600.0, 2),
+        "digest": foreign.digest,
+    }
+
+
+def _load_initial(config: TrainConfig, source: EpochBatches) -> MatchboxNet:
+    """Return the network that the configuration begins from, batch norm at home on the first round's first clips."""
+    inputs, _ = next(iter(source.batches(0)))
+    return initial_network(Path(config.init), config.model, config.labels, config.frontend, inputs)
 
 
 def _load_teacher(config: TrainConfig) -> tuple[MatchboxNet | None, dict[str, Any]]:
@@ -218,19 +261,24 @@ def _load_teacher(config: TrainConfig) -> tuple[MatchboxNet | None, dict[str, An
     if not config.teacher:
         return None, {}
     path = Path(config.teacher)
-    teacher, info = load_checkpoint(path)
+    teacher, info = load_exported(path) if path.suffix == ".tflite" else load_checkpoint(path)
     if not isinstance(teacher, MatchboxNet):
         raise InputError(f"the teacher does not fit ({path}): need a MatchboxNet that mbx-deploy trained")
-    if info.labels != config.labels or info.frontend != config.frontend:
+    need = config.frontend
+    if config.model.streaming and not teacher.config.streaming:
+        need = dataclasses.replace(need, clip_samples=config.spoken_samples)
+    if info.labels != config.labels or info.frontend != need:
         raise InputError(f"the teacher does not fit ({path}): its labels or its front end are not the configuration's")
     return teacher, {"teacher_digest": weights_digest(teacher), "teacher": info.provenance}
 
 
-def _data_digest(*splits: Split) -> str:
+def _data_digest(training: Split, validation: Split, foreign: Negatives) -> str:
     """Return a digest of which clips the splits hold, not of their samples."""
     digest = hashlib.sha256()
-    for split in splits:
+    for split in (training, validation):
         digest.update(("\n".join(split.names) + "\n\n").encode())
+    if foreign.digest:
+        digest.update(foreign.digest.encode())
     return digest.hexdigest()
 
 
@@ -246,7 +294,7 @@ def _check_state(path: Path, config: TrainConfig, provenance: dict[str, Any]) ->
     old, new = dict(kept["config"]), config.to_dict()
     # How fast a run is, where its teacher lies and what is told of its data is not what it is.
     for values in (old, new):
-        for name in ("threads", "teacher", "data_source"):
+        for name in ("threads", "teacher", "init", "data_source"):
             values.pop(name, None)
     if old != new:
         key = next(k for k in sorted({*old, *new}) if old.get(k) != new.get(k))

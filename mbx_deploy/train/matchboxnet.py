@@ -21,12 +21,17 @@ from mbx_deploy.train.depthwise import Depthwise
 
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.1
+STREAMING_FIELDS = ("streaming", "pool_frames", "step_frames")
 
 
 @dataclass(frozen=True)
 class MatchboxNetConfig:
     """The shape of one network. Kernels and dilation count feature frames (10 ms each at the
     default hop).
+
+    streaming: convolutions are VALID in time, so that the network can run on new frames alone: over its window of
+    receptive_frames() - 1 + pool_frames it leaves pool_frames, whose mean is taken. step_frames: how often the stream
+    decides; it divides pool_frames.
     """
 
     num_classes: int
@@ -41,13 +46,16 @@ class MatchboxNetConfig:
     epilogue_dilation: int = 2
     input_coefficients: int = 64
     input_frames: int = 101
+    streaming: bool = False
+    pool_frames: int = 100
+    step_frames: int = 10
 
     def __post_init__(self) -> None:
         if not isinstance(self.kernels, list | tuple):
             raise InputError(f"bad model (kernels): got {self.kernels!r}, need a list of odd numbers")
         object.__setattr__(self, "kernels", tuple(self.kernels))
         for field in dataclasses.fields(self):
-            if field.name != "kernels":
+            if field.name not in ("kernels", "streaming"):
                 _need_positive(field.name, getattr(self, field.name))
         for kernel in self.kernels:
             _need_positive("kernels", kernel)
@@ -57,10 +65,40 @@ class MatchboxNetConfig:
         for kernel in (self.prologue_kernel, *self.kernels, self.epilogue_kernel):
             if kernel % 2 == 0:
                 raise InputError(f"bad model (kernel size): got {kernel}, need an odd number")
+        if not isinstance(self.streaming, bool):
+            raise InputError(f"bad model (streaming): got {self.streaming!r}, need true or false")
+        if self.pool_frames % self.step_frames:
+            raise InputError(
+                f"bad model (step_frames): got {self.step_frames}, need a divisor of pool_frames, {self.pool_frames}"
+            )
+        if self.streaming and self.input_frames != self.window_frames:
+            raise InputError(
+                f"bad model (input_frames): got {self.input_frames}, need {self.window_frames}: what a frame of the "
+                f"pool hears, {self.receptive_frames()}, and {self.pool_frames - 1} more"
+            )
+
+    def receptive_frames(self) -> int:
+        """Return how many frames of features one frame before the pool depends on."""
+        block = sum(kernel - 1 for kernel in self.kernels) * self.repeats
+        return self.prologue_kernel + block + (self.epilogue_kernel - 1) * self.epilogue_dilation
+
+    @property
+    def window_frames(self) -> int:
+        """Return the frames of a streaming network's window."""
+        return self.receptive_frames() - 1 + self.pool_frames
+
+    @property
+    def tail_frames(self) -> int:
+        """Return the frames that follow a clip, so that a streaming network's pool has its end in the middle."""
+        return (self.receptive_frames() - 1) // 2 + self.pool_frames // 2
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON and TOML values."""
-        return {**dataclasses.asdict(self), "kernels": list(self.kernels)}
+        """Return the fields as plain JSON and TOML values; a windowed network has no streaming ones."""
+        values = {**dataclasses.asdict(self), "kernels": list(self.kernels)}
+        if not self.streaming:
+            for name in STREAMING_FIELDS:
+                del values[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "MatchboxNetConfig":
@@ -85,12 +123,12 @@ def _need_positive(name: str, value: object) -> None:
 
 class Separable(nn.Module):
     """Depthwise 1 x k, pointwise, batch norm: (N, C_in, 1, T) -> (N, C_out, 1, T). Nothing between
-    the first two.
+    the first two. valid: without padding, T - dilation * (k - 1) frames are left.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, dilation: int = 1, valid: bool = False):
         super().__init__()
-        self.depthwise = Depthwise(channels_in, kernel, dilation)
+        self.depthwise = Depthwise(channels_in, kernel, dilation, valid)
         self.pointwise = nn.Conv2d(channels_in, channels_out, 1, bias=False)
         self.norm = _batch_norm(channels_out)
 
@@ -114,19 +152,22 @@ class Pointwise(nn.Module):
 
 class ResidualBlock(nn.Module):
     """R separable sub-blocks with ReLU between them, plus the block's input through 1x1 and batch
-    norm, then ReLU.
+    norm, then ReLU. valid: the residual branch drops as many of its first frames as the others use up.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, repeats: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, repeats: int, valid: bool = False) -> None:
         super().__init__()
         sizes = [channels_in] + [channels_out] * repeats
-        self.repeats = nn.ModuleList(Separable(sizes[r], sizes[r + 1], kernel) for r in range(repeats))
+        self.repeats = nn.ModuleList(Separable(sizes[r], sizes[r + 1], kernel, 1, valid) for r in range(repeats))
         self.residual = Pointwise(channels_in, channels_out)
+        self.dropped_frames = repeats * (kernel - 1) if valid else 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x
         for index, repeat in enumerate(self.repeats):
             y = repeat(torch.relu(y) if index else y)
+        if self.dropped_frames:
+            x = x[:, :, :, self.dropped_frames :]
         return torch.relu(y + self.residual(x))
 
 
@@ -136,16 +177,21 @@ class MatchboxNet(nn.Module):
     def __init__(self, config: MatchboxNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.prologue = Separable(config.input_coefficients, config.prologue_filters, config.prologue_kernel)
+        valid = config.streaming
+        self.prologue = Separable(
+            config.input_coefficients, config.prologue_filters, config.prologue_kernel, valid=valid
+        )
         sizes = [config.prologue_filters] + [config.channels] * config.blocks
         self.blocks = nn.ModuleList(
-            ResidualBlock(sizes[b], sizes[b + 1], kernel, config.repeats) for b, kernel in enumerate(config.kernels)
+            ResidualBlock(sizes[b], sizes[b + 1], kernel, config.repeats, valid)
+            for b, kernel in enumerate(config.kernels)
         )
         self.epilogue_1 = Separable(
             config.channels,
             config.epilogue_filters,
             config.epilogue_kernel,
             config.epilogue_dilation,
+            valid,
         )
         self.epilogue_2 = Pointwise(config.epilogue_filters, config.epilogue_filters)
         self.decoder = nn.Linear(config.epilogue_filters, config.num_classes)
