@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.native import HostFrontend
 
 
 class ContinuousFrontend:

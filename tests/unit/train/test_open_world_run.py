@@ -11,8 +11,8 @@ import torch
 from mbx_deploy.data.dataset import load_split
 from mbx_deploy.data.negatives import load_negatives
 from mbx_deploy.errors import InputError
-from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.train.checkpoint import load_checkpoint
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.lightning import _taught_loss
