@@ -51,9 +51,19 @@ def check_prefix(prefix: str) -> None:
 
 
 def label_macros(labels: tuple[str, ...]) -> list[str]:
-    """Return the end of each label's macro, upper-case; two that would be the same carry the label's number."""
+    """Return the end of each label's macro, upper-case, no two the same; those that would be carry the label's number,
+    behind as many underscores as make it unlike any other.
+    """
     plain = [re.sub(r"[^A-Za-z0-9]", "_", label).upper() for label in labels]
-    return [name if plain.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(plain)]
+    taken = {name for name in plain if plain.count(name) == 1}
+    found = []
+    for number, name in enumerate(plain):
+        unique, line = name, "_"
+        while plain.count(name) > 1 and (unique == name or unique in taken):
+            unique, line = f"{name}{line}{number}", line + "_"
+        taken.add(unique)
+        found.append(unique)
+    return found
 
 
 def c_string(text: str) -> str:

@@ -1,17 +1,22 @@
 """The folder that a build writes, and how it is read back."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbx_deploy.codegen.layouts import CMAKE
+from mbx_deploy.codegen.layouts import CMAKE, NAMES
 from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, generate_project
 from mbx_deploy.codegen.target import Target, read_target
 from mbx_deploy.codegen.templates import session_main
+from mbx_deploy.codegen.tflm import RUNTIMES
 from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
 
+_AGAIN = "build it again"
+MOST_MANIFEST_BYTES = 4 << 20
+MOST_FRAMES = 100_000
 DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
 
@@ -67,12 +72,64 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
+        if path.stat().st_size > MOST_MANIFEST_BYTES:
+            raise ValueError(f"its manifest has more than {MOST_MANIFEST_BYTES >> 20} MiB")
         manifest = json.loads(path.read_text())
+    except RecursionError:
+        raise InputError(f"the build is damaged ({folder}): its manifest is nested too deeply", _AGAIN) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
+        raise InputError(f"the build is damaged ({folder}): {error}", _AGAIN) from None
     if not isinstance(manifest, dict):
-        raise InputError(f"the build is damaged ({folder}): its manifest is no object", "build it again")
+        raise InputError(f"the build is damaged ({folder}): its manifest is no object", _AGAIN)
+    _check_manifest(manifest, folder)
     return manifest
+
+
+def _check_manifest(manifest: dict[str, Any], folder: Path) -> None:
+    """Raise InputError for values that no build writes."""
+
+    def need(condition: bool, key: str, what: str) -> None:
+        if not condition:
+            raise InputError(
+                f"the build is damaged ({folder}, manifest.json, {key}): got {manifest.get(key)!r:.60}, need {what}",
+                _AGAIN,
+            )
+
+    alone = manifest.get("network_only", False)
+    need(manifest.get("format") == 1, "format", "1: another version of mbx-deploy wrote it, or nobody")
+    need(isinstance(alone, bool), "network_only", "true or false")
+    for key in ("target", "prefix"):
+        need(isinstance(manifest.get(key), str) and 0 < len(manifest[key]) <= 100, key, "a name")
+    need(manifest.get("layout", CMAKE) in NAMES, "layout", f"one of {', '.join(NAMES)}")
+    need(manifest.get("runtime", "c") in RUNTIMES, "runtime", f"one of {', '.join(RUNTIMES)}")
+    for key in ("stride_frames", "step_frames"):
+        if key in manifest or (key == "stride_frames" and not alone):
+            value = manifest.get(key)
+            need(type(value) is int and 1 <= value <= MOST_FRAMES, key, f"1 to {MOST_FRAMES}")
+    files = manifest.get("files")
+    known = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
+    need(known, "files", "the digest of each file")
+
+
+def check_digests(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raise InputError where a file of a build is not as it was written, or is not there: nothing of it is run then.
+
+    A build may be without its firmware: need_elf() says so.
+    """
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if name == ELF_NAME and not path.exists():
+            continue
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"the build is damaged ({folder}): its manifest names {name!r:.60}, outside of it", _AGAIN)
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(
+                f"the build is damaged ({path}): {(error.strerror or str(error)).lower()}", _AGAIN
+            ) from None
+        if found != digest:
+            raise InputError(f"the build was changed ({path}): its digest is not the manifest's", _AGAIN)
 
 
 def read_sources(folder: Path, manifest: dict[str, Any]) -> dict[str, str | bytes]:
@@ -88,6 +145,7 @@ def load_build(folder: Path) -> Build:
     Raises InputError for a folder that is none, or whose manifest is damaged.
     """
     manifest = read_manifest(folder)
+    check_digests(folder, manifest)
     alone = bool(manifest.get("network_only"))
     try:
         target = read_target(folder / f"{manifest['target']}.toml")
@@ -99,7 +157,7 @@ def load_build(folder: Path) -> Build:
         if layout != CMAKE:  # its examples have a main() of their own
             files["board/main.c"] = session_main(prefix, hears=not alone)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
+        raise InputError(f"the build is damaged ({folder}): {error}", _AGAIN) from None
     model = parse_model(data, str(folder / "model.tflite"), alone, step).for_kernels(target.kernels)
     if runtime == "tflm":
         model = model.in_windows()

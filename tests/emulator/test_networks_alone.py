@@ -17,6 +17,7 @@ from mbx_deploy.measure.profile.inference import count_inference
 from mbx_deploy.measure.profile.profile import profile_build
 from mbx_deploy.measure.verify import verify
 from mbx_deploy.sim.recognizer import logits
+from tests.made.builds import sign_again
 from tests.made.dscnn import INPUT_SHAPE, draw_clips, dscnn_tflite
 from tests.made.foreign_networks import foreign_network
 
@@ -180,5 +181,5 @@ def test_a_changed_byte_is_found(dscnn_build: Path, tmp_path: Path) -> None:
     weight = text[place : text.index(",", place)].strip()
     changed = "-100" if int(weight) >= 0 else "100"
     source.write_text(text[:place] + f"{changed}, " + text[text.index(",", place) + 1 :])
-    done = call("verify", folder)
+    done = call("verify", sign_again(folder))
     assert done.exit_code == 1 and "0_conv_2d" in done.output, done.output

@@ -20,6 +20,7 @@ from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.system import emulator
 from mbx_deploy.system.resources import shipped_model_path
+from tests.made.builds import sign_again
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +67,7 @@ def rebuilt(source: Build, folder: Path, path: str, pattern: str, replacement: s
         subprocess.run(command, cwd=folder, capture_output=True, check=True)
     shutil.move(folder / "build/firmware.elf", folder / "firmware.elf")
     shutil.rmtree(folder / "build")
+    sign_again(folder)
     return folder
 
 

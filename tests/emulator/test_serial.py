@@ -27,6 +27,7 @@ from mbx_deploy.serial.link import Link
 from mbx_deploy.serial.monitor import MonitorOptions, monitor
 from mbx_deploy.serial.port import Port, find_port
 from mbx_deploy.system.tools import find_tool
+from tests.made.builds import sign_again
 from tests.made.serial_lines import DamagingLine, emulated
 from tests.made.tflite import small_artifact
 
@@ -119,6 +120,7 @@ class TestEmulated:
             assert old in elf
             elf = elf.replace(old, new)
         other.elf.write_bytes(elf)
+        sign_again(other.folder)
         with emulated(other, tmp_path) as port:
             result = call("verify", ours.folder, "--data", recordings, "--port", port)
         assert result.exit_code == 1, result.output

@@ -20,6 +20,7 @@ from mbx_deploy.measure import verify as verifier
 from mbx_deploy.measure.items import hostile_clips, random_features
 from mbx_deploy.network.program import Convolution, Pointwise
 from mbx_deploy.system import emulator
+from tests.made.builds import sign_again
 
 ALL_ENGINES = ["sim", "c", "firmware", "tflm"]
 
@@ -42,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def verify(folder: Path, data: Path, *options: object) -> tuple[Result, dict[str, Any]]:
     written = folder.parent / "verify.json"
     written.unlink(missing_ok=True)
-    result = call("verify", folder, "--data", data, "--json", written, *options)
+    result = call("verify", sign_again(folder), "--data", data, "--json", written, *options)
     return result, json.loads(written.read_text()) if written.exists() else {}
 
 

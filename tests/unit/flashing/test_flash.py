@@ -292,7 +292,7 @@ def test_a_changed_firmware_is_not_written(bench: Bench, builds: Callable[[str],
     data = bytearray((folder / "firmware.elf").read_bytes())
     data[5000] ^= 1
     (folder / "firmware.elf").write_bytes(data)
-    refused(call(folder), "the build is damaged .*firmware.elf is not what it was built as")
+    refused(call(folder), "the build was changed .*firmware.elf")
     assert bench.flash is None
 
 
@@ -309,7 +309,7 @@ def test_a_project_that_was_not_compiled_is_compiled_now(
     assert call(folder).exit_code == 0
     assert_holds(bench, builds(DK))
     (folder / "src" / "mbx_kernels.c").write_text("int x;\n")
-    refused(call(folder), "the build is damaged .*mbx_kernels.c was changed")
+    refused(call(folder), "the build was changed .*mbx_kernels.c")
 
 
 def drive(folder: Path, info: str = INFO) -> Path:
