@@ -80,6 +80,7 @@ EXPECTED_FILES = {
     "src/mbx_kernels.h",
     "src/mbx_kernels_dsp.c",
     "src/mbx_kernels_dsp.h",
+    "src/mbx_mel_rows.S",
     "src/mbx_pointwise_block.S",
     "src/mbx_recognizer.c",
     "src/mbx_recognizer.h",
@@ -87,6 +88,7 @@ EXPECTED_FILES = {
     "src/mbx_steps.c",
     "src/mbx_steps.h",
     "src/mbx_taps.h",
+    "src/mbx_window_fours.S",
     "toolchain.cmake",
 }
 COMPILER_OUTPUT = {"firmware.elf", "firmware.map"}

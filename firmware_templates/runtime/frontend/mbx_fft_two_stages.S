@@ -4,8 +4,8 @@
  * void mbx_fft_last_stages(mbx_bin *bins, uint32_t points, const int32_t *twiddle_q31)
  *
  * The four lines i, i + size, i + 2 size, i + 3 size stay in registers: (0, 1) and (2, 3) meet with the first stage's
- * factor, then (0, 2) and (1, 3) with the two of the second. step is points / size. Rounded as mbx_fft_stage() rounds. Of the last
- * two stages, of which size is points / 4, every k has four lines only.
+ * factor, then (0, 2) and (1, 3) with the two of the second. step is points / size. Rounded as mbx_fft_stage() rounds.
+ * Of the last two stages, whose size is points / 4, every k has four lines only.
  */
     .syntax unified
     .thumb

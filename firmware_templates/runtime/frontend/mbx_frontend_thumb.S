@@ -1,8 +1,8 @@
 /* The front end's loops for cores that have Thumb's first instructions only (Cortex-M0+): products of 32 bits.
  *
  * A number a is 2^16 ah + al, |al| <= 2^15: a b = 2^32 ah bh + 2^16 (al bh + ah bl) + al bl. The middle term and what
- * al bl carries into it, M = al bh + ah bl + (al bl >> 16), is an int32 where |a| + |b| < 2^32 - 2^18; ah bh + (M >> 16) is
- * then the high word of the product, and the carry of that shift, which ADC adds, rounds it.
+ * al bl carries into it, M = al bh + ah bl + (al bl >> 16), is an int32 where |a| + |b| < 2^32 - 2^18; ah bh + (M >> 16)
+ * is then the high word of the product, and the carry of that shift, which ADC adds, rounds it.
  */
 #if defined(__ARM_ARCH_6M__)
     .syntax unified
@@ -24,7 +24,7 @@
     adcs    \high, \zero
 .endm
 
-/* out: the rounded high word of r0, split into r1 and r0, times the factor whose halves are low and high; r2, r3 free */
+/* out: the rounded high word of r0, split into r1 and r0, times a factor, of halves low and high; r2, r3 free */
 .macro MULTIPLY_HIGH out, low, high
     mov     r2, \low
     movs    r3, r2

@@ -474,8 +474,8 @@ static void gather_lines(const int8_t *results, uint32_t result_length, uint32_t
 }
 
 /* One phase of four channels, a dense convolution of every dilation-th position. */
-static void convolve_phase(const mbx_depthwise_dsp_call *c, const depthwise_work *work, uint32_t phase, uint32_t channel,
-                           const int8_t *input, int8_t *output)
+static void convolve_phase(const mbx_depthwise_dsp_call *c, const depthwise_work *work, uint32_t phase,
+                           uint32_t channel, const int8_t *input, int8_t *output)
 {
     const uint32_t step = (uint32_t)c->dilation * c->channels;
     const uint32_t count = ((uint32_t)c->positions + c->dilation - 1u - phase) / c->dilation;

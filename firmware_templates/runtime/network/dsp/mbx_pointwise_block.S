@@ -11,9 +11,9 @@
  * left. m may wrap, as long as the sums stay below 2^22.
  *
  * Requantization is TFLite's two roundings in four instructions: SMMLAR of a doubled accumulator is the doubling high
- * multiply, to which its sign and (2 zero_point + 1) 2^(s-1) are added; a shift by s in two parts then divides with ties
- * away from zero. The accumulator's sign may stand for the product's: where that is rounded to 0, one less changes
- * nothing. The compiler has checked that s >= 1 and that no sum leaves int32.
+ * multiply, to which its sign and (2 zero_point + 1) 2^(s-1) are added; a shift by s in two parts then divides with
+ * ties away from zero. The accumulator's sign may stand for the product's: where that is rounded to 0, one less
+ * changes nothing. The compiler has checked that s >= 1 and that no sum leaves int32.
  */
     .syntax unified
     .thumb

@@ -1,8 +1,8 @@
 /* The inner loops of mbx_kernels_thumb.c: four outputs at a time, or five.
  *
  * Four accumulators live in r8 to r11, four inputs in r0 to r3, which LDM loads together and MULS overwrites: 10
- * instructions for 4 multiply-accumulates; 6 where there is MLA. With a fifth
- * accumulator, and a fifth input in r4: 12 for 5.
+ * instructions for 4 multiply-accumulates; 6 where there is MLA. With a fifth accumulator, and
+ * a fifth input in r4: 12 for 5.
  *
  * Requantization is TFLite's two roundings from 32-bit products. With a = 2^16 ah + al, |al| <= 2^15, and m = 2^16 mh + ml
  * the doubling high multiply is 2 ah mh + (M + 2^14 >> 15), M = al mh + (al ml >> 16) + ah ml; the compiler has checked
