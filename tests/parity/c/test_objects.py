@@ -37,7 +37,7 @@ def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     units = [name for name in files if name.endswith((".c", ".S")) and name.startswith(("src/", "generated/"))]
     flags = ("-std=c99", request.param, *target.compile_flags, "-fcallgraph-info", "-Iinclude", "-Isrc", "-Igenerated")
     run("arm-none-eabi-gcc", *flags, "-c", *units, cwd=folder)
-    assert len(list(folder.glob("*.o"))) == len(units) == 11
+    assert len(list(folder.glob("*.o"))) == len(units) > 10
     return folder
 
 
