@@ -61,6 +61,7 @@ def samples(seed: int, kind: str, count: int) -> np.ndarray:
 KINDS = st.sampled_from(["noise", "extremes", "quiet"])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(configs(), st.integers(0, 1000), KINDS)
 def test_the_c_and_the_simulator_are_equal(config: FrontendConfig, seed: int, kind: str) -> None:

@@ -132,6 +132,7 @@ def hostile_network(seed: int) -> bytes:
     return network.build(x, metadata_for(config, ("no", "yes", "silence")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_hostile_networks(seed: int) -> None:
     recognizer = parse_model(hostile_network(seed), f"hostile {seed}")
@@ -156,6 +157,7 @@ def check_network_of_a_core(seed: int) -> None:
     compare(ProgramEngine(recognizer, compile_program(sources, SANITIZERS)), items)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_networks_of_a_core(seed: int) -> None:
     check_network_of_a_core(seed)

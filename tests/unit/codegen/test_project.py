@@ -162,6 +162,7 @@ def test_other_standards(standard: str, tmp_path: Path) -> None:
 PARTS = ("include/kws.h", "generated/kws.c", "generated/kws_data.h", "generated/kws_data.c", "generated/kws_frontend.c")
 
 
+@pytest.mark.slow
 @needs_gcc
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("change", ["model", "stride", "front end"])

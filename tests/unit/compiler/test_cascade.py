@@ -44,6 +44,7 @@ def layers_of(program: Program, values: np.ndarray) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel_set", KERNEL_SETS)
 @settings(max_examples=25, deadline=None)
 @given(divided_networks(), st.integers(0, 2**32 - 1))

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,6 +89,7 @@ def test_random_bytes(magic: bytes, rest: bytes) -> None:
     read_or_refuse(magic + rest)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(mutated_files())
 def test_mutated_files(data: bytes) -> None:

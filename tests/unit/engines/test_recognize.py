@@ -184,6 +184,7 @@ def test_of_a_long_recording_the_loudest_window_is_used(engine: str, tmp_path: P
     assert result.stderr == f"note: {path}: 1.50 s long, its loudest 1 s are used\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sim", "c"])
 def test_more_recordings_than_go_at_once_keep_their_order(
     engine: str, clips: list[Path], monkeypatch: pytest.MonkeyPatch

@@ -36,6 +36,7 @@ from mbx_deploy.system.tools import find_tool
 from tests.made.stand_in_programs import READ32, Bench, probe
 
 pytestmark = [
+    pytest.mark.slow,  # firmware of three boards is built
     pytest.mark.skipif(find_tool("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed"),
     pytest.mark.skipif(find_tool("cmake") is None, reason="cmake is not installed"),
 ]

@@ -73,6 +73,7 @@ def test_integer_engines_count_the_same(small_data: Path, report: dict[str, Any]
     assert found["snr"] == expected
 
 
+@pytest.mark.slow
 def test_a_build_is_measured_by_its_own_c(
     small_data: Path, report: dict[str, Any], m4_build: Build, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ needs_firmware = pytest.mark.skipif(
     not all(map(find_tool, ("arm-none-eabi-gcc", "qemu-system-arm", "gcc"))),
     reason="arm-none-eabi-gcc, qemu-system-arm or gcc is not installed",
 )
+pytestmark = pytest.mark.slow  # firmware is built, run and drawn
 SECTIONS = ("model", "accuracy", "noise", "memory", "layers", "sqnr", "frontend", "parity")
 HOSTILE = "<script>alert('$x^2$')</script>&\"]]>"
 CHROMIUM = shutil.which("chromium")

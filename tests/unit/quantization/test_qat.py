@@ -128,6 +128,7 @@ def test_the_ends_of_a_range_learn_as_the_loss_says(number: int, least: float, m
 # That it learns
 
 
+@pytest.mark.slow
 def test_fine_tuning_brings_a_spoilt_network_back(network: MatchboxNet) -> None:
     """Ranges far too small cost most of the answers; after some steps it has widened and worked around them."""
     x = inputs(256)

@@ -65,6 +65,7 @@ def base() -> tuple[torch.nn.Module, CheckpointInfo]:
     return build_matchboxnet(MODEL).eval(), info
 
 
+@pytest.mark.slow
 def test_a_new_head_and_a_base_that_stays_as_it_is(
     base: tuple[torch.nn.Module, CheckpointInfo], data_root: Path, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ class Crash(Exception):
     """Stands for a power cut, as far as this process can tell."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [[(0, 1)], [(1, 0)], [(1, 3), (2, 0), (2, 2)]])
 def test_a_run_that_dies_goes_on_to_the_same_weights(
     config: TrainConfig,
@@ -167,6 +168,7 @@ train(config, Path({str(data_root)!r}), Path({str(tmp_path)!r}), on_step=die)
     assert_same_run(tmp_path, whole_run)
 
 
+@pytest.mark.slow
 def test_a_pupil_that_dies_goes_on_to_the_same_weights(whole_run: Path, data_root: Path, tmp_path: Path) -> None:
     taught = TrainConfig.from_dict({**TINY, "teacher": str(whole_run / "model.pt"), "feature_epochs": 3})
     train(taught, data_root, tmp_path / "whole")
