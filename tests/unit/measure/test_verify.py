@@ -100,7 +100,10 @@ def test_equal_engines_differ_in_nothing(small: CompiledModel, items: list[Named
     assert comparison.first_mismatch is None
     assert comparison.digests["sim"] == comparison.digests["c"]
     windows = [windows for item in items for windows in SimEngine(small).run([item.item], TRACE_LAYERS)[0]]
-    told = sum(sum(v.nbytes for v in w.stages.values()) + w.logits.nbytes + 2 * len(small.labels) for w in windows)
+    told = sum(
+        sum(v.nbytes for v in w.stages.values()) + w.logits.nbytes + 2 * len(small.labels) + w.event.nbytes
+        for w in windows
+    )
     assert comparison.compared_bytes == told
 
 
