@@ -8,7 +8,15 @@ from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, Files, generate_pr
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.codegen.templates import session_main
 from mbx_deploy.compiler.model import CompiledModel
-from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result, decode_response, encode_request, need_items
+from mbx_deploy.engines.session import (
+    TRACE_RESULTS,
+    Item,
+    Result,
+    clips_of,
+    decode_response,
+    encode_request,
+    need_items,
+)
 from mbx_deploy.system.emulator import host_answer
 from mbx_deploy.system.tools import compile_program
 
@@ -26,7 +34,7 @@ class ProgramEngine:
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Raises CheckFailed where the program fails."""
         need_items(self.model, items)
-        answer = host_answer(self.program, encode_request(items, trace), len(items))
+        answer = host_answer(self.program, encode_request(items, trace), clips_of(items))
         return decode_response(answer, self.model, len(items))
 
 

@@ -6,7 +6,15 @@ from pathlib import Path
 from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, Target, find_target
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.engines.c import ProgramEngine
-from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result, decode_response, encode_request, need_items
+from mbx_deploy.engines.session import (
+    TRACE_RESULTS,
+    Item,
+    Result,
+    clips_of,
+    decode_response,
+    encode_request,
+    need_items,
+)
 from mbx_deploy.errors import ToolMissing
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.system.emulator import need_emulator, qemu_answer
@@ -37,7 +45,7 @@ class FirmwareEngine:
         """Return the results of each item. Raises CheckFailed where the firmware fails or hangs."""
         need_items(self.model, items)
         request = encode_request(items, trace)
-        answer = qemu_answer(self.emulator, self.machine, self.elf, request, len(items), self.options)
+        answer = qemu_answer(self.emulator, self.machine, self.elf, request, clips_of(items), self.options)
         return decode_response(answer, self.model, len(items))
 
 

@@ -60,6 +60,11 @@ class Result:
         return int(np.argmax(self.logits))
 
 
+def clips_of(items: Sequence[Item]) -> int:
+    """Return how many clips of a second items are as good as, each at least one: what a time limit goes by."""
+    return sum(1 + len(item.values) // 16000 if item.kind == ITEM_STREAM else 1 for item in items)
+
+
 def encode_request(items: Sequence[Item], trace: int) -> bytes:
     """Return the bytes of a request. trace: TRACE_RESULTS, TRACE_LAYERS or TRACE_STAGES."""
     parts = [struct.pack("<3I", MAGIC, trace, len(items))]
