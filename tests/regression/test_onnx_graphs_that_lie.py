@@ -66,7 +66,8 @@ def set_dims(name: str, dims: list[int]) -> Any:
 
 
 def string_weights(model: Any) -> None:
-    model.graph.initializer[4].CopyFrom(helper.make_tensor("gb", TensorProto.STRING, [2], [b"a", b"b"])  # type: ignore[list-item])
+    words: Any = [b"a", b"b"]
+    model.graph.initializer[4].CopyFrom(helper.make_tensor("gb", TensorProto.STRING, [2], words))
 
 
 def cut_ends(kind: str, node: int) -> Any:
