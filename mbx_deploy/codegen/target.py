@@ -4,7 +4,6 @@ Unknown keys are refused, every number has a source, and a test loads every ship
 """
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, parse_toml, read_document, show
 from mbx_deploy.system.resources import part_folders, targets_folder
 
 TOOLCHAINS = ("arm-none-eabi", "host")
@@ -21,6 +21,11 @@ SESSION_PART, APPLICATION_PART = "session", "application"
 # Of a board: the library that its firmware links, linked with the session for the CPU target that emulated_as names.
 EMULATOR_ELF_NAME = "emulator.elf"
 IMAGE_FORMATS = ("bin", "hex", "uf2")
+_HINT = "start from one of targets/*.toml"
+_UNSAFE = re.compile(r'["\\`$<>]|\*/|/\*')
+# What chooses the CPU, a feature of the compiler, a macro or a warning; nothing that names a program or a file.
+_FLAG = re.compile(r"-(?!fplugin|Wl|Wa|Wp)(m|f|D|W|O|std=)[A-Za-z0-9_+=.,-]{0,100}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 PROBE_METHODS = ("pyocd", "openocd", "bossac", "uf2")
 
 
@@ -120,14 +125,15 @@ def find_target(name: str) -> Target:
 def read_target(path: Path) -> Target:
     """Return the target that a file describes, validated. Raises InputError naming the file and the key."""
     try:
-        text = path.read_text()
-        values = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"can't read the target ({path.name}): {error}") from None
+        data = read_document(path)
+        values = parse_toml(data)
+    except DocumentError as error:
+        raise InputError(f"can't read the target ({path.name}): {error}", "start from one of targets/*.toml") from None
     table = _Table(values, path.name)
     memory = table.take("memory", dict, default=None)
     emulator = table.take("emulator", dict, default=None)
-    sources = table.take("sources", dict)
+    source_table = _Table(table.take("sources", dict), f"{path.name}, [sources]")
+    sources = {key: source_table.take(key, str) for key in list(source_table.rest)}
     microphone = table.take("microphone", dict, default=None)
     probe = table.take("probe", dict, default=None)
     machine, emulated_as = _emulator(emulator, path.name)
@@ -136,7 +142,7 @@ def read_target(path: Path) -> Target:
         description=table.take("description", str),
         cpu=table.take("cpu", str),
         toolchain=table.take("toolchain", str),
-        compile_flags=tuple(table.take("compile_flags", list)),
+        compile_flags=table.texts("compile_flags"),
         optimization=table.take("optimization", str),
         board=table.take("board", str),
         kernels=table.take("kernels", str),
@@ -144,9 +150,9 @@ def read_target(path: Path) -> Target:
         memory=memory and _fields(Memory, memory, f"{path.name}, [memory]"),
         machine=machine,
         sources=tuple(sorted(sources.items())),
-        text=text,
-        parts=tuple(table.take("parts", list, default=[SESSION_PART])),
-        images=tuple(table.take("images", list, default=[])),
+        text=data.decode(),
+        parts=table.texts("parts", default=[SESSION_PART]),
+        images=table.texts("images", default=[]),
         uart_baud=table.take("uart_baud", int, default=None),
         microphone=microphone and _fields(Microphone, microphone, f"{path.name}, [microphone]"),
         probe=probe and _probe(probe, f"{path.name}, [probe]"),
@@ -167,15 +173,32 @@ class _Table:
         if key not in self.rest:
             if default:
                 return default["default"]
-            raise InputError(f"a key is missing ({self.where}): need {key}")
+            raise InputError(f"a key is missing ({self.where}): need {key}", _HINT)
         value = self.rest.pop(key)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise InputError(f"bad value ({self.where}, {key}): got {value!r}, need {kind.__name__}")
+            raise InputError(f"bad value ({self.where}, {key}): got {show(value)}, need {kind.__name__}", _HINT)
+        if isinstance(value, str):
+            self._check_text(key, value)
         return value
+
+    def texts(self, key: str, **default: Any) -> tuple[str, ...]:
+        """Return a list of texts."""
+        values = self.take(key, list, **default)
+        if len(values) > 64 or not all(isinstance(value, str) for value in values):
+            raise InputError(f"bad value ({self.where}, {key}): got {show(values)}, need at most 64 strings", _HINT)
+        for value in values:
+            self._check_text(key, value)
+        return tuple(values)
+
+    def _check_text(self, key: str, value: str) -> None:
+        """Refuse what could end a string, a comment or a line of a generated file, or begin a variable in one."""
+        if len(value) > 1000 or not value.isprintable() or _UNSAFE.search(value):
+            need = 'at most 1000 printable characters without ", \\, `, $ or */'
+            raise InputError(f"bad value ({self.where}, {key}): got {show(value)}, need {need}", _HINT)
 
     def refuse_rest(self) -> None:
         if self.rest:
-            raise InputError(f"unknown key ({self.where}): got {sorted(self.rest)[0]!r}")
+            raise InputError(f"unknown key ({self.where}): got {show(sorted(self.rest)[0])}", _HINT)
 
 
 def _fields(kind: type, values: dict[str, Any], where: str) -> Any:
@@ -191,7 +214,7 @@ def _fields(kind: type, values: dict[str, Any], where: str) -> Any:
 def _probe(values: dict[str, Any], where: str) -> Probe:
     table = _Table(values, where)
     needed = {key: table.take(key, str) for key in ("name", "method", "chip")}
-    usb, openocd = (tuple(map(str, table.take(key, list, default=[]))) for key in ("usb", "openocd"))
+    usb, openocd = (table.texts(key, default=[]) for key in ("usb", "openocd"))
     drive = table.take("drive", str, default="")
     address, mask, value = (table.take(key, int, default=0) for key in ("id_address", "id_mask", "id_value"))
     table.refuse_rest()
@@ -214,11 +237,20 @@ def _validate(target: Target, path: Path) -> Target:
 
     def need(condition: bool, key: str, got: object, need: str) -> None:
         if not condition:
-            raise InputError(f"bad value ({where}, {key}): got {got!r}, need {need}")
+            raise InputError(f"bad value ({where}, {key}): got {show(got)}, need {need}", _HINT)
 
     need(target.name == path.stem, "name", target.name, f"the file's name, {path.stem!r}")
     need(target.toolchain in TOOLCHAINS, "toolchain", target.toolchain, " or ".join(TOOLCHAINS))
-    need(all(isinstance(flag, str) for flag in target.compile_flags), "compile_flags", target.compile_flags, "strings")
+    for key in ("name", "cpu", "machine"):
+        found = getattr(target, key)
+        need(found is None or bool(_NAME.fullmatch(found)), key, found, "letters, digits, -, _, . and +")
+    for flag in target.compile_flags:
+        need(
+            bool(_FLAG.fullmatch(flag)),
+            "compile_flags",
+            flag,
+            "flags such as -mcpu=cortex-m4, nothing that needs quotes",
+        )
     need(target.kernels in KERNEL_SETS, "kernels", target.kernels, " or ".join(KERNEL_SETS))
     folders = sorted(part_folders())
     need(target.board in folders, "board", target.board, " or ".join(folders))

@@ -26,6 +26,7 @@ from mbx_deploy.data.protocols import (
 from mbx_deploy.data.reader import read_corpus
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ, map_utterances
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import show
 
 __all__ = [
     "CLIP_SAMPLES",
@@ -90,9 +91,9 @@ class Split:
 def check_labels(labels: object) -> None:
     """Raise InputError unless labels is a list of two or more distinct words."""
     if not isinstance(labels, list | tuple) or len(labels) < 2:
-        raise InputError(f"bad labels: got {labels!r:.80}, need a list of two or more")
+        raise InputError(f"bad labels: got {show(labels)}, need a list of two or more")
     if not all(isinstance(label, str) and label for label in labels) or len(set(labels)) != len(labels):
-        raise InputError(f"bad labels: got {labels!r:.80}, need distinct words")
+        raise InputError(f"bad labels: got {show(labels)}, need distinct words")
 
 
 def list_utterances(root: Path, split: str) -> tuple[Utterance, ...]:

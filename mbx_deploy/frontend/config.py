@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import show
 
 WINDOW_FRACTION_BITS = 29
 SAMPLE_TO_WINDOWED_SHIFT = 16
@@ -128,7 +129,7 @@ class FrontendConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(
-                f"unknown key in the front end's configuration: got {unknown[0]!r}",
+                f"unknown key in the front end's configuration: got {show(unknown[0])}",
                 f"known keys: {', '.join(sorted(known))}",
             )
         return cls(**values)
@@ -163,4 +164,4 @@ def _check_type(name: str, value: object, annotation: object) -> None:
 
 def _need(condition: bool, name: str, value: object, need: str) -> None:
     if not condition:
-        raise InputError(f"bad value in the front end's configuration ({name}): got {value!r}, need {need}")
+        raise InputError(f"bad value in the front end's configuration ({name}): got {show(value)}, need {need}")

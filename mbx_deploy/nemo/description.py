@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mbx_deploy.errors import InputError
 from mbx_deploy.nemo.preprocessor import Preprocessor, describe_preprocessor
-from mbx_deploy.nemo.section import Section, load_yaml, show
+from mbx_deploy.nemo.section import Section, load_yaml
+from mbx_deploy.system.documents import show
 
 CROP, NO_CROP = "crop", "no-crop"
 FORWARDS = (CROP, NO_CROP)
@@ -67,7 +66,7 @@ def describe(config: bytes, path: Path, forward: str | None = None) -> NemoModel
     Raises InputError, naming the file and the key: the YAML is damaged, a key is missing or of the wrong kind, or asks
     for what is not supported.
     """
-    typed, text = load_yaml(config, path, yaml.SafeLoader), load_yaml(config, path, yaml.BaseLoader)
+    typed, text = load_yaml(config, path), load_yaml(config, path, as_text=True)
     model, plain = Section(typed, path, ""), Section(text, path, "")
     target = plain.optional_text("target")
     if target and target.rpartition(".")[2] != "EncDecClassificationModel":
@@ -110,9 +109,9 @@ def describe_frontend(config: bytes, path: Path, forward: str | None) -> tuple[P
 
     config: a model's YAML, as it stands in a .nemo, or with the model below the key `model`. Raises as describe().
     """
-    typed, text = load_yaml(config, path, yaml.SafeLoader), load_yaml(config, path, yaml.BaseLoader)
+    typed, text = load_yaml(config, path), load_yaml(config, path, as_text=True)
     if "preprocessor" not in typed and isinstance(typed.get("model"), dict):
-        typed, text = typed["model"], text["model"]
+        typed, text = typed["model"], text.get("model", {})
     model, plain = Section(typed, path, ""), Section(text, path, "")
     version = plain.optional_text("nemo_version")
     chosen, reason = _choose_forward(version, forward)

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.errors import InputError, ToolMissing
+from mbx_deploy.errors import InputError
+from mbx_deploy.nemo.onnx_checks import MAX_AXIS, attribute, read_checked, refuse
 from mbx_deploy.train.jasper import JasperBlockConfig
 
-MAX_NODES = 5000
+MAX_FRAMES = 1 << 14
+MAX_WEIGHTS = 1 << 24
+MAX_KERNEL = 1023
+MAX_DILATION = 255
 _SHAPING = ("Reshape", "Squeeze", "Flatten", "Identity", "Cast")
 _POOLINGS = {"GlobalAveragePool": "avg", "ReduceMean": "avg", "GlobalMaxPool": "max", "ReduceMax": "max"}
 _WINDOWED_POOLINGS = {"AveragePool": "avg", "MaxPool": "max"}  # over all frames, where their number is fixed
@@ -49,59 +53,76 @@ class _Graph:
     consumers: dict[str, list[Any]] = field(default_factory=dict)
 
     def bad(self, what: str) -> InputError:
-        return InputError(
-            f"the ONNX file is not a classifier that NeMo exported ({self.path}): {what}",
-            "export MatchboxNet or MarbleNet with NeMo's model.export('m.onnx')",
-        )
+        return refuse(self.path, what)
 
     def next(self, tensor: str, *kinds: str) -> Any:
         """Return the one node that reads a tensor, Identity passed over."""
         found = self.consumers.get(tensor, [])
-        while len(found) == 1 and found[0].op_type == "Identity":
+        while len(found) == 1 and found[0].op_type == "Identity":  # ends: nodes stand in order
             found = self.consumers.get(found[0].output[0], [])
         if len(found) != 1 or found[0].op_type not in kinds:
             got = ", ".join(node.op_type for node in found[:4]) or "nothing"
             raise self.bad(f"behind {tensor!r:.60} got {got}, need {' or '.join(kinds)}")
         return found[0]
 
-    def constant(self, name: str, node: Any) -> np.ndarray:
-        value = self.constants.get(name)
-        if value is None or not np.isfinite(value).all():
-            raise self.bad(f"{node.op_type} {node.name!r:.60} has weights that are not constant and finite")
-        return value.astype(np.float32)
+    def constant(self, node: Any, place: int, axes: int) -> np.ndarray:
+        """Return the constant float32 of so many axes that a node has as an input."""
+        value = self.constants.get(node.input[place]) if place < len(node.input) else None
+        if value is None or value.dtype != np.float32 or value.ndim != axes:
+            raise self.bad(f"{node.op_type} {node.name!r:.60} has weights that are not constant floats of {axes} axes")
+        return value
 
 
 def read_network(data: bytes, path: Path) -> OnnxNetwork:
     """Return the network that an ONNX file holds. Raises InputError, naming the file and the node."""
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError:
-        raise ToolMissing("importing an .onnx needs the package onnx", "pip install mbx-deploy[export]") from None
-    try:
-        graph = onnx.load_model_from_string(data).graph
-        outside = [t.name for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-        constants = {} if outside else {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant" and not outside:
-                for attribute in (found for found in node.attribute if found.name == "value"):
-                    constants[node.output[0]] = numpy_helper.to_array(attribute.t)
-    except Exception as error:  # protobuf's and numpy's, without a common base
-        raise InputError(f"can't read the ONNX file ({path}): it is damaged, {type(error).__name__}") from None
+    nodes, constants, inputs = read_checked(data, path)
     reader = _Graph(path, constants)
-    if outside:
-        raise reader.bad(f"the weight {outside[0]!r:.60} is kept in another file")
-    if len(graph.node) > MAX_NODES:
-        raise reader.bad(f"it has {len(graph.node)} nodes, need at most {MAX_NODES}")
-    for node in graph.node:
+    for node in nodes:
         for name in dict.fromkeys(node.input):
             reader.consumers.setdefault(name, []).append(node)
-    inputs = [given for given in graph.input if given.name not in constants]
     given = next((i for i in inputs if len(i.type.tensor_type.shape.dim) == 3), None)
     if given is None:
         raise reader.bad("it has no input of three axes (batch, coefficients, time)")
     coefficients, frames = (int(dim.dim_value) for dim in given.type.tensor_type.shape.dim[1:])
-    return _walk(reader, given.name, coefficients, frames or None)
+    if not 0 <= coefficients <= MAX_AXIS or not 0 <= frames <= MAX_FRAMES:
+        raise reader.bad(f"its input has {coefficients} coefficients and {frames} frames")
+    network = _walk(reader, given.name, coefficients, frames or None)
+    _check_shapes(reader, network)
+    _check_rest(reader, network, nodes)
+    return network
+
+
+def _check_shapes(graph: _Graph, network: OnnxNetwork) -> None:
+    """Refuse layers that do not fit one another, and more weights than such a network has."""
+    total, channels = 0, network.coefficients
+    for block, parts in zip(network.blocks, network.sub_blocks, strict=True):
+        begin, filters = channels, block.filters
+        for number, part in enumerate(parts):
+            is_side = block.residual and number == len(parts) - 1
+            channels = begin if is_side else channels
+            kernel = 1 if is_side or block.separable else block.kernel
+            shapes = [(filters, channels, kernel)]
+            if block.separable and not is_side:
+                shapes.insert(0, (channels, 1, block.kernel))
+            if [weight.shape for weight in part.weights] != shapes or part.bias.shape != (filters,):
+                raise graph.bad("its convolutions do not fit one another")
+            total += sum(weight.size for weight in part.weights)
+            channels = filters
+        if total > MAX_WEIGHTS or block.kernel > MAX_KERNEL:
+            raise graph.bad(f"it has more than {MAX_WEIGHTS} weights, or a kernel of more than {MAX_KERNEL}")
+    if network.weight.shape[1] != channels or network.bias.shape != network.weight.shape[:1]:
+        raise graph.bad("its linear layer does not fit its last convolution")
+
+
+def _check_rest(graph: _Graph, network: OnnxNetwork, nodes: list[Any]) -> None:
+    """Refuse layers beside those that were read: onnxruntime would compute them, too."""
+    pooled = (*_POOLINGS, *_WINDOWED_POOLINGS)
+    convolutions = sum(len(part.weights) for parts in network.sub_blocks for part in parts)
+    additions = sum(block.residual for block in network.blocks) + sum(node.op_type == "MatMul" for node in nodes)
+    for kinds, need in ((("Conv",), convolutions), (("Add",), additions), (pooled, 1), (("Gemm", "MatMul"), 1)):
+        found = sum(node.op_type in kinds for node in nodes)
+        if found != need:
+            raise graph.bad(f"it has {found} {kinds[0]} or the like, need {need}")
 
 
 def _walk(graph: _Graph, name: str, coefficients: int, frames: int | None) -> OnnxNetwork:
@@ -186,8 +207,13 @@ def _sub_block(graph: _Graph, node: Any) -> tuple[SubBlock, bool, str]:
     behind = graph.consumers.get(tensor, [])
     if len(behind) == 1 and behind[0].op_type == "BatchNormalization":
         norm = behind[0]
-        scale, shift, mean, variance = (graph.constant(name, norm).astype(np.float64) for name in norm.input[1:5])
-        factor = scale / np.sqrt(variance + _attributes(norm).get("epsilon", 1e-5))
+        scale, shift, mean, variance = (graph.constant(norm, i, 1).astype(np.float64) for i in range(1, 5))
+        if len({len(weight), len(scale), len(shift), len(mean), len(variance), len(bias)}) != 1:
+            raise graph.bad(f"BatchNormalization {norm.name!r:.60} does not fit its convolution")
+        epsilon = attribute(graph.path, norm, "epsilon", 1e-5)
+        if not (variance + epsilon > 0).all():
+            raise graph.bad(f"BatchNormalization {norm.name!r:.60} has a variance below 0")
+        factor = scale / np.sqrt(variance + epsilon)
         weights[-1] = (weights[-1] * factor[:, None, None]).astype(np.float32)
         bias = (shift + (bias - mean) * factor).astype(np.float32)
         tensor = norm.output[0]
@@ -196,19 +222,19 @@ def _sub_block(graph: _Graph, node: Any) -> tuple[SubBlock, bool, str]:
 
 def _conv(graph: _Graph, node: Any) -> tuple[np.ndarray, np.ndarray | None, int, int]:
     """Return (weight, bias or None, dilation, groups). Raises InputError unless it keeps the number of frames."""
-    attributes = _attributes(node)
-    weight = graph.constant(node.input[1], node)
-    if weight.ndim != 3:
-        raise graph.bad(f"Conv {node.name!r:.60} has weights of {weight.ndim} axes, need 3")
-    bias = graph.constant(node.input[2], node) if len(node.input) > 2 and node.input[2] else None
-    dilation = int((attributes.get("dilations") or [1])[0])
+    weight = graph.constant(node, 1, 3)
+    bias = graph.constant(node, 2, 1) if len(node.input) > 2 and node.input[2] else None
+    dilations, strides, pads = (attribute(graph.path, node, name, []) for name in ("dilations", "strides", "pads"))
+    dilation = (dilations or [1])[0]
+    if not 1 <= dilation <= MAX_DILATION or len(dilations) > 1:
+        raise graph.bad(f"Conv {node.name!r:.60} has the dilation {dilations!r:.60}, need 1 to {MAX_DILATION}")
     reach = dilation * (weight.shape[2] - 1) // 2
-    if list(attributes.get("strides") or [1]) != [1]:
-        raise graph.bad(f"Conv {node.name!r:.60} has the stride {attributes['strides']}, need 1")
-    automatic = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
-    if not automatic and list(attributes.get("pads") or [0, 0]) != [reach, reach]:
+    if (strides or [1]) != [1]:
+        raise graph.bad(f"Conv {node.name!r:.60} has the stride {strides!r:.60}, need 1")
+    automatic = attribute(graph.path, node, "auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
+    if not automatic and (pads or [0, 0]) != [reach, reach]:
         raise graph.bad(f"Conv {node.name!r:.60} does not keep the number of frames")
-    return weight, bias, dilation, int(attributes.get("group", 1))
+    return weight, bias, dilation, attribute(graph.path, node, "group", 1)
 
 
 def _config(graph: _Graph, parts: list[SubBlock], separable: bool, residual: bool) -> JasperBlockConfig:
@@ -222,16 +248,16 @@ def _config(graph: _Graph, parts: list[SubBlock], separable: bool, residual: boo
 def _pooling(graph: _Graph, pooling: Any, frames: int | None) -> str:
     """Return avg or max. Raises InputError unless the node pools over time alone, and over all of it."""
     if pooling.op_type in _WINDOWED_POOLINGS:
-        attributes = _attributes(pooling)
-        pads = attributes.get("pads") or [0]
-        if list(attributes.get("kernel_shape") or []) != [frames] or any(pads) or attributes.get("auto_pad"):
+        pads = attribute(graph.path, pooling, "pads", [])
+        sizes = attribute(graph.path, pooling, "kernel_shape", [])
+        if sizes != [frames] or any(pads) or attribute(graph.path, pooling, "auto_pad", b"") not in (b"", b"NOTSET"):
             raise graph.bad(f"{pooling.op_type} is not over all frames")
         return _WINDOWED_POOLINGS[pooling.op_type]
-    axes = _attributes(pooling).get("axes")
-    if axes is None and len(pooling.input) > 1 and pooling.input[1] in graph.constants:
-        axes = graph.constants[pooling.input[1]].tolist()
-    if pooling.op_type.startswith("Reduce") and list(axes or []) not in ([2], [-1]):
-        raise graph.bad(f"{pooling.op_type} is over the axes {axes}, need time alone")
+    axes = attribute(graph.path, pooling, "axes", [])
+    if not axes and len(pooling.input) > 1 and pooling.input[1] in graph.constants:
+        axes = graph.constants[pooling.input[1]].reshape(-1).tolist()
+    if pooling.op_type.startswith("Reduce") and axes not in ([2], [-1]):
+        raise graph.bad(f"{pooling.op_type} is over the axes {axes!r:.60}, need time alone")
     return _POOLINGS[pooling.op_type]
 
 
@@ -248,24 +274,20 @@ def _linear(graph: _Graph, pooling: Any) -> tuple[np.ndarray, np.ndarray, str]:
             return _gemm(graph, found[0])
         if len(found) == 1 and found[0].op_type == "MatMul":
             add = graph.next(found[0].output[0], "Add")
-            bias = next(name for name in add.input if name != found[0].output[0])
-            weight = graph.constant(found[0].input[1], found[0]).T
-            return np.ascontiguousarray(weight), graph.constant(bias, add), add.output[0]
+            if add.input[0] == add.input[1]:
+                raise graph.bad(f"Add {add.name!r:.60} adds what it reads to itself, need a bias")
+            place = 1 if add.input[0] == found[0].output[0] else 0
+            weight = graph.constant(found[0], 1, 2).T
+            return np.ascontiguousarray(weight), graph.constant(add, place, 1), add.output[0]
         break
     raise graph.bad("behind the pooling there is no linear layer")
 
 
 def _gemm(graph: _Graph, node: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    attributes = _attributes(node)
-    if attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0 or attributes.get("transA", 0):
+    plain = attribute(graph.path, node, "alpha", 1.0) == attribute(graph.path, node, "beta", 1.0) == 1.0
+    if not plain or attribute(graph.path, node, "transA", 0):
         raise graph.bad(f"Gemm {node.name!r:.60} is no plain linear layer")
-    weight = graph.constant(node.input[1], node)
-    weight = weight if attributes.get("transB", 0) else np.ascontiguousarray(weight.T)
-    bias = graph.constant(node.input[2], node) if len(node.input) > 2 else np.zeros(len(weight), np.float32)
+    weight = graph.constant(node, 1, 2)
+    weight = weight if attribute(graph.path, node, "transB", 0) else np.ascontiguousarray(weight.T)
+    bias = graph.constant(node, 2, 1) if len(node.input) > 2 else np.zeros(len(weight), np.float32)
     return weight, bias, node.output[0]
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -6,7 +6,8 @@ from typing import Any
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
-from mbx_deploy.nemo.section import Section, show
+from mbx_deploy.nemo.section import Section
+from mbx_deploy.system.documents import show
 
 MFCC, MEL = "AudioToMFCCPreprocessor", "AudioToMelSpectrogramPreprocessor"
 CEILING, FLOOR_PLUS_ONE, FLOOR = "ceiling", "floor + 1", "floor"

@@ -5,32 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, show
+from mbx_deploy.system.yaml_documents import parse_yaml
 
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _ABSENT = object()
 
 
-def load_yaml(data: bytes, path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> dict[str, Any]:
-    """Return the mapping that the YAML holds, plain values only. Raises InputError, naming the file, for any other."""
+def load_yaml(data: bytes, path: Path, as_text: bool = False) -> dict[str, Any]:
+    """Return the mapping that the YAML holds, plain values only; as_text: every scalar as it is written.
+
+    Raises InputError, naming the file, for any other.
+    """
     try:
-        content = yaml.load(data, Loader=loader)  # both loaders make plain values only
-    except (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the configuration in the .nemo file is damaged ({path}): {reason:.160}") from None
+        content = parse_yaml(data, as_text)
+    except DocumentError as error:
+        raise InputError(
+            f"the configuration in the .nemo file is damaged ({path}): {error}", "NeMo's save_to() writes one"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"the configuration in the .nemo file is no mapping ({path}): got {show(content)}")
     return content
-
-
-def show(value: object) -> str:
-    """Return a value for a message: short, and without walking through what may hold itself."""
-    if isinstance(value, (list, dict)):
-        inner = value if isinstance(value, list) and all(isinstance(x, (int, float, str)) for x in value) else None
-        return f"{inner!r:.60}" if inner is not None and len(inner) < 16 else f"a {type(value).__name__}"
-    return f"{value!r:.60}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,10 @@ class Section:
             values = {k: v for k, v in found.values.items() if k not in ("_target_", "params")}
         else:
             values = {}
-        values |= found.get("params") or {}
+        given = found.get("params") or {}
+        if not isinstance(given, dict):
+            raise found.bad("params", given, "a mapping")
+        values |= given
         return Section(values, self.path, found.name, target.rpartition(".")[2])
 
     def need_class(self, *names: str) -> None:

@@ -1,15 +1,13 @@
 """The checkpoint of a .nemo: tensors by name. Nothing in it is executed."""
 
-import io
-import warnings
-import zipfile
 from pathlib import Path
 
 import torch
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError
+from mbx_deploy.train.torch_file import read_torch
 
-MAX_UNPACKED_BYTES = 512 << 20
 MAX_PARAMETERS = 1 << 26
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -20,14 +18,10 @@ def load_weights(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     data: torch's zip or, from before torch 1.6, a bare pickle. path: of the .nemo, for messages.
     Raises InputError: damaged, unpacking to too much, or holding anything but plain finite tensors by name.
     """
-    _check_zip(data, path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # torch.load has no exception of its own: zip, pickle, type and end-of-file errors all occur.
-    except Exception as error:
-        raise _bad(path, "it is damaged, or holds more than weights; nothing in it was executed") from error
+        content = read_torch(data)
+    except DocumentError as error:
+        raise _bad(path, str(error)) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
@@ -35,21 +29,6 @@ def load_weights(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     if sum(value.numel() for value in content.values() if isinstance(value, torch.Tensor)) > MAX_PARAMETERS:
         raise _bad(path, f"it holds more than {MAX_PARAMETERS} values")
     return {_name(key, path): _tensor(key, value, path) for key, value in content.items()}
-
-
-def _check_zip(data: bytes, path: Path) -> None:
-    """Refuse a zip whose entries unpack to more than MAX_UNPACKED_BYTES; torch stores them uncompressed."""
-    if data[:2] != b"PK":
-        return
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as file:
-            entries = file.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise _bad(path, f"its zip is damaged: {error}") from None
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise _bad(path, "its zip is compressed, which torch never does")
-    if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
-        raise _bad(path, f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")
 
 
 def _name(key: object, path: Path) -> str:

@@ -12,6 +12,7 @@ from mbx_deploy.data.noise import mix
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.continuous import ContinuousFrontend
 from mbx_deploy.frontend.native import HostFrontend
+from mbx_deploy.system.documents import show
 
 FULL_SCALE = 32768.0
 # How far over full scale the loudest sample of an augmented clip may be: 3 dB of it are clipped.
@@ -69,11 +70,11 @@ class AugmentConfig:
             value = getattr(self, field.name)
             if isinstance(field.default, tuple):
                 if not isinstance(value, list | tuple) or len(value) != 2:
-                    raise InputError(f"bad augmentation ({field.name}): got {value!r}, need [low, high]")
+                    raise InputError(f"bad augmentation ({field.name}): got {show(value)}, need [low, high]")
                 for end in value:
                     _need_number(field.name, end, 0.0 if field.name == "room_decay_s" else float("-inf"))
                 if value[0] > value[1]:
-                    raise InputError(f"bad augmentation ({field.name}): got {value!r}, need low <= high")
+                    raise InputError(f"bad augmentation ({field.name}): got {show(value)}, need low <= high")
                 object.__setattr__(self, field.name, (float(value[0]), float(value[1])))
             else:
                 _need_number(field.name, value, 0.0)
@@ -105,15 +106,15 @@ class AugmentConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
-                raise InputError(f"unknown augmentation key: got {key!r}, need one of {', '.join(sorted(known))}")
+                raise InputError(f"unknown augmentation key: got {show(key)}, need one of {', '.join(sorted(known))}")
         return cls(**values)
 
 
 def _need_number(name: str, value: object, least: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not value >= least:
-        raise InputError(f"bad augmentation ({name}): got {value!r}, need a number >= {least:g}")
+        raise InputError(f"bad augmentation ({name}): got {show(value)}, need a number >= {least:g}")
     if value == float("inf"):
-        raise InputError(f"bad augmentation ({name}): got {value!r}, need a finite number")
+        raise InputError(f"bad augmentation ({name}): got {show(value)}, need a finite number")
 
 
 @dataclass(frozen=True, eq=False)

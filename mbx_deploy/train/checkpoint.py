@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from mbx_deploy.data.dataset import check_labels
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.system.documents import DocumentError, read_document, show
 from mbx_deploy.system.files import write_file
 from mbx_deploy.train.jasper import ARCHITECTURE, JasperConfig, JasperNet, build_jasper
 from mbx_deploy.train.matchboxnet import (
@@ -22,7 +22,9 @@ from mbx_deploy.train.matchboxnet import (
     build_matchboxnet,
     count_parameters,
 )
+from mbx_deploy.train.torch_file import read_torch
 
+MAX_FILE_BYTES = 512 << 20
 CHECKPOINT_FORMAT = "mbx-deploy-1"
 # Two hundred times the usual network. A small file can name a huge one: its tensors may repeat one
 # stored value.
@@ -75,7 +77,7 @@ def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:
     checkpoint = load_torch(path)
     if checkpoint.get("format") != CHECKPOINT_FORMAT:
         raise InputError(
-            f"not a model checkpoint ({path}): got format {checkpoint.get('format')!r:.60}, need {CHECKPOINT_FORMAT!r}"
+            f"not a model checkpoint ({path}): got format {show(checkpoint.get('format'))}, need {CHECKPOINT_FORMAT!r}"
         )
     for key, kind in (
         ("model", dict),
@@ -171,12 +173,11 @@ def load_torch(path: Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"no such file ({path}): need a .pt file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a foreign pickle's protocol: it is refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    # torch.load has no exception of its own: zip, pickle, type and end-of-file errors all occur.
-    except Exception as error:
-        raise InputError(f"cannot read the checkpoint ({path}): it is damaged, or holds more than weights") from error
+        content = read_torch(read_document(Path(path), MAX_FILE_BYTES))
+    except DocumentError as error:
+        raise InputError(
+            f"cannot read the checkpoint ({path}): {error}", "need a .pt file that mbx-deploy train or import wrote"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"not a checkpoint ({path}): got {type(content).__name__}, need a dict")
     return content

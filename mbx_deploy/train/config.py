@@ -1,23 +1,29 @@
 """What a training run is: TrainConfig, and how it is read from TOML."""
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mbx_deploy.data.dataset import CLIP_SAMPLES, LABELS, SAMPLE_RATE_HZ, check_labels
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.system.documents import DocumentError, parse_toml, read_document, show
+from mbx_deploy.system.yaml_documents import parse_yaml
 from mbx_deploy.train.augment import AugmentConfig
 from mbx_deploy.train.matchboxnet import MatchboxNetConfig
 from mbx_deploy.train.open_world import OpenWorldConfig
 
 OPTIMIZERS = ("adamw", "novograd")
 SCHEDULES = ("cosine", "polynomial")
-_LEAST_COUNTS = {"seed": 0, "epochs": 1, "stop_after": 0, "feature_epochs": 1, "batch_size": 2, "threads": 1}
+_COUNTS = {
+    "seed": (0, 2**63 - 1),
+    "epochs": (1, 1_000_000),
+    "stop_after": (0, 1_000_000),
+    "feature_epochs": (1, 1_000_000),
+    "batch_size": (2, 1 << 20),
+    "threads": (1, 1024),
+}
 
 
 @dataclass(frozen=True)
@@ -86,18 +92,21 @@ class TrainConfig:
         ):
             if need != found:
                 raise InputError(f"bad training (model.{name}): got {found}, need {need}")
-        for name, least in _LEAST_COUNTS.items():
+        for name, (least, most) in _COUNTS.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"bad training ({name}): got {value!r}, need a whole number of {least} or more")
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise InputError(
+                    f"bad training ({name}): got {show(value)}, need a whole number from {least} to {most}",
+                    f"change {name} in the configuration",
+                )
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
-                raise InputError(f"bad training ({name}): got {getattr(self, name)!r}, need {' or '.join(choices)}")
+                raise InputError(f"bad training ({name}): got {show(getattr(self, name))}, need {' or '.join(choices)}")
         if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
-            raise InputError(f"bad training (betas): got {self.betas!r}, need two numbers from 0 to below 1")
+            raise InputError(f"bad training (betas): got {show(self.betas)}, need two numbers from 0 to below 1")
         for beta in self.betas:
             if not isinstance(beta, int | float) or isinstance(beta, bool) or not 0 <= beta < 1:
-                raise InputError(f"bad training (betas): got {self.betas!r}, need two numbers from 0 to below 1")
+                raise InputError(f"bad training (betas): got {show(self.betas)}, need two numbers from 0 to below 1")
         object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
         for name, kind in (
             ("teacher", "the path of a model file"),
@@ -105,8 +114,8 @@ class TrainConfig:
             ("data_source", "a text"),
         ):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"bad training ({name}): got {getattr(self, name)!r}, need {kind}")
-        for name, most in (
+                raise InputError(f"bad training ({name}): got {show(getattr(self, name))}, need {kind}")
+        for name, largest in (
             ("learning_rate", 1000.0),
             ("least_learning_rate", self.learning_rate),
             ("warmup_fraction", 1.0),
@@ -123,9 +132,9 @@ class TrainConfig:
         ):
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool):
-                raise InputError(f"bad training ({name}): got {value!r}, need a number")
-            if not 0 <= value <= most:
-                raise InputError(f"bad training ({name}): got {value}, need 0 to {most:g}")
+                raise InputError(f"bad training ({name}): got {show(value)}, need a number")
+            if not 0 <= value <= largest:
+                raise InputError(f"bad training ({name}): got {show(value)}, need 0 to {largest:g}")
         if self.warmup_fraction + self.hold_fraction > 1:
             total = self.warmup_fraction + self.hold_fraction
             raise InputError(f"bad training (warmup_fraction, hold_fraction): got {total:g}, need 1 at most")
@@ -167,10 +176,10 @@ class TrainConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
-                raise InputError(f"unknown training key: got {key!r}, need one of {', '.join(sorted(known))}")
+                raise InputError(f"unknown training key: got {show(key)}, need one of {', '.join(sorted(known))}")
         for table in ("model", "frontend", "augment", "open_world"):
             if not isinstance(values.get(table, {}), dict):
-                raise InputError(f"bad training ({table}): got {values[table]!r}, need a table")
+                raise InputError(f"bad training ({table}): got {show(values[table])}, need a table")
         labels = values.get("labels", list(LABELS))
         check_labels(labels)
         model = dict(values.get("model", {}))
@@ -210,11 +219,12 @@ def load_train_config(path: Path) -> TrainConfig:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"cannot read the training configuration ({path}): {reason:.200}") from error
+        data = read_document(path)
+        values = parse_yaml(data) if path.suffix in (".yaml", ".yml") else parse_toml(data)
+    except DocumentError as error:
+        raise InputError(
+            f"cannot read the training configuration ({path}): {error}", "need a TOML or YAML of training keys"
+        ) from None
     if values is None:
         values = {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):

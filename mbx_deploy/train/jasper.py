@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import show
 from mbx_deploy.train.matchboxnet import BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Pointwise, Separable
 
 ARCHITECTURE = "jasper"
@@ -36,7 +37,7 @@ class JasperBlockConfig:
             raise InputError(f"bad model (kernel): got {self.kernel}, need an odd number")
         for name in ("residual", "separable"):
             if not isinstance(getattr(self, name), bool):
-                raise InputError(f"bad model ({name}): got {getattr(self, name)!r}, need true or false")
+                raise InputError(f"bad model ({name}): got {show(getattr(self, name))}, need true or false")
 
 
 @dataclass(frozen=True)

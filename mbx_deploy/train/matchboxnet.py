@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import show
 from mbx_deploy.train.depthwise import Depthwise
 
 BATCH_NORM_EPS = 1e-3
@@ -52,7 +53,7 @@ class MatchboxNetConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.kernels, list | tuple):
-            raise InputError(f"bad model (kernels): got {self.kernels!r}, need a list of odd numbers")
+            raise InputError(f"bad model (kernels): got {show(self.kernels)}, need a list of odd numbers")
         object.__setattr__(self, "kernels", tuple(self.kernels))
         for field in dataclasses.fields(self):
             if field.name not in ("kernels", "streaming"):
@@ -66,7 +67,7 @@ class MatchboxNetConfig:
             if kernel % 2 == 0:
                 raise InputError(f"bad model (kernel size): got {kernel}, need an odd number")
         if not isinstance(self.streaming, bool):
-            raise InputError(f"bad model (streaming): got {self.streaming!r}, need true or false")
+            raise InputError(f"bad model (streaming): got {show(self.streaming)}, need true or false")
         if self.pool_frames % self.step_frames:
             raise InputError(
                 f"bad model (step_frames): got {self.step_frames}, need a divisor of pool_frames, {self.pool_frames}"
@@ -108,7 +109,7 @@ class MatchboxNetConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
-                raise InputError(f"unknown model key: got {key!r}, need one of {', '.join(sorted(known))}")
+                raise InputError(f"unknown model key: got {show(key)}, need one of {', '.join(sorted(known))}")
         if "num_classes" not in values:
             raise InputError("bad model: the key num_classes is missing")
         return cls(**values)
@@ -118,7 +119,7 @@ def _need_positive(name: str, value: object) -> None:
     # The upper ends only keep a hostile file from asking for endless layers.
     most = 64 if name in ("blocks", "repeats") else 65536
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise InputError(f"bad model ({name}): got {value!r}, need a whole number from 1 to {most}")
+        raise InputError(f"bad model ({name}): got {show(value)}, need a whole number from 1 to {most}")
 
 
 class Separable(nn.Module):

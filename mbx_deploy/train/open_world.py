@@ -13,6 +13,7 @@ import numpy as np
 from mbx_deploy.data.dataset import SAMPLE_RATE_HZ, SILENCE, UNKNOWN, Split, command_words, silence_clips
 from mbx_deploy.data.negatives import Negatives, WordSource, own_words
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import show
 from mbx_deploy.train.augment import (
     AugmentConfig,
     NoiseSources,
@@ -65,9 +66,9 @@ class OpenWorldConfig:
             if field.name.endswith(("_share", "_score")) and (
                 not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1
             ):
-                raise InputError(f"bad open world ({field.name}): got {value!r}, need 0 to 1")
+                raise InputError(f"bad open world ({field.name}): got {show(value)}, need 0 to 1")
             if isinstance(field.default, int) and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-                raise InputError(f"bad open world ({field.name}): got {value!r}, need a whole number of 0 or more")
+                raise InputError(f"bad open world ({field.name}): got {show(value)}, need a whole number of 0 or more")
         shares = self.command_share + self.word_share + self.broken_share + self.recording_share
         if self.command_share == 0 or shares > 1.000001:
             raise InputError(f"bad open world (shares): got {shares:g} together, need 1 at most, some of it commands")
@@ -78,7 +79,7 @@ class OpenWorldConfig:
         object.__setattr__(self, "left_out", tuple(self.left_out))
         ends = self.word_end_s
         if not isinstance(ends, list | tuple) or len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 10:
-            raise InputError(f"bad open world (word_end_s): got {ends!r}, need [low, high] in seconds")
+            raise InputError(f"bad open world (word_end_s): got {show(ends)}, need [low, high] in seconds")
         object.__setattr__(self, "word_end_s", (float(ends[0]), float(ends[1])))
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class OpenWorldConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
-                raise InputError(f"unknown open-world key: got {key!r}, need one of {', '.join(sorted(known))}")
+                raise InputError(f"unknown open-world key: got {show(key)}, need one of {', '.join(sorted(known))}")
         return cls(**values)
 
 

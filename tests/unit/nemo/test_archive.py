@@ -19,10 +19,10 @@ import yaml
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.nemo import archive as archive_module
-from mbx_deploy.nemo import weights as weights_module
 from mbx_deploy.nemo.archive import read_archive
 from mbx_deploy.nemo.conversion import import_nemo, read_nemo
 from mbx_deploy.nemo.weights import load_weights
+from mbx_deploy.train import torch_file
 from tests.made.nemo import build_classifier, checkpoint_bytes, small_config, tar_bytes, write_nemo
 
 CONFIG = b"labels: [a, b]\n"
@@ -120,7 +120,7 @@ def zip_bytes(compression: int, size: int) -> bytes:
 
 
 def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_module, "MAX_UNPACKED_BYTES", 1 << 16)
+    monkeypatch.setattr(torch_file, "MAX_UNPACKED_BYTES", 1 << 16)
     for data in (zip_bytes(zipfile.ZIP_DEFLATED, 32 << 20), zip_bytes(zipfile.ZIP_STORED, 1 << 20), WEIGHTS[:200]):
         path = nemo(tmp_path, tar_bytes({"model_config.yaml": CONFIG, "model_weights.ckpt": data}))
         with pytest.raises(InputError, match=str(path)):
