@@ -167,7 +167,7 @@ def test_firmware_that_alone_differs_is_named(m4_build: Build, copied: Path, dat
 def test_firmware_that_keeps_a_stage_to_itself_is_not_taken_as_equal(copied: Path, data: Path) -> None:
     source = copied / "board/mbx_session.c"
     sound = source.read_text()
-    edit(source, r"session->trace_level >= \(uint32_t\)wanted", r"stage != MBX_STAGE_FEATURES && \g<0>")
+    edit(source, r"session->trace_level >= \(uint32_t\)wanted", r"stage != FIRST_STAGE_OF_LAYERS && \g<0>")
     compile_firmware(copied)
     source.write_text(sound)
     result, told = verify(copied, data, "--clips", 1)
