@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from mbx_deploy.engines.open import MODEL, engine_names
 
 if TYPE_CHECKING:
     _IntType = click.ParamType[int]
+    _TextChoice = click.Choice[str]
 else:  # generic from click 8.3 on
     _IntType = click.ParamType
+    _TextChoice = click.Choice
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MODEL_ENGINES = click.Choice(engine_names(MODEL))
@@ -83,6 +86,19 @@ def say(line: str) -> None:
 def note(line: str) -> None:
     """Print a note on stderr: something the user should know of a result."""
     click.echo(f"note: {line}", err=True)
+
+
+class LateChoice(_TextChoice):
+    """A choice among names that are asked for when they are needed, so that what knows them is not imported before."""
+
+    def __init__(self, load: Callable[[], Sequence[str]]) -> None:
+        self._load = load
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> Sequence[str]:  # type: ignore[override]  # click keeps a tuple
+        """The names."""
+        return tuple(self._load())
 
 
 class Progress:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ from mbx_deploy.commands.console import (
     MAX_RAM_OPTION,
     MODEL_ENGINES,
     PORT_OPTION,
+    LateChoice,
     Progress,
     note,
     print_answers,
@@ -35,6 +36,12 @@ def checkout_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _layout_names() -> Sequence[str]:
+    from mbx_deploy.codegen.layouts import NAMES
+
+    return NAMES
+
+
 @click.command()
 @click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
 @click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
@@ -46,7 +53,7 @@ def checkout_options(command: Callable[..., None]) -> Callable[..., None]:
 @MAX_INSTRUCTIONS_OPTION
 @click.option(
     "--layout",
-    type=click.Choice(["cmake", "arduino", "zephyr", "platformio", "esp-idf"]),
+    type=LateChoice(_layout_names),
     default="cmake",
     show_default=True,
     help="As whose project the sources are arranged; only CMake's is compiled here.",
