@@ -50,7 +50,7 @@ COMMANDS = [
         "sqnr",
         "targets",
     ),
-    *("train", "verify"),
+    *("train", "tune", "verify"),
 ]
 RUN_MAIN = "import sys; from mbx_deploy.commands.cli import main; sys.argv[0] = 'mbx-deploy'; "
 
