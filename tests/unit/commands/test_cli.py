@@ -375,6 +375,10 @@ def test_train_hands_over_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -
     )
     assert json.loads(result.stdout) == {"accuracy": 0.5}
     assert seen == [
-        (None, {}, Path("d"), Path("o"), True, ENGINE),
-        (Path("c.toml"), {"seed": 0}, Path("d"), Path("o"), False, {**ENGINE, "devices": 2, "precision": "bf16-mixed"}),
+        (None, {}, Path("d"), Path("o"), True, ENGINE, ()),
+        (
+            *(Path("c.toml"), {"seed": 0}, Path("d"), Path("o"), False),
+            {**ENGINE, "devices": 2, "precision": "bf16-mixed"},
+            (),
+        ),
     ]
