@@ -35,6 +35,6 @@ def test_what_is_not_shipped() -> None:
 def test_models_are_listed() -> None:
     result = CliRunner().invoke(cli, ["models", "--json"])
     listed = json.loads(result.stdout)
-    assert [model["name"] for model in listed] == ["kws10"]
+    assert [model["name"] for model in listed] == ["kws10", "kws10s"]
     assert listed[0]["labels"][-2:] == ["unknown", "silence"] and listed[0]["accuracy"]["commands_int8"] > 0.95
     assert CliRunner().invoke(cli, ["models"]).stdout.startswith("kws10: ")
