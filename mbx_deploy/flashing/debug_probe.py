@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ IMAGE_NAME, BACK_NAME = "firmware.hex", "back.bin"
 UNKNOWN_CHIP = "cortex_m"  # what pyOCD says of a probe that does not know its board
 
 
-class _ProbeTool:
+class _ProbeTool(ABC):
     """What both do. A subclass has the program's own words for looking at the chip and for writing to it."""
 
     name, what, image = "", "probe", "hex"
@@ -53,17 +54,17 @@ class _ProbeTool:
                 raise lost(self, firmware, device, told.complaint)
             return compare(firmware, (folder / BACK_NAME).read_bytes(), self.name)
 
+    @abstractmethod
     def find(self, firmware: Firmware) -> list[Device]:
         """Return the probes that are plugged in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _look(self, firmware: Firmware, device: Device) -> Outcome:
         """Have the word at id_address printed, without halting the chip."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _write_and_read(self, firmware: Firmware, device: Device, folder: Path) -> Outcome:
         """Write IMAGE_NAME of the folder, read the same bytes into BACK_NAME, start the firmware."""
-        raise NotImplementedError
 
 
 class PyOcd(_ProbeTool):

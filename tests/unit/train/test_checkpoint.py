@@ -15,26 +15,7 @@ from mbx_deploy.train.checkpoint import CHECKPOINT_FORMAT, CheckpointInfo, load_
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.evaluation import predict
 from mbx_deploy.train.matchboxnet import MatchboxNet, build_matchboxnet, prepare_for_answers
-
-TINY_MODEL = {
-    "blocks": 1,
-    "channels": 8,
-    "prologue_filters": 8,
-    "prologue_kernel": 3,
-    "kernels": [3],
-    "epilogue_filters": 8,
-    "epilogue_kernel": 3,
-    "epilogue_dilation": 1,
-}
-TINY = {
-    "labels": ["low", "high", "unknown", "silence"],
-    "model": TINY_MODEL,
-    "epochs": 3,
-    "batch_size": 8,
-    "learning_rate": 0.02,
-    "ema_decay": 0.8,
-    "threads": 1,
-}
+from tests.made.tiny_training import TINY
 
 
 @pytest.fixture

@@ -30,29 +30,11 @@ from mbx_deploy.train.evaluation import evaluate
 from mbx_deploy.train.lightning import EngineOptions
 from mbx_deploy.train.loop import TrainingInterrupted, train
 from mbx_deploy.train.matchboxnet import MatchboxNetConfig
+from tests.made.tiny_training import TINY
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "configs"
 RATE_HZ = 16000
 TONES_HZ = {"low": 300.0, "high": 2500.0, "other": 900.0}
-TINY_MODEL = {
-    "blocks": 1,
-    "channels": 8,
-    "prologue_filters": 8,
-    "prologue_kernel": 3,
-    "kernels": [3],
-    "epilogue_filters": 8,
-    "epilogue_kernel": 3,
-    "epilogue_dilation": 1,
-}
-TINY = {
-    "labels": ["low", "high", "unknown", "silence"],
-    "model": TINY_MODEL,
-    "epochs": 3,
-    "batch_size": 8,
-    "learning_rate": 0.02,
-    "ema_decay": 0.8,
-    "threads": 1,
-}
 
 
 @pytest.fixture(scope="module")
