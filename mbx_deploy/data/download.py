@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.files import cannot_write
+from mbx_deploy.system.json_documents import parse_json
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -213,7 +214,7 @@ def _save_validator(part: Path, url: str, response: http.client.HTTPResponse) ->
 def _load_validator(part: Path, url: str) -> str | None:
     """Return what tells the version that was begun; None if that is not known, then the checksum has to tell."""
     try:
-        saved = json.loads(part.with_suffix(".json").read_text())
+        saved = parse_json(part.with_suffix(".json").read_text())
         validator = saved["validator"] if saved["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -27,6 +27,7 @@ from mbx_deploy.data.corpus import (
     which_set,
 )
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.json_documents import parse_json
 
 SUFFIXES = (".json", ".jsonl")
 PATH_KEYS = ("audio_filepath", "audio_filename")
@@ -149,9 +150,9 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise InputError(f"a line is too long ({where}): got {len(line)} bytes, need at most {MAX_LINE_BYTES}")
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        value = parse_json(line, pairs=pairs, constant=constant)
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise InputError(
             f"a broken line ({where}): got {shown(line[:80].decode('utf-8', 'replace').strip())} ({reason}), "
             "need a JSON object",

@@ -9,13 +9,13 @@ Recordings that none of them mentions hold no words.
 """
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.json_documents import parse_json
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MOST_TEXT_BYTES = 64 << 20
@@ -124,8 +124,8 @@ def _json(path: Path) -> list[Stretch]:
 
 def _load(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise InputError(f"bad labels ({where}): {error}") from None
 
 

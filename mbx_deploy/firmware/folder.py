@@ -1,7 +1,6 @@
 """The folder that a build writes, and how it is read back."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mbx_deploy.codegen.templates import session_main
 from mbx_deploy.codegen.tflm import RUNTIMES
 from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.json_documents import parse_json
 
 _AGAIN = "build it again"
 MOST_MANIFEST_BYTES = 4 << 20
@@ -74,9 +74,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
         if path.stat().st_size > MOST_MANIFEST_BYTES:
             raise ValueError(f"its manifest has more than {MOST_MANIFEST_BYTES >> 20} MiB")
-        manifest = json.loads(path.read_text())
-    except RecursionError:
-        raise InputError(f"the build is damaged ({folder}): its manifest is nested too deeply", _AGAIN) from None
+        manifest = parse_json(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"the build is damaged ({folder}): {error}", _AGAIN) from None
     if not isinstance(manifest, dict):

@@ -5,7 +5,6 @@ back, and started.
 """
 
 import importlib.util
-import json
 import re
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import LIST_S, Outcome, run_program
 from mbx_deploy.flashing.usb import list_usb
 from mbx_deploy.system.doctor import apt_line, pip_line
+from mbx_deploy.system.json_documents import parse_json
 from mbx_deploy.system.tools import find_tool
 
 IMAGE_NAME, BACK_NAME = "firmware.hex", "back.bin"
@@ -86,7 +86,7 @@ class PyOcd(_ProbeTool):
         """Return the probes that pyOCD sees."""
         told = run_program([*self.command, "json", "--probes"], timeout_s=LIST_S)
         try:
-            listed = json.loads(told.output[told.output.index("{") : told.output.rindex("}") + 1])
+            listed = parse_json(told.output[told.output.index("{") : told.output.rindex("}") + 1])
             if listed["status"]:
                 raise InputError(f"pyocd can't list the probes: {listed.get('error')}", "pyocd list tells more")
             return [

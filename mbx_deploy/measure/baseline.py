@@ -17,6 +17,7 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.budgets import Budgets
 from mbx_deploy.measure.fingerprint import Fingerprint, need_digests
 from mbx_deploy.system.files import write_file
+from mbx_deploy.system.json_documents import parse_json
 
 FORMAT = "mbx-deploy baseline 1"
 MOST_BYTES = 4 << 20
@@ -94,12 +95,12 @@ def read_baseline(path: Path) -> Baseline | None:
             return None
         if path.stat().st_size > MOST_BYTES:
             raise _damaged(path, f"it has {path.stat().st_size:,} bytes")
-        values = json.loads(path.read_text())
+        values = parse_json(path.read_text())
     except UnicodeDecodeError:
         raise _damaged(path, "it is no text") from None
     except OSError as error:
         raise InputError(f"can't read the baseline ({path}): {error.strerror}", "name a file with --baseline") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _damaged(path, f"it is no JSON: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         got = values.get("format") if isinstance(values, dict) else type(values).__name__

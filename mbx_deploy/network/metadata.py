@@ -11,7 +11,6 @@ packs it anew, with the object API that comes with ai-edge-litert.
 """
 
 import json
-import re
 import struct
 from typing import Any, NoReturn
 
@@ -20,13 +19,11 @@ import numpy as np
 import tflite
 
 from mbx_deploy.errors import InputError, ToolMissing
+from mbx_deploy.system.json_documents import parse_json
 
 METADATA_NAME = "mbx_deploy"
 METADATA_FORMAT = 1
 FILE_IDENTIFIER = b"TFL3"
-
-_MOST_DEPTH = 64  # of nested metadata
-_MARKS = re.compile(rb"\"[^\"\\]*(?:\\.[^\"\\]*)*\"|[\[{\]}]")
 
 ALIGNMENT_BYTES = 16  # Buffer.data is force_align: 16 in TFLite's schema
 _MOST_ENTRIES = 100  # of metadata; converters write two
@@ -120,9 +117,8 @@ def encode_metadata(metadata: dict[str, Any]) -> bytes:
 
 def _decode(text: bytes) -> dict[str, Any]:
     try:
-        _check_depth(text)
-        metadata = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        metadata = parse_json(text, constant=_refuse_constant)
+    except ValueError as error:
         raise InputError(f"the metadata of the .tflite are no JSON: {error}") from None
     if not isinstance(metadata, dict):
         raise InputError(
@@ -130,19 +126,6 @@ def _decode(text: bytes) -> dict[str, Any]:
         )
     _check(metadata)
     return metadata
-
-
-def _check_depth(text: bytes) -> None:
-    """Raise ValueError for JSON that is nested too deeply.
-
-    The parser's own guard is Python's recursion limit, which a library may have lifted (onnx2tf does): then the
-    process would die of it.
-    """
-    depth = 0
-    for mark in _MARKS.finditer(text):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark[0], 0)
-        if depth > _MOST_DEPTH:
-            raise ValueError(f"nested more than {_MOST_DEPTH} deep")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -3,7 +3,6 @@
 The bar: at least 99.9 % of the int8 features are equal, none differs by more than 1.
 """
 
-import importlib
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.network.reader import read_tflite
 from mbx_deploy.sim import frontend as sim
+from mbx_deploy.system.resources import shipped_model_path
 from tests.reference.mfcc_float64 import mfcc, round_to_int8
 
 LEVELS_DB = [0, -20, -40]
@@ -78,11 +78,7 @@ def case_named(name: str) -> Case:
     """Return one of CASES, or what stands in the shipped model."""
     if name != "shipped":
         return CASES[name]
-    try:
-        path = importlib.import_module("mbx_deploy.engines.pretrained").shipped_model_path()
-    except (ModuleNotFoundError, FileNotFoundError) as error:
-        pytest.skip(f"there is no shipped model: {error}")
-    model = read_tflite(path)
+    model = read_tflite(shipped_model_path())
     assert model.metadata is not None
     config = FrontendConfig.from_dict(model.metadata["frontend"])
     source = model.tensors[model.input]
