@@ -171,6 +171,9 @@ def tune(
 @MAX_FLASH_OPTION
 @MAX_RAM_OPTION
 @MAX_INSTRUCTIONS_OPTION
+@click.option("--streams", type=click.Path(path_type=Path), help="Long recordings. Default: the baseline's.")
+@click.option("--max-false-accepts", type=click.FloatRange(0.0), help="An hour, in the long recordings.")
+@click.option("--max-misses", type=POINTS, help="Of the words in the long recordings, in points.")
 @click.option("--target", help="With --update: what the model is built for. Of a new baseline cortex-m4.")
 @click.option("--split", type=SPLIT_CHOICES, help="With --update: which of the data's clips. Of a new one testing.")
 @click.option("--clips", type=click.IntRange(1), help="With --update: clips at most, evenly spread. Of a new one all.")
@@ -188,18 +191,23 @@ def regress(
     max_flash: int | None,
     max_ram: int | None,
     max_instructions: int | None,
+    streams: Path | None,
+    max_false_accepts: float | None,
+    max_misses: float | None,
     target: str | None,
     split: str | None,
     clips: int | None,
     forward: str | None,
     json_path: Path | None,
 ) -> None:
-    """Compare a model with its baseline: bytes, accuracy, float, flash, RAM, instructions; exit 1 where it fell behind.
+    """Compare a model with its baseline: bytes, accuracy, float, flash, RAM, instructions, and false accepts and misses
+    in long recordings; exit 1 where it fell behind.
 
     MODEL: a .tflite, a .nemo or a shipped model's name. BUILD: a folder that `build` wrote, its own C is run.
     """
     from mbx_deploy.firmware.budgets import Budgets
     from mbx_deploy.measure import regress as regression
+    from mbx_deploy.measure.stream_budgets import HeardBudgets
     from mbx_deploy.system.files import check_file, write_file
 
     if json_path:
@@ -215,6 +223,8 @@ def regress(
         accuracy_margin=None if margin is None else margin / 100.0,
         float_margin=None if float_margin is None else float_margin / 100.0,
         budgets=Budgets(max_flash, max_ram, max_instructions),
+        streams=streams,
+        heard=HeardBudgets(max_false_accepts, None if max_misses is None else max_misses / 100.0),
         allow_changed_bytes=allow_changed_bytes,
         skip_accuracy=skip_accuracy,
         forward=forward,

@@ -42,10 +42,10 @@ class OpenWorldConfig:
     draws: windows an epoch; 0: as many as the data set's commands, divided by their share. word_share: other words, of
     which one comes word_cap times an epoch at most, so that variety wins. broken_share: commands in halves, backwards,
     joined with another word, shifted out of the window. recording_share: windows of the negatives' recordings.
-    mined_share: so much of all draws that are no command comes from what the model of the last epochs took for one
-    with a score of at least mined_score; at most mined_most of them are remembered. left_out: words that are not
-    trained on, to measure with. word_end_s, of a streaming model: how long before a window's end a word may end. context_*: what comes before a
-    word, as shares; the rest is silence, and the noise that augmentation adds.
+    mined_share: so much of all draws that are no command comes from what the model of the last epochs took for one with
+    a score of at least mined_score; at most mined_most of them are remembered. left_out: words that are not trained on,
+    to measure with. word_end_s, of a streaming model: how long before a window's end a word may end. context_*: what
+    comes before a word, as shares; the rest is silence, and the noise that augmentation adds.
     """
 
     draws: int = 0

@@ -123,6 +123,7 @@ def test_bad_words(words: tuple[str, ...], rest: dict[str, Any], message: str) -
         FinetuneConfig(words, **rest)
 
 
+@pytest.mark.slow
 def test_too_few_recordings(base: tuple[torch.nn.Module, CheckpointInfo], data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few speakers of 'high': got 6, need 7"):
         finetune(base, data_root, tmp_path / "m.pt", FinetuneConfig(("high", "low"), folds=7))
@@ -154,6 +155,7 @@ def negatives(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_it_learns_what_is_no_word(
     base: tuple[torch.nn.Module, CheckpointInfo], data_root: Path, negatives: Path, tmp_path: Path, streaming: bool
@@ -200,6 +202,7 @@ def test_a_shipped_model_is_begun_from_by_its_name() -> None:
         assert network(x).shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_a_quantized_base_is_made_trainable(data_root: Path, negatives: Path, tmp_path: Path) -> None:
     config = FinetuneConfig(("high", "low"), epochs=1, folds=2, negatives=(negatives,))
     finetune(load_base(Path("kws10")), data_root, tmp_path / "m.pt", config)
