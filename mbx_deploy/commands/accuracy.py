@@ -123,6 +123,58 @@ def evaluate(
 
 @click.command()
 @click.argument("model")
+@click.option("--data", type=click.Path(path_type=Path), help="A data set: its words that are none of the labels.")
+@click.option(
+    "--streams",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of long recordings, with labels or without. Again for each.",
+)
+@click.option(
+    "--never-met",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of words, a folder a word, that training never met. Again for each.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The .tflite to write, with the card in it.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write what was measured to this file, too.")
+def card(
+    model: str,
+    data: Path | None,
+    streams: tuple[Path, ...],
+    never_met: tuple[Path, ...],
+    output: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Measure what a model's card owes: words that training met and never met, false accepts an hour by kind, misses.
+
+    MODEL: a .tflite or a shipped model's name. Events are counted, by the decision that the model carries.
+    """
+    from mbx_deploy.errors import InputError
+    from mbx_deploy.measure.card import render_card, with_open_world
+    from mbx_deploy.measure.room_card import measure_open_world
+    from mbx_deploy.network.metadata import read_metadata, write_metadata
+    from mbx_deploy.system.files import check_file, write_file
+    from mbx_deploy.system.resources import resolve_model
+
+    if data is None and not streams and not never_met:
+        raise InputError("nothing to measure: got no folder, need --data, --streams or --never-met")
+    for path in (output, json_path):
+        if path:
+            check_file(path)
+    artifact = resolve_model(model)
+    found = measure_open_world(artifact, data, streams, never_met, note, Progress("card"))
+    content = artifact.read_bytes()
+    metadata = with_open_world(read_metadata(content) or {}, found)
+    click.echo(render_card(artifact.stem, metadata))
+    if output:
+        write_file(output, write_metadata(content, metadata))
+    if json_path:
+        write_file(json_path, json.dumps(found, indent=2, sort_keys=True) + "\n")
+
+
+@click.command()
+@click.argument("model")
 @click.option("--positives", required=True, type=click.Path(path_type=Path), help="Streams of words with label tracks.")
 @click.option("--negatives", required=True, type=click.Path(path_type=Path), help="Long recordings without the words.")
 @click.option(

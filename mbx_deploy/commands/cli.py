@@ -68,6 +68,7 @@ for _command in (
     accuracy.evaluate,
     accuracy.regress,
     accuracy.tune,
+    accuracy.card,
     data.data,
     catalogue.import_command,
     catalogue.models,
