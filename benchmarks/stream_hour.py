@@ -1,9 +1,9 @@
-"""A stream against its window over long recordings, byte for byte: the C that computes steps, the C that computes windows.
+"""A stream against its window over long recordings, byte for byte: the C of steps, and the C of windows.
 
     python benchmarks/stream_hour.py MODEL FOLDER [MOST_SECONDS]
 
-MODEL is a streaming .tflite or a shipped model's name. At each decision of the stream its logits are compared with those
-of the same file, compiled as a window, on the last rows of features; in front of the first row is digital silence.
+MODEL is a streaming .tflite or a shipped model's name. At each decision its logits are compared with those of the
+same file, compiled as a window, on the last rows of features; in front of the first row is digital silence.
 """
 
 import sys
