@@ -129,9 +129,11 @@ def differences(clips: np.ndarray, case: Case) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("level_db", LEVELS_DB)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_listed_clip(speech_commands: Path, name: str, level_db: int) -> None:
+def test_the_listed_clips(speech_commands: Path, name: str, level_db: int) -> None:
+    """All of them by the shipped model's front end, a third by the others."""
     clips = listed_clips(speech_commands)
     assert len(clips) == CLIP_COUNT
+    clips = clips if name == "shipped" else clips[::3]
     counts = differences(scaled(clips, level_db), case_named(name))
     equal = counts[:, 0].sum() / counts.sum()
     print(f"{name} {level_db} dB: {100 * equal:.4f} % equal, {counts[:, 1].sum()} differ by 1")
