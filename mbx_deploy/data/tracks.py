@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.json_documents import parse_json
 
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MOST_TEXT_BYTES = 64 << 20
 # Labels that say that nobody speaks a word: their stretches are not words to be heard.
 NOT_WORDS = frozenset(("", "silence", "unknown", "noise", "speech", "music", "background", "_silence_", "_unknown_"))
@@ -52,7 +52,7 @@ def find_recordings(folder: Path) -> list[LongRecording]:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
     except OSError as error:
         raise InputError(f"can't read the folder ({folder}): {error.strerror}") from None
-    sounds = [path for path in files if path.suffix.lower() in SOUND_SUFFIXES]
+    sounds = [path for path in files if is_readable(path.suffix.lower())]
     if not sounds:
         raise InputError(f"no recordings ({folder}): need {', '.join(SOUND_SUFFIXES)} files")
     kinds, words = _kinds(folder), _manifests(folder, files, set(sounds))

@@ -9,10 +9,10 @@ import numpy as np
 
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item
 from mbx_deploy.errors import InputError
 
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
 RANDOM_SEED = 20260101
 STREAM_CLIPS = 4
 RANDOM_INPUTS = 20
@@ -41,7 +41,7 @@ def find_clips(folder: Path, limit: int | None) -> list[Path]:
             names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
             paths = [path for name in names if (path := _existing(folder / name)) is not None]
         else:
-            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+            paths = sorted(path for path in folder.rglob("*") if is_readable(path.suffix.lower()))
     except (OSError, UnicodeDecodeError) as error:
         hint = "check it, and its testing_list.txt"
         raise InputError(f"can't read the data folder ({folder}): {error}", hint) from None

@@ -134,6 +134,7 @@ class Windows:
         self.command_classes = np.array([self.labels.index(word) for word in command_words(self.labels)])
         commands = np.concatenate([training.indices_of(word) for word in command_words(self.labels)])
         self.commands = _clips(training.samples[commands], training.classes[commands])
+        self.recorded = training.samples[training.indices_of(SILENCE)]
         sources = [own_words(training, config.left_out), *negatives.sources]
         self.words = _join([source for source in sources if len(source.words)], self.unknown)
 
@@ -176,7 +177,10 @@ class Windows:
         kind, source, place = (int(value) for value in draw)
         label = int(self.classes(draw[None])[0])
         if kind == QUIET:
-            clip = silence_clips(self.background, 1, rng, self.window_samples)[0]
+            if len(self.recorded) and source % 2:  # silence that the user recorded, and as much again that is made
+                clip = np.resize(self.recorded[source // 2 % len(self.recorded)], self.window_samples)
+            else:
+                clip = silence_clips(self.background, 1, rng, self.window_samples)[0]
             return hear(bend_silence(clip, self.augment, rng).astype(np.float32), self.noise, self.augment, rng), label
         if kind == RECORDING:
             wave = self._cut(source, place, rng)

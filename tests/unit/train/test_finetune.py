@@ -98,9 +98,10 @@ def test_a_speaker_is_in_one_fold(numbers: list[int], folds: int, seed: int) -> 
 
 def test_few_clips_come_from_many_speakers(data_root: Path) -> None:
     split = load_split(data_root, "training", ("high", "low"), progress=False)
-    chosen = choose_clips(split, FinetuneConfig(("high", "low"), clips_per_word=10, folds=3))
+    config = FinetuneConfig(("high", "low"), clips_per_word=10, folds=3)
+    chosen = choose_clips(split, config)
     assert [len(chosen.indices_of(word)) for word in ("high", "low")] == [10, 10]
-    assert len(set(speakers_of(chosen))) == 6
+    assert len(set(speakers_of(chosen, config))) == 6
 
 
 def test_the_interval_holds_all_that_is_certain() -> None:
