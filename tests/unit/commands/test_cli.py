@@ -32,6 +32,7 @@ from mbx_deploy.system.resources import shipped_model_path
 COMMANDS = [
     *(
         "build",
+        "card",
         "data",
         "doctor",
         "evaluate",
