@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.errors import InputError
+from mbx_deploy.errors import InputError, visible
 from mbx_deploy.network import ir
 from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.rules import verify_model
 
 MAX_FILE_BYTES = 64 << 20
+MAX_NAME_LENGTH = 200  # of a tensor's name, for messages and reports
 INPUTS = {  # of each op that there is: the fewest and the most
     "ADD": (2, 2),
     "AVERAGE_POOL_2D": (1, 1),
@@ -146,7 +147,7 @@ def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
     shape = tuple(int(tensor.Shape(i)) for i in range(rank))
     if any(length < 0 for length in shape):
         raise ValueError(f"a tensor of shape {shape}")
-    name = (tensor.Name() or b"").decode("utf-8", "replace")
+    name = visible((tensor.Name() or b"").decode("utf-8", "replace")[:MAX_NAME_LENGTH])
     if tensor.Buffer() >= _bounded(file.BuffersLength(), data):
         raise ValueError(f"buffer {tensor.Buffer()} of {file.BuffersLength()}")
     buffer = file.Buffers(tensor.Buffer())
