@@ -13,7 +13,9 @@ from mbx_deploy.data.corpus import (
     which_set,
 )
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, one_line, read_document
 
+MAX_LIST_BYTES = 64 << 20
 _LISTED = ("validation", "testing")
 
 
@@ -97,10 +99,10 @@ def _find_clips(root: Path) -> tuple[dict[str, str], tuple[str, ...], tuple[str,
 def _read_list(path: Path, clips: dict[str, str]) -> set[str]:
     """Return the clips that a list names. Raises InputError naming the list, and the first clip that is missing."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_document(path, MAX_LIST_BYTES).decode("utf-8").splitlines()
+    except (DocumentError, UnicodeDecodeError) as error:
         raise InputError(
-            f"cannot read a list of clips ({path}): got {type(error).__name__}, need a text file",
+            f"cannot read a list of clips ({path}): got {one_line(error)}, need a text file",
             "name the folder that holds testing_list.txt",
         ) from error
     listed = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]

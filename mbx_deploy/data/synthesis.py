@@ -21,6 +21,7 @@ from mbx_deploy.data.dataset import CLIP_SAMPLES
 from mbx_deploy.data.negatives import WordSource
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.files import check_folder, replace_folder
 from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import need_tool, run_tool
@@ -59,8 +60,8 @@ def read_words(source: str) -> tuple[str, ...]:
     path = Path(source)
     if path.is_file():
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_document(path).decode("utf-8").splitlines()
+        except (DocumentError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the list of words ({path}): {error}") from None
         found = [line.split("#")[0].strip().lower() for line in lines]
     elif "/" in source or source.endswith(".txt"):
