@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mbx_deploy.engines.open import MODEL, engine_names
+from mbx_deploy.system.terminal import redraw
 
 if TYPE_CHECKING:
     _IntType = click.ParamType[int]
@@ -141,7 +142,7 @@ class Progress:
     def __call__(self, done: int, of: int) -> None:
         """Show that so many of so many are done."""
         if sys.stderr.isatty():
-            click.echo(f"\r{self.what}: {done}/{of}", err=True, nl=done == of)
+            redraw(f"{self.what}: {done}/{of}", sys.stderr, end="\n" if done == of else "")
         elif done * 10 // of > self.tenths:
             self.tenths = done * 10 // of
             click.echo(f"{self.what}: {done}/{of}", err=True)

@@ -27,6 +27,7 @@ from mbx_deploy.data.reader import read_corpus
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ, map_utterances
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.documents import show
+from mbx_deploy.system.terminal import redraw
 
 __all__ = [
     "CLIP_SAMPLES",
@@ -361,10 +362,13 @@ def _read_clips(utterances: Sequence[Utterance], clip_samples: int, what: str | 
 
     def say(done: int, of: int) -> None:
         if what and done % 1000 == 0 and sys.stderr.isatty():
-            print(f"\r{what}: {done}/{of} clips", end="", file=sys.stderr, flush=True)
+            redraw(f"{what}: {done}/{of} clips", sys.stderr)
 
     map_utterances(utterances, fill, progress=say)
     if what:
-        start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}{what}: {len(utterances)}/{len(utterances)} clips", file=sys.stderr)
+        line = f"{what}: {len(utterances)}/{len(utterances)} clips"
+        if sys.stderr.isatty():
+            redraw(line, sys.stderr, end="\n")
+        else:
+            print(line, file=sys.stderr)
     return clips

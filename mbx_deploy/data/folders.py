@@ -14,7 +14,9 @@ from mbx_deploy.data.corpus import (
 )
 from mbx_deploy.data.word_folders import Found, composed, find_clips
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, one_line, read_document
 
+MAX_LIST_BYTES = 64 << 20
 _LISTED = ("validation", "testing")
 _SHOWN = 3  # names in a note
 
@@ -99,10 +101,10 @@ def _read_list(path: Path, clips: dict[str, Utterance]) -> set[str]:
     missing.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_document(path, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
+    except (DocumentError, UnicodeDecodeError) as error:
         raise InputError(
-            f"cannot read a list of clips ({path}): got {type(error).__name__}, need a text file",
+            f"cannot read a list of clips ({path}): got {one_line(error)}, need a text file",
             "name the folder that holds testing_list.txt",
         ) from error
     named = [(number, composed(line.strip().replace("\\", "/"))) for number, line in enumerate(lines, start=1)]

@@ -27,6 +27,7 @@ from mbx_deploy.data.corpus import (
     which_set,
 )
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.json_documents import parse_json
 
 SUFFIXES = (".json", ".jsonl")
@@ -114,13 +115,9 @@ def _sisters(path: Path, key: str) -> dict[str, Path]:
 def _read_utterances(path: Path, split: str | None) -> list[Utterance]:
     """Return the utterances of one manifest in its order; split None: by which_set()."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"a manifest is too long ({path}): got {path.stat().st_size} bytes, need at most {MAX_BYTES}"
-            )
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        raise InputError(f"cannot read a manifest ({path}): {error.strerror}", "check its name") from None
+        lines = read_document(path, MAX_BYTES).removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except DocumentError as error:
+        raise InputError(f"cannot read a manifest ({path}): {error}", "check its name") from None
     utterances = [
         _utterance(path, number, _parse(line, f"{path}:{number}"), split)
         for number, line in enumerate(lines, start=1)

@@ -16,6 +16,7 @@ from typing import Any
 
 from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.json_documents import parse_json
 
 MOST_TEXT_BYTES = 64 << 20
@@ -67,10 +68,8 @@ def find_recordings(folder: Path) -> list[LongRecording]:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MOST_TEXT_BYTES:
-            raise InputError(f"labels too large ({path}): need at most {MOST_TEXT_BYTES >> 20} MiB")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_document(path, MOST_TEXT_BYTES).decode("utf-8-sig")
+    except (DocumentError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the labels ({path}): {error}") from None
 
 

@@ -18,6 +18,7 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.budgets import Budgets
 from mbx_deploy.measure.fingerprint import Fingerprint, need_digests
 from mbx_deploy.measure.stream_budgets import HeardBudgets, Streams
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.files import write_file
 from mbx_deploy.system.json_documents import parse_json
 
@@ -98,9 +99,9 @@ def read_baseline(path: Path) -> Baseline | None:
     try:
         if not path.exists():
             return None
-        if path.stat().st_size > MOST_BYTES:
-            raise _damaged(path, f"it has {path.stat().st_size:,} bytes")
-        values = parse_json(path.read_text())
+        values = parse_json(read_document(path, MOST_BYTES))
+    except DocumentError as error:
+        raise _damaged(path, str(error)) from None
     except UnicodeDecodeError:
         raise _damaged(path, "it is no text") from None
     except OSError as error:

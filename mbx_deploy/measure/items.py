@@ -1,6 +1,8 @@
 """What the engines are run on: recordings, streams made of them, hostile clips, random network inputs."""
 
+import io
 import struct
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,19 @@ from mbx_deploy.data.audio import fit_clip, read_recording
 from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, one_line, read_document
 
 RANDOM_SEED = 20260101
 STREAM_CLIPS = 4
 RANDOM_INPUTS = 20
 MAX_INPUTS_BYTES = 256 << 20
+
+MAX_LIST_BYTES = 64 << 20
+# What numpy raises for a header that is none: it is read as Python's tokens and literals.
+_NO_NPY = (
+    *(ValueError, TypeError, KeyError, EOFError, OverflowError, SyntaxError, RecursionError, MemoryError),
+    *(struct.error, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +48,13 @@ def find_clips(folder: Path, limit: int | None) -> list[Path]:
             raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
         listed = folder / "testing_list.txt"
         if listed.is_file():
-            names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+            names = [
+                line.strip() for line in read_document(listed, MAX_LIST_BYTES).decode().splitlines() if line.strip()
+            ]
             paths = [path for name in names if (path := _existing(folder / name)) is not None]
         else:
             paths = sorted(path for path in folder.rglob("*") if is_readable(path.suffix.lower()))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, DocumentError, UnicodeDecodeError) as error:
         hint = "check it, and its testing_list.txt"
         raise InputError(f"can't read the data folder ({folder}): {error}", hint) from None
     if not paths:
@@ -131,17 +143,14 @@ def read_inputs(path: Path, model: CompiledModel) -> np.ndarray:
     need = f"int8 (N, {', '.join(str(length) for length in shape[1:])})"
     hint = f"save one with numpy.save: {need}"
     try:
-        if path.stat().st_size > MAX_INPUTS_BYTES:
-            raise InputError(f"the inputs are too many ({path}): need at most {MAX_INPUTS_BYTES >> 20} MiB")
-        values = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"can't read the inputs ({path}): {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, EOFError, struct.error, SyntaxError, MemoryError) as error:
-        raise InputError(
-            f"the inputs are no .npy file ({path}): {error}", f"save one with numpy.save: {need}"
-        ) from None
-    if not isinstance(values, np.ndarray):
-        raise InputError(f"the inputs are no .npy file ({path}): an .npz?", hint)
+        data = read_document(path, MAX_INPUTS_BYTES)
+        if not data.startswith(np.lib.format.MAGIC_PREFIX):  # or numpy unpacks a zip
+            raise ValueError("it does not begin as one")
+        values: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    except DocumentError as error:
+        raise InputError(f"can't read the inputs ({path}): {error}", hint) from None
+    except _NO_NPY as error:
+        raise InputError(f"the inputs are no .npy file ({path}): {one_line(error)}", hint) from None
     fits = values.dtype == np.int8 and values.ndim >= 1 and len(values) > 0
     if not fits or values.shape[1:] not in (shape[1:], shape):
         got = f"{values.dtype} {values.shape}"

@@ -8,7 +8,6 @@ allow_changed_bytes, or becomes the baseline by an update.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from mbx_deploy.measure.stream_budgets import NO_HEARD_BUDGETS, HeardBudgets, me
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.system.files import check_file
 from mbx_deploy.system.resources import resolve_model
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import find_tool
 
 DEFAULT_TARGET = "cortex-m4"
@@ -105,7 +105,7 @@ def regress(request: Request, note: Note = lambda line: None, progress: Progress
         )
     else:
         _check_options(request)
-    with tempfile.TemporaryDirectory(prefix="mbx-regress-") as scratch:
+    with scratch_folder() as scratch:
         recognizer, built = _open_model(request, old, Path(scratch), note)
         if old is not None:
             _check_identity(request, old, recognizer, note)

@@ -21,6 +21,7 @@ from mbx_deploy.nemo.folding import LARGEST_ERROR
 from mbx_deploy.nemo.imported import Imported
 from mbx_deploy.nemo.onnx_graph import OnnxNetwork, SubBlock, read_network
 from mbx_deploy.nemo.preprocessor import CEILING, Preprocessor, clip_layout
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.train.jasper import JasperBlock, JasperConfig, JasperNet, build_jasper
 from mbx_deploy.train.matchboxnet import BATCH_NORM_EPS
 
@@ -64,18 +65,15 @@ def import_onnx(
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"can't read the model ({path}): {reason}", "give the path of an .onnx file") from None
+        return read_document(path, MAX_FILE_BYTES)
+    except DocumentError as error:
+        raise InputError(f"can't read the model ({path}): {error}", "give the path of an .onnx file") from None
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_document(path).decode("utf-8").splitlines()
+    except (DocumentError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the labels ({path}): {error}", "need a text file, one word a line") from None
     labels = tuple(line.strip() for line in lines if line.strip())
     if not 1 <= len(labels) <= 1000 or len(set(labels)) != len(labels):
@@ -89,10 +87,9 @@ def _describe(path: Path | None, forward: str | None, frames: int | None) -> tup
     """Return the preprocessor, the frames that its output is padded to or None, and why."""
     if path is not None:
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(f"can't read the front end's YAML ({path}): {reason}") from None
+            data = read_document(path)
+        except DocumentError as error:
+            raise InputError(f"can't read the front end's YAML ({path}): {error}") from None
         preprocessor, crop_frames, reason = describe_frontend(data, path, forward)
         return preprocessor, crop_frames, f"the front end of {path.name}, {reason}"
     stock = Preprocessor(FrontendConfig(), CEILING, zero_invalid=False, pad_to=0)

@@ -1,5 +1,6 @@
 """.tflite -> Model. What is unknown (an op, a type, a quantization) is an error that names it."""
 
+import functools
 import hashlib
 import struct
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.errors import InputError
+from mbx_deploy.errors import InputError, visible
 from mbx_deploy.network import ir
 from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.rules import verify_model
+from mbx_deploy.system.documents import DocumentError, read_document
 
 MAX_FILE_BYTES = 64 << 20
+MAX_RANK = 8
+MAX_NAME_LENGTH = 200  # of a tensor's name, for messages and reports
 INPUTS = {  # of each op that there is: the fewest and the most
     "ADD": (2, 2),
     "AVERAGE_POOL_2D": (1, 1),
@@ -43,14 +47,10 @@ SHAPE_OPS = ("SHAPE", "STRIDED_SLICE", "PACK")
 
 def read_model_file(path: str | Path) -> bytes:
     """Return the bytes of a model's file. Raises InputError where it is missing, no file, or too large to be one."""
-    path = Path(path)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"can't read the model ({path}): {reason}", "give the path of a .tflite file") from None
+        return read_document(Path(path), MAX_FILE_BYTES)
+    except DocumentError as error:
+        raise InputError(f"can't read the model ({path}): {error}", "give the path of a .tflite file") from None
 
 
 def read_tflite(path: str | Path) -> ir.Model:
@@ -99,7 +99,9 @@ def _parse(data: bytes, name: str, metadata: dict[str, Any] | None) -> ir.Model:
         code = file.OperatorCodes(i)
         codes.append(names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an op of unknown number"))
     used = [codes[graph.Operators(i).OpcodeIndex()] for i in range(_bounded(graph.OperatorsLength(), data))]
-    tensors = tuple(_tensor(file, graph.Tensors(i), data) for i in range(_bounded(graph.TensorsLength(), data)))
+    constants: dict[int, bytes] = {}  # by the number of the buffer
+    count = _bounded(graph.TensorsLength(), data)
+    tensors = tuple(_tensor(file, graph.Tensors(i), data, constants) for i in range(count))
     ops: list[ir.Op] = []
     computed: set[int] = set()  # shapes that ops compute
     for index, name_of_op in enumerate(used):
@@ -137,16 +139,22 @@ def _builtin_operators() -> dict[str, int]:
     return {key: value for key, value in vars(BuiltinOperator).items() if not key.startswith("_")}
 
 
-def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
+@functools.cache
+def _tensor_types() -> dict[int, str]:
     from tflite.TensorType import TensorType
 
-    names = {value: key.lower() for key, value in vars(TensorType).items() if not key.startswith("_")}
-    dtype = names.get(tensor.Type(), "unknown")
-    rank = _bounded(tensor.ShapeLength(), data)
+    return {value: key.lower() for key, value in vars(TensorType).items() if not key.startswith("_")}
+
+
+def _tensor(file: Any, tensor: Any, data: bytes, constants: dict[int, bytes]) -> ir.Tensor:
+    dtype = _tensor_types().get(tensor.Type(), "unknown")
+    rank = tensor.ShapeLength()
+    if rank > MAX_RANK:
+        raise ValueError(f"a tensor of {rank} axes")
     shape = tuple(int(tensor.Shape(i)) for i in range(rank))
     if any(length < 0 for length in shape):
         raise ValueError(f"a tensor of shape {shape}")
-    name = (tensor.Name() or b"").decode("utf-8", "replace")
+    name = visible((tensor.Name() or b"").decode("utf-8", "replace")[:MAX_NAME_LENGTH])
     if tensor.Buffer() >= _bounded(file.BuffersLength(), data):
         raise ValueError(f"buffer {tensor.Buffer()} of {file.BuffersLength()}")
     buffer = file.Buffers(tensor.Buffer())
@@ -155,8 +163,9 @@ def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
         if dtype not in ("int8", "int32"):
             raise InputError(f"a constant is not quantized (tensor {name!r}): got {dtype}, need int8 or int32")
         _bounded(buffer.DataLength() // 4, data)
-        raw = np.asarray(buffer.DataAsNumpy(), np.uint8).tobytes()
-        constant = np.frombuffer(raw, dtype="<i1" if dtype == "int8" else "<i4").reshape(shape)
+        if tensor.Buffer() not in constants:  # many tensors may share one
+            constants[tensor.Buffer()] = np.asarray(buffer.DataAsNumpy(), np.uint8).tobytes()
+        constant = np.frombuffer(constants[tensor.Buffer()], dtype="<i1" if dtype == "int8" else "<i4").reshape(shape)
     scales: tuple[np.float32, ...] = ()
     zero_point = scale_axis = 0
     quantization = tensor.Quantization()

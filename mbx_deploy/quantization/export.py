@@ -6,7 +6,6 @@ write_metadata() -> the file.
 
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -41,6 +40,7 @@ from mbx_deploy.quantization.ranges import observe
 from mbx_deploy.quantization.requantize import set_ranges
 from mbx_deploy.quantization.stream_metadata import stream_metadata
 from mbx_deploy.system.files import write_file
+from mbx_deploy.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import torch
@@ -302,7 +302,7 @@ def _metadata(
 
 def _measure_card(artifact: bytes, checkpoint: Path, data_root: Path, request: CardRequest) -> dict[str, Any]:
     """Return the card of an artifact that is not written yet."""
-    with tempfile.TemporaryDirectory(prefix="mbx-card-") as scratch:
+    with scratch_folder() as scratch:
         path = Path(scratch) / "model.tflite"
         path.write_bytes(artifact)
         return request.measure(path, Path(checkpoint), data_root, request.other_seeds, request.without_noise, _say)
