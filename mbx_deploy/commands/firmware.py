@@ -163,14 +163,32 @@ def build(
 @FORWARD_OPTION
 @JSON_OPTION
 def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forward: str | None, as_json: bool) -> None:
-    """Say which word each recording holds.
+    """Say which word each recording holds; of a folder, each recording below it.
+
+    One that can't be read is told, the others are answered, and the exit code is 2.
 
     MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt.
     """
     from mbx_deploy.engines import recognize as simulator
+    from mbx_deploy.errors import InputError
     from mbx_deploy.system.resources import resolve_model
 
-    print_answers(simulator.simulate(resolve_model(model), clips, engine, trace, note, forward), as_json)
+    paths = simulator.recordings_of(clips)
+    path = resolve_model(model)
+    try:
+        answers, failed = simulator.simulate(path, paths, engine, trace, note, forward), False
+    except InputError:
+        if len(paths) == 1:
+            raise
+        answers, failed = [], True
+        for clip in paths:  # each by itself: the good ones are answered
+            try:
+                answers += simulator.simulate(path, [clip], engine, trace, note, forward)
+            except InputError as error:
+                click.echo(error.render(), err=True)
+    print_answers(answers, as_json)
+    if failed:
+        sys.exit(InputError.exit_code)
 
 
 @click.command()
