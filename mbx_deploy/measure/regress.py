@@ -24,7 +24,7 @@ from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.firmware.budgets import NO_BUDGETS, Budgets
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.compile import missing_tools
-from mbx_deploy.firmware.folder import ELF_NAME, Build, load_hearing_build
+from mbx_deploy.firmware.folder import Build, load_hearing_build
 from mbx_deploy.measure.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
 from mbx_deploy.measure.checks import Check, compare
 from mbx_deploy.measure.evaluate import Subject, integer_answers, open_float, pick_clips, run_clips, score
@@ -342,7 +342,7 @@ def _needs(built: Build) -> dict[str, float | None]:
 
 def _has_program(built: Build) -> bool:
     """Return whether a build was compiled: it may have been made without a compiler, or for other tools."""
-    return (built.folder / ELF_NAME).is_file()
+    return (built.folder / built.target.program_name).is_file()
 
 
 def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, Fingerprint]:
