@@ -16,7 +16,7 @@ from mbx_deploy.sim.kernels import posteriors
 SEED = 2463534242
 QUIETER_BITS = (0, 3, 7, 12)  # by which one part after another of the noise is quieter
 PARTS = 8
-DECISIONS = 4
+DECISIONS = {False: 4, True: 16}  # by whether the model streams
 NO_WORD = 0xFFFF
 WORD_MASK = 0xFFFFFFFF
 
@@ -26,7 +26,7 @@ Stages = dict[str, np.ndarray]
 def test_samples(model: CompiledModel, stride_frames: int) -> int:
     """Return how many samples of noise a page hears: enough for some decisions."""
     config = model.config
-    frames = DECISIONS * stride_frames + (config.audio_frames if model.streaming is None else 0)
+    frames = DECISIONS[model.streaming is not None] * stride_frames + (config.audio_frames if model.streaming is None else 0)
     return frames * config.hop_length + config.window_length
 
 

@@ -1,11 +1,11 @@
 """Findings -> one HTML page that needs nothing beside it: no script, no font, no picture from elsewhere."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from mbx_deploy.codegen.model_facts import Rows, model_limits, model_rows
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure.card import render_card
@@ -16,8 +16,6 @@ from mbx_deploy.system.version import __version__
 
 _TEMPLATE = "page.html.j2"
 _MOST_MISTAKES = 20
-
-Rows = list[tuple[str, str]]
 
 
 def render_page(findings: Findings) -> str:
@@ -44,9 +42,9 @@ def render_page(findings: Findings) -> str:
         score=score,
         version=__version__,
         tiles=_tiles(findings),
-        card_rows=_card_rows(recognizer),
+        card_rows=model_rows(recognizer),
         card_text=_card_text(recognizer),
-        limits=_limits(recognizer),
+        limits=model_limits(recognizer),
         frontend_rows=_frontend_rows(config),
         mistakes=_mistakes(findings),
         flash_rows=flash_rows(findings.memory),
@@ -131,32 +129,6 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _card_rows(recognizer: CompiledModel) -> Rows:
-    """Return what the model's file says of itself. It is others' data: what is not as expected is left out."""
-    program, metadata = recognizer.program, recognizer.metadata
-    rows = [
-        ("network", f"{len(program.calls)} layers, {len(recognizer.data):,} bytes as .tflite"),
-        ("SHA-256 of the model", recognizer.digest),
-        ("SHA-256 of the front end", recognizer.config.digest()),
-    ]
-    training = metadata.get("training")
-    training = training if isinstance(training, dict) else {}
-    for key, title in (("data_source", "data"), ("data_digest", "digest of the data"), ("epoch", "epoch")):
-        if isinstance(training.get(key), str | int) and training[key] != "":
-            rows.append((title, str(training[key])))
-    splits = training.get("splits")
-    for split, found in splits.items() if isinstance(splits, dict) else ():
-        if isinstance(found, dict):
-            rows.append((f"{split} clips", f"{found.get('clips')} of {found.get('speakers')} speakers"))
-    accuracy = metadata.get("accuracy")
-    for key, value in sorted(accuracy.items()) if isinstance(accuracy, dict) else ():
-        if isinstance(value, float) and value <= 1.0:
-            rows.append((f"accuracy, {str(key).replace('_', ' ')}", f"{value:.1%}"))
-        elif isinstance(value, str | int | float):
-            rows.append((f"accuracy, {str(key).replace('_', ' ')}", str(value)))
-    return rows
-
-
 def _card_text(recognizer: CompiledModel) -> str:
     if not recognizer.metadata.get("card"):
         return ""
@@ -164,12 +136,6 @@ def _card_text(recognizer: CompiledModel) -> str:
         return render_card("model", recognizer.metadata)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return ""
-
-
-def _limits(recognizer: CompiledModel) -> Sequence[str]:
-    card = recognizer.metadata.get("card")
-    limits = card.get("limits") if isinstance(card, dict) else None
-    return [line for line in limits if isinstance(line, str)] if isinstance(limits, list) else []
 
 
 def _frontend_rows(config: FrontendConfig) -> Rows:
