@@ -26,7 +26,9 @@ Stages = dict[str, np.ndarray]
 def test_samples(model: CompiledModel, stride_frames: int) -> int:
     """Return how many samples of noise a page hears: enough for some decisions."""
     config = model.config
-    frames = DECISIONS[model.streaming is not None] * stride_frames + (config.audio_frames if model.streaming is None else 0)
+    frames = DECISIONS[model.streaming is not None] * stride_frames + (
+        config.audio_frames if model.streaming is None else 0
+    )
     return frames * config.hop_length + config.window_length
 
 

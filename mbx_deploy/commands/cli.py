@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, training
+from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, live, training
 from mbx_deploy.errors import MbxError
 from mbx_deploy.system.version import __version__
 
@@ -59,6 +59,8 @@ for _command in (
     firmware.verify,
     firmware.profile,
     firmware.report,
+    live.listen,
+    live.serve,
     device.monitor,
     flashing.flash,
     training.train,

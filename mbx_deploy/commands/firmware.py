@@ -137,7 +137,10 @@ def build(
     click.echo(render_report(report.memory))
     if report.elf:
         click.echo(f"firmware: {report.elf}")
-        if network_only:
+        if report.page is not None:
+            click.echo(f"page:     {report.page}")
+            click.echo(f"next:     open the page, or mbx-deploy serve {report.folder}")
+        elif network_only:
             click.echo(f"next:     mbx-deploy verify {report.folder}")
         elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
             click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
