@@ -81,9 +81,12 @@ fi
 # Programs that only tests compare with: without them these are skipped.
 if [ "${1:-}" = test ]; then
     peers=()
-    for peer in flac sox espeak-ng openocd; do
+    for peer in flac sox espeak-ng openocd clang chromium; do
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
+    command -v wasm-ld >/dev/null || peers+=(lld)
+    command -v node >/dev/null || peers+=(nodejs)
+    ldconfig -p | grep libportaudio >/dev/null || peers+=(libportaudio2)
     command -v bossac >/dev/null || peers+=(bossa-cli)
     if [ "${#peers[@]}" -gt 0 ]; then
         (debian_install "${peers[@]}") || say "going on without ${peers[*]}: tests that compare with them are skipped"

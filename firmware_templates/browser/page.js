@@ -93,7 +93,7 @@ function stop() {
 
 async function showMicrophones() {
   const chosen = $("device").value, found = await listMicrophones();
-  $("device").replaceChildren(new Option("the browser's own choice", ""), ...found.map(one => new Option(one.label, one.deviceId)));
+  $("device").replaceChildren(new Option("the browser's choice", ""), ...found.map(one => new Option(one.label, one.deviceId)));
   if (found.some(one => one.deviceId === chosen)) $("device").value = chosen;
 }
 

@@ -26,9 +26,8 @@ Stages = dict[str, np.ndarray]
 def test_samples(model: CompiledModel, stride_frames: int) -> int:
     """Return how many samples of noise a page hears: enough for some decisions."""
     config = model.config
-    frames = DECISIONS[model.streaming is not None] * stride_frames + (
-        config.audio_frames if model.streaming is None else 0
-    )
+    window = config.audio_frames if model.streaming is None else 0
+    frames = window + DECISIONS[model.streaming is not None] * stride_frames
     return frames * config.hop_length + config.window_length
 
 
@@ -41,7 +40,9 @@ def test_signal(count: int) -> np.ndarray:
         x ^= (x << 5) & WORD_MASK
         values[place] = x - (1 << 32) if x >> 31 else x
     parts = np.arange(count) * PARTS // max(1, count)
-    return (values >> (16 + np.array(QUIETER_BITS)[parts % len(QUIETER_BITS)])).astype(np.int16)
+    quieter = np.array(QUIETER_BITS)[parts % len(QUIETER_BITS)]
+    samples: np.ndarray = (values >> (16 + quieter)).astype(np.int16)
+    return samples
 
 
 def test_checksum(model: CompiledModel, stride_frames: int) -> int:

@@ -78,7 +78,8 @@ class Probe:
 class Target:
     """A CPU or board.
 
-    text: its file. memory and machine are None for the host and for WebAssembly; machine is QEMU's name of it, None without an emulator.
+    text: its file. memory and machine are None for the host and for WebAssembly; machine is QEMU's name of it, None
+    without an emulator.
     parts: the folders beside the board's that its firmware is made of. images: formats written beside the ELF.
     emulated_as: the target whose machine runs a board's recogniser. microphone, probe and uart_baud: a board's.
     """

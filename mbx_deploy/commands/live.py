@@ -159,7 +159,7 @@ class _LiveScreen(_Lines):
 
 @click.command()
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="On this machine; 0: any.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any.")
 @click.option("--phone", is_flag=True, help="Over https, too, for a phone in the same network; shows a QR code.")
 @click.option(
     "--phone-port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="For --phone; 0: any."

@@ -49,8 +49,8 @@ Count = Callable[[CompiledModel, Path, Target], int]  # the instructions of an i
 class BuildReport:
     """folder: the project.
 
-    elf: the firmware, or None with the names of the tools that are missing. memory: the report. page: of a build for the
-    browser, that was compiled.
+    elf: the firmware, or None with the names of the tools that are missing. memory: the report. page: of a build
+    for the browser, that was compiled.
     """
 
     folder: Path

@@ -46,8 +46,9 @@ class ListenOptions:
 def listen(listener: Listener, model: CompiledModel, source: Source, options: ListenOptions, show: Show) -> Event:
     """Hear a source until it ends, the time is over or Ctrl-C; return the summary.
 
-    Each event is shown as it comes, a dict that JSON takes, as serial.monitor has them: "event" is hello, level, scores,
-    detection or end; times are seconds of audio, levels dBFS, scores 0 to 1. The recording is written whole at the end.
+    Each event is shown as it comes, a dict that JSON takes, as serial.monitor has them: "event" is hello, level,
+    scores, detection or end; times are seconds of audio, levels dBFS, scores 0 to 1. The recording is written whole at
+    the end.
     """
     return _Session(listener, model, source, options, show).run()
 

@@ -163,9 +163,10 @@ LISTENERS: dict[str, Callable[[CompiledModel, Build | None], Listener]] = {
 
 
 def open_listener(
-    model: str, engine: str | None, forward: str | None, note: Callable[[str], None]
+    model: str | None, engine: str | None, forward: str | None, note: Callable[[str], None]
 ) -> tuple[Listener, CompiledModel]:
-    """Return what hears, and its model: of a build's folder, a .tflite, a .nemo or a shipped model's name.
+    """Return what hears, and its model: of a build's folder, a .tflite, a .nemo or a shipped model's name; without
+    one the shipped model.
 
     engine: of LISTENERS; without it c, of a build for the browser browser. Raises InputError for a bad model, or an
     engine that does not take it, ToolMissing where this machine can't run it.

@@ -30,8 +30,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """port: on this machine, 0 for any. phone: over https, too. phone_port: 0 for any. address: of this machine, for the
-    phone; without it what the system says. watch: the page is loaded anew after a new build.
+    """port: on this machine, 0 for any. phone: over https, too. phone_port: 0 for any. address: of this machine, for
+    the phone; without it what the system says. watch: the page is loaded anew after a new build.
     """
 
     port: int = 8000
@@ -52,6 +52,11 @@ class Served:
     def digest(self) -> str:
         """SHA-256 of the page."""
         return hashlib.sha256(self.page).hexdigest()
+
+    def wait_for_other(self, digest: str) -> None:
+        """Wait until the page has another digest, at most KEEP_ALIVE_S."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.digest != digest, KEEP_ALIVE_S)
 
     def replace(self, page: bytes) -> None:
         """Serve another page from now on."""
@@ -133,11 +138,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         served, told = self.server.served, ""
         while self.command != "HEAD":
-            self.wfile.write(f"data: {served.digest}\n\n".encode() if served.digest != told else b": still here\n\n")
+            now = served.digest
+            self.wfile.write(f"data: {now}\n\n".encode() if now != told else b": still here\n\n")
             self.wfile.flush()
-            told = served.digest
-            with served.changed:
-                served.changed.wait_for(lambda: served.digest != told, KEEP_ALIVE_S)
+            told = now
+            served.wait_for_other(told)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing of requests."""

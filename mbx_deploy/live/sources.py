@@ -125,7 +125,7 @@ class StreamSource:
         mono = frames.mean(axis=1)
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono)
-        return np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
+        return _to_int16(mono)
 
 
 class MicrophoneSource:
@@ -194,7 +194,12 @@ class MicrophoneSource:
         if self._resampler is not None:
             values = self._resampler.resample_chunk(values)
             lost = round(lost * self._rate_hz / self._source_hz)
-        return Block(np.clip(np.rint(values), -32768, 32767).astype(np.int16), lost)
+        return Block(_to_int16(values), lost)
+
+
+def _to_int16(values: np.ndarray) -> np.ndarray:
+    samples: np.ndarray = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+    return samples
 
 
 def import_sounddevice() -> Any:
