@@ -35,7 +35,6 @@ from mbx_deploy.measure.stream_budgets import NO_HEARD_BUDGETS, HeardBudgets, me
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.system.files import check_file
 from mbx_deploy.system.resources import resolve_model
-from mbx_deploy.system.tools import find_tool
 
 DEFAULT_TARGET = "cortex-m4"
 DEFAULT_SPLIT = "testing"
@@ -350,11 +349,12 @@ def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, F
     if not _has_program(built):
         note(f"the firmware was not run: {built.folder} holds none")
         return {}
-    emulator = (built.target.machine or built.target.emulated_as) and find_tool("qemu-system-arm")
-    if built.target.toolchain != "host" and not emulator:
-        note(f"the firmware was not run: no emulator for {built.target.name} here")
+    try:
+        engine = build_engine(built)
+    except ToolMissing as error:
+        note(f"the firmware was not run: {error.what}")
         return {}
-    return {"firmware": fingerprint(build_engine(built), items)}
+    return {"firmware": fingerprint(engine, items)}
 
 
 def _budgets(request: Request, old: Budgets, needs: dict[str, int | None], note: Note) -> Budgets:
