@@ -1,5 +1,5 @@
 // The page: what happens where something is pressed, dropped or heard.
-const KEPT_S = 10, FILE_PIECE = 16000, NEVER_PERCENT = 101;
+const KEPT_S = 10, FILE_PIECE = 16000, NEVER_PERCENT = 101, PICTURE_MS = 90; // ten pictures a second are enough
 const MODEL = JSON.parse($("model").textContent);
 const state = { live: null, files: null, microphone: null, heard: [], heardSamples: 0, dropped: 0 };
 const spectrogram = new Spectrogram($("spectrogram")), level = new Level($("level")), log = new Log($("log"));
@@ -27,6 +27,7 @@ function hear(samples, lost) {
     if (result.event) said(result.event);
   });
   spectrogram.add(state.live.newFrames());
+  if (!state.drawing) state.drawing = setTimeout(() => requestAnimationFrame(draw), PICTURE_MS);
 }
 
 function said({ word, scoreQ15, samples }) {
@@ -42,11 +43,11 @@ function keep(samples) {
 }
 
 function draw(now) {
+  state.drawing = null;
   if (!state.microphone) return;
   spectrogram.draw();
   level.draw(now);
   bars.draw();
-  requestAnimationFrame(draw);
 }
 
 async function listen() {
@@ -64,7 +65,6 @@ async function listen() {
     $("audio").textContent = microphone.describe();
     $("dropped").textContent = "0 ms dropped";
     $("save-wav").disabled = false;
-    requestAnimationFrame(draw);
     await showMicrophones();
     if (navigator.wakeLock) state.awake = await navigator.wakeLock.request("screen").catch(() => null);
   } catch (error) {

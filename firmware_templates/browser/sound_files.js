@@ -62,6 +62,7 @@ async function readSound(file) {
     sound = await decode(bytes);
     notes.push("decoded by the browser");
   }
+  const resampler = new Resampler(sound.rate, MODEL.rate);
   let mono = sound.channels[0];
   if (mono.length === 0) throw new Error("it holds no samples");
   if (mono.length > LONGEST_S * sound.rate) throw new Error(`it is too long: need ${LONGEST_S / 60} minutes at most`);
@@ -69,7 +70,6 @@ async function readSound(file) {
     mono = mono.map((_, i) => sound.channels.reduce((sum, channel) => sum + channel[i], 0) / sound.channels.length);
     notes.push("converted to mono");
   }
-  const resampler = new Resampler(sound.rate, MODEL.rate);
   if (!resampler.same) notes.push(`converted from ${sound.rate} Hz (mbx-deploy's converter is another: bytes may differ)`);
   return { samples: joined([resampler.push(mono), resampler.flush()]), notes };
 }

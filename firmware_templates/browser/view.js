@@ -59,7 +59,7 @@ class Level {
   }
   draw(now) {
     const db = this.peak ? Math.max(LOWEST_DB, 20 * Math.log10(this.peak / 32768)) : LOWEST_DB;
-    this.element.firstElementChild.style.width = 100 * (1 - db / LOWEST_DB) + "%";
+    this.element.firstElementChild.style.transform = `scaleX(${(1 - db / LOWEST_DB).toFixed(3)})`;
     this.element.classList.toggle("clipped", Boolean(this.clipped));
     if (now - this.toldAt > 500) {
       this.toldAt = now;
@@ -88,8 +88,9 @@ class Bars {
     if (!this.result) return;
     this.result.posteriorsQ15.forEach((score, i) => {
       const { row, bar, score: text } = this.rows[i];
-      bar.style.width = 100 * score / Q15 + "%";
-      text.textContent = (score / Q15).toFixed(2);
+      const told = (score / Q15).toFixed(2);
+      bar.style.transform = `scaleX(${Math.max(0.004, score / Q15).toFixed(3)})`;
+      if (text.textContent !== told) text.textContent = told;
       row.classList.toggle("top", i === this.result.label);
     });
     this.result = null;

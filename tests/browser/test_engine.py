@@ -59,7 +59,9 @@ def test_it_gives_the_simulators_bytes(name: str, browser_builds: dict[str, Buil
 def test_the_front_ends_stages_are_the_simulators(browser_builds: dict[str, Build]) -> None:
     made = browser_builds["kws10"]
     items = [Item(ITEM_CLIP, read_recording(EXAMPLES / "yes.wav").samples)]
-    (want,), (have,) = (e.run(items, TRACE_STAGES)[0] for e in (SimEngine(made.model), BrowserEngine(made.model, made.elf)))
+    (want,), (have,) = (
+        e.run(items, TRACE_STAGES)[0] for e in (SimEngine(made.model), BrowserEngine(made.model, made.elf))
+    )
     assert list(want.stages)[:3] == ["windowed", "spectrum", "power"]
     for stage, values in want.stages.items():
         np.testing.assert_array_equal(have.stages[stage], values, stage)
@@ -129,7 +131,12 @@ def test_sizes_are_those_of_the_module(browser_builds: dict[str, Build]) -> None
     assert sizes["flash_bytes"] == len(data)
     assert 10_000 < sizes["code_bytes"] < len(data) - 80_000  # the weights are no code
     assert sizes["ram_bytes"] % 65536 == 0
-    for broken in (b"", b"\0asm", data[: len(data) // 2], data[:8] + b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"):
+    for broken in (
+        b"",
+        b"\0asm",
+        data[: len(data) // 2],
+        data[:8] + b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+    ):
         with pytest.raises(ValueError, match="module|breaks off"):
             wasm_sizes(broken)
 
