@@ -1,4 +1,4 @@
-"""The browser as an engine: WebAssembly in wasmtime and in node gives the simulator's bytes, and what the commands do."""
+"""The browser as an engine: WebAssembly in wasmtime and in node gives the simulator's bytes; what the commands do."""
 
 import json
 import shutil
@@ -137,7 +137,7 @@ def test_sizes_are_those_of_the_module(browser_builds: dict[str, Build]) -> None
         data[: len(data) // 2],
         data[:8] + b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
     ):
-        with pytest.raises(ValueError, match="module|breaks off"):
+        with pytest.raises(ValueError, match=r"module|breaks off"):
             wasm_sizes(broken)
 
 

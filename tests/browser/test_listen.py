@@ -11,6 +11,7 @@ import sys
 import time
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,12 +34,12 @@ def call(*arguments: object, given: bytes | None = None) -> Result:
     return CliRunner().invoke(cli, ["listen", *map(str, arguments)], input=given)
 
 
-def events(result: Result, kind: str) -> list[dict[str, object]]:
+def events(result: Result, kind: str) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.output
     return [event for event in map(json.loads, result.stdout.splitlines()) if event["event"] == kind]
 
 
-def said(result: Result) -> list[tuple[object, object]]:
+def said(result: Result) -> list[tuple[str, float]]:
     return [(event["label"], event["time_s"]) for event in events(result, "detection")]
 
 
@@ -51,7 +52,7 @@ def test_what_comes_in_pieces_is_heard_as_the_whole(name: str, engine: str) -> N
     """Decisions, times, scores and words of odd blocks, with a gap, are those of the C's stream."""
     if engine == "browser":
         need_compiler()
-    listener, model = open_listener(name, engine, None, str)
+    listener, model = open_listener(name, engine, None, lambda line: None)
     samples = read_recording(WORDS).samples[14000:46000]
     rng, done, decisions = np.random.default_rng(3), 0, []
     while done < len(samples):
@@ -82,8 +83,9 @@ def test_a_file_is_heard(tmp_path: Path) -> None:
     assert hello["engine"] == "c" and hello["sample_rate_hz"] == 16000
     assert end == {"event": "end", "detections": 3, "heard_s": 7.0, "lost_samples": 0}
     scores = events(result, "scores")
-    assert all(abs(sum(event["scores"].values()) - 1) < 0.01 for event in scores)  # type: ignore[attr-defined]
-    assert min(event["rms_dbfs"] or -96 for event in events(result, "level")) < -60  # type: ignore[type-var]
+    assert all(abs(sum(event["scores"].values()) - 1) < 0.01 for event in scores)
+    levels = [event["rms_dbfs"] for event in events(result, "level")]
+    assert None in levels and max(level for level in levels if level is not None) > -30  # digital silence, speech
     np.testing.assert_array_equal(
         soundfile.read(tmp_path / "heard.wav", dtype="int16")[0], read_recording(WORDS).samples
     )

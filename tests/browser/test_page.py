@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ SERVE = """bytes => {
 }"""
 
 
-def drop(page: Page, *paths: Path) -> list[dict[str, str]]:
+def drop(page: Page, *paths: Path) -> list[dict[str, Any]]:
     """Give files to the page; return what each row says."""
     before = page.locator("#results tbody tr").count()
     page.set_input_files("#files", [str(path) for path in paths])
@@ -129,7 +130,7 @@ def alignment(heard: np.ndarray, played: np.ndarray) -> int:
 def test_it_hears_words_from_the_microphone(
     browser_builds: dict[str, Build], open_page: OpenPage, tmp_path: Path
 ) -> None:
-    """Each word is shown in time; what it saves is what it heard: the C says the same words of it, at the same times."""
+    """Each word is shown in time; what it saves is what it heard: the C says the same words of it, at those times."""
     made = browser_builds["kws10"]
     page = open_page(made.page)
     page.evaluate("""() => { state.shown = []; const before = light; light = word => {
@@ -329,10 +330,12 @@ def test_nothing_leaves_it(browser_builds: dict[str, Build], open_page: OpenPage
         threading.Thread(target=server.serve_forever, daemon=True).start()
         tries = f"""() => {{
           const place = "http://127.0.0.1:{server.server_port}/", script = () => document.createElement("script");
-          const tries = [() => fetch(place + "fetch", {{mode: "no-cors"}}), () => {{ new Image().src = place + "image"; }},
+          const tries = [() => fetch(place + "fetch", {{mode: "no-cors"}}),
+            () => {{ new Image().src = place + "image"; }},
             () => document.head.append(Object.assign(script(), {{src: place + "script"}})),
             () => document.head.append(Object.assign(script(), {{textContent: "window.ran = 1"}})),
-            () => navigator.sendBeacon(place + "beacon", "x"), () => new WebSocket(place.replace("http", "ws") + "socket")];
+            () => navigator.sendBeacon(place + "beacon", "x"),
+            () => new WebSocket(place.replace("http", "ws") + "socket")];
           for (const one of tries) try {{ Promise.resolve(one()).catch(() => {{}}); }} catch {{}}
         }}"""
         page.evaluate(tries)
