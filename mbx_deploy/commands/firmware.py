@@ -1,9 +1,11 @@
 """Commands on models and their firmware: build it, run it, prove that it computes the same."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -284,6 +286,7 @@ def report(folder: Path, output: Path, data: Path | None, clips: int, streams: t
 
     Exits with 1 where the engines' bytes differ; the page is written then, too, and says where.
     """
+    from mbx_deploy.codegen.target import WASM
     from mbx_deploy.firmware.folder import load_hearing_build
     from mbx_deploy.measure.report.findings import gather
     from mbx_deploy.measure.report.page import render_page
@@ -294,7 +297,8 @@ def report(folder: Path, output: Path, data: Path | None, clips: int, streams: t
     loaded = load_hearing_build(folder)
     check_file(output)
     findings = gather(loaded, data, clips, say, Progress("compare"), streams)
-    write_file(output, render_page(findings))
+    hear = quote(os.path.relpath(loaded.page, output.parent)) if loaded.target.toolchain == WASM else None
+    write_file(output, render_page(findings, hear))
     click.echo(f"report: {click.format_filename(output)}")
     for why in findings.missing.values():
         note(why)

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
+from click.testing import CliRunner
 from playwright.sync_api import Browser, Page, Playwright
 
 from mbx_deploy.codegen.page import describe, render_page
 from mbx_deploy.codegen.self_test import test_samples as samples_of_test
 from mbx_deploy.codegen.self_test import test_signal as signal_of_test
+from mbx_deploy.commands.cli import cli
 from mbx_deploy.data.audio import read_recording
 from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.recognize import list_events
@@ -437,3 +439,12 @@ def test_it_keeps_up_on_a_slow_machine(
         page.context.close()
     finally:
         browser.close()
+
+
+def test_the_report_links_the_page(browser_builds: dict[str, Build], tmp_path: Path) -> None:
+    made = browser_builds["kws10"]
+    report = tmp_path / "report.html"
+    result = CliRunner().invoke(cli, ["report", str(made.folder), "-o", str(report)])
+    assert result.exit_code == 0, result.output
+    link = re.search(r'<a href="([^"]+)">Hear it</a>', report.read_text())
+    assert link is not None and (report.parent / link[1]).resolve() == made.page.resolve()

@@ -18,8 +18,11 @@ _TEMPLATE = "page.html.j2"
 _MOST_MISTAKES = 20
 
 
-def render_page(findings: Findings) -> str:
-    """Return the page. The same findings give the same bytes. Raises ToolMissing without matplotlib."""
+def render_page(findings: Findings, hear: str | None = None) -> str:
+    """Return the page. The same findings give the same bytes. Raises ToolMissing without matplotlib.
+
+    hear: where the page lies that listens, of a build for the browser; relative to this one's place.
+    """
     plots.require_matplotlib()
     recognizer, accuracy = findings.model, findings.accuracy
     config = recognizer.config
@@ -37,6 +40,7 @@ def render_page(findings: Findings) -> str:
     environment.filters["count"] = lambda value: "-" if value is None else f"{value:,}"
     return environment.get_template(_TEMPLATE).render(
         found=findings,
+        hear=hear,
         recognizer=recognizer,
         accuracy=accuracy,
         score=score,
@@ -49,6 +53,7 @@ def render_page(findings: Findings) -> str:
         mistakes=_mistakes(findings),
         flash_rows=flash_rows(findings.memory),
         ram_rows=ram_rows(findings.memory),
+        stack=stack_bytes(findings.memory["compiled"] or {}),
         buffers=sorted(findings.memory["arena"]["buffers"], key=lambda b: (b["first_call"], b["offset"])),
         last_call=len(findings.memory["calls"]) - 1,
         stages=findings.profile["frontend"]["stages"] if findings.profile else [],
@@ -89,6 +94,11 @@ def flash_rows(memory: dict[str, Any]) -> list[tuple[str, int]]:
     return rows
 
 
+def stack_bytes(compiled: dict[str, int]) -> int | None:
+    """Return the most stack that a program uses: its bound, or what was measured; None where nobody knows."""
+    return compiled.get("stack_bound_bytes", compiled.get("stack_measured_bytes"))
+
+
 def ram_rows(memory: dict[str, Any]) -> list[tuple[str, int]]:
     """Return what the RAM holds, in bytes; the stack is a bound that the compiler's call graph gives."""
     ram, compiled = memory["ram"], memory["compiled"]
@@ -100,7 +110,7 @@ def ram_rows(memory: dict[str, Any]) -> list[tuple[str, int]]:
     rows.append(("rest of the recogniser", ram["instance_bytes"] - sum(value for _, value in rows)))
     if compiled:
         rows.append(("program and its buffers", max(0, compiled["ram_bytes"] - ram["instance_bytes"])))
-        rows.append(("stack, at most", compiled["stack_bound_bytes"]))
+        rows += [("stack, at most", stack)] if (stack := stack_bytes(compiled)) else []
     return rows
 
 
@@ -121,7 +131,8 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
         tiles.append(("an inference", f"{network['instructions']:,}", "instructions, counted"))
     if compiled:
         tiles.append(("flash", f"{compiled['flash_bytes']:,}", "bytes"))
-        tiles.append(("RAM", f"{compiled['ram_bytes']:,}", f"bytes, and {compiled['stack_bound_bytes']:,} of stack"))
+        stack = stack_bytes(compiled)
+        tiles.append(("RAM", f"{compiled['ram_bytes']:,}", f"bytes, and {stack:,} of stack" if stack else "bytes"))
     comparison = findings.comparison
     same = comparison.mismatched_bytes == 0
     small = f"of {comparison.compared_bytes:,} compared, {len(comparison.engines)} engines"
