@@ -27,7 +27,5 @@ def try_page() -> str:
     try:
         module = compile_module(model).read_bytes()
     except ToolMissing as error:
-        return (
-            f"<!DOCTYPE html><html lang=en><title>not made</title><p>This page was not made: {error.what}.</p></html>\n"
-        )
+        return f"<!DOCTYPE html><html lang=en><title>not made</title><p>This page was not made: {error.what}.\n"
     return render_page(model, find_target(BROWSER), DEFAULT_PREFIX, DEFAULT_STRIDE_FRAMES, module)
