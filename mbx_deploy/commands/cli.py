@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, training
+from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, live, training
 from mbx_deploy.errors import Interrupted, MbxError
 from mbx_deploy.system.scratch import sweep
 from mbx_deploy.system.terminal import show_controls, visible_streams
@@ -71,6 +71,8 @@ for _command in (
     firmware.verify,
     firmware.profile,
     firmware.report,
+    live.listen,
+    live.serve,
     device.monitor,
     flashing.flash,
     training.train,

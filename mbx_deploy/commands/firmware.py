@@ -1,9 +1,11 @@
 """Commands on models and their firmware: build it, run it, prove that it computes the same."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -137,7 +139,10 @@ def build(
     click.echo(render_report(report.memory))
     if report.elf:
         click.echo(f"firmware: {report.elf}")
-        if network_only:
+        if report.page is not None:
+            click.echo(f"page:     {report.page}")
+            click.echo(f"next:     open the page, or mbx-deploy serve {report.folder}")
+        elif network_only:
             click.echo(f"next:     mbx-deploy verify {report.folder}")
         elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
             click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
@@ -299,6 +304,7 @@ def report(folder: Path, output: Path, data: Path | None, clips: int, streams: t
 
     Exits with 1 where the engines' bytes differ; the page is written then, too, and says where.
     """
+    from mbx_deploy.codegen.target import WASM
     from mbx_deploy.firmware.folder import load_hearing_build
     from mbx_deploy.measure.report.findings import gather
     from mbx_deploy.measure.report.page import render_page
@@ -309,7 +315,8 @@ def report(folder: Path, output: Path, data: Path | None, clips: int, streams: t
     loaded = load_hearing_build(folder)
     check_file(output)
     findings = gather(loaded, data, clips, say, Progress("compare"), streams)
-    write_file(output, render_page(findings))
+    hear = quote(os.path.relpath(loaded.page, output.parent)) if loaded.target.toolchain == WASM else None
+    write_file(output, render_page(findings, hear))
     click.echo(f"report: {click.format_filename(output)}")
     for why in findings.missing.values():
         note(why)
