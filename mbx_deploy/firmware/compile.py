@@ -63,9 +63,9 @@ def compile_project(
             table = run_tool([size_tool, "-A", str(binary / ELF_NAME)], what="measuring the firmware").stdout
             compiled = elf_sizes(table)
             if measured_stack is None:
-                graphs = [path.read_text() for path in sorted(binary.rglob("*.ci"))]
-                root = "main" if target.toolchain == "host" else RESET_FUNCTION
-                compiled["stack_bound_bytes"] = stack_bound(graphs, INDIRECT_FUNCTIONS, root, INTERRUPT_PREFIX)
+                compiled["stack_bound_bytes"] = _stack_bound(binary, target, "emulator")
+                if target.emulated_as:
+                    compiled["emulator_stack_bound_bytes"] = _stack_bound(binary, target, "firmware")
             else:
                 compiled["stack_measured_bytes"] = measured_stack
             made = (binary / name for name in (ELF_NAME, EMULATOR_ELF_NAME, "firmware.map"))
@@ -73,6 +73,13 @@ def compile_project(
             return results | _images((binary / ELF_NAME).read_bytes(), target), compiled
     except OSError as error:
         raise cannot_write(Path(tempfile.gettempdir()), error) from None
+
+
+def _stack_bound(binary: Path, target: Target, other: str) -> int:
+    """Return the bound of a program's stack in bytes. other: CMake's name of the one whose files are not its own."""
+    paths = sorted(path for path in binary.rglob("*.ci") if f"{other}.dir" not in path.parts)
+    root = "main" if target.toolchain == "host" else RESET_FUNCTION
+    return stack_bound([path.read_text() for path in paths], INDIRECT_FUNCTIONS, root, INTERRUPT_PREFIX)
 
 
 def too_large(output: str, target: Target) -> InputError | None:

@@ -12,8 +12,8 @@ from types import TracebackType
 
 from mbx_deploy.errors import InputError
 
-DEFAULT_BAUD = 921_600
-BAUDS = (DEFAULT_BAUD, 460_800)  # of the boards
+DEFAULT_BAUD = 1_000_000
+BAUDS = (DEFAULT_BAUD, 921_600, 460_800)  # of the boards, and of those that earlier versions built
 READ_BYTES = 4096
 WRITE_S = 5.0
 PORT_PATTERNS = ("ttyACM*", "ttyUSB*", "cu.usbmodem*", "cu.usbserial*")
@@ -113,7 +113,9 @@ class Port:
         self.path = path
         speed = getattr(termios, f"B{baud}", None)
         if speed is None:
-            raise InputError(f"this machine can't set a port to {baud} baud ({path})", "boards speak at 921600")
+            raise InputError(
+                f"this machine can't set a port to {baud} baud ({path})", f"boards speak at {DEFAULT_BAUD}"
+            )
         self.file = open_alone(path)
         try:
             self._configure(speed)

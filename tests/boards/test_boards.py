@@ -22,6 +22,7 @@ from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.compile import too_large
 from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.firmware.image import boot2_checksum, read_flash_image
+from mbx_deploy.measure.profile.profile import profile_build
 from mbx_deploy.system.resources import part_folders, shipped_model_path
 from mbx_deploy.system.tools import find_tool
 from tests.made.elf import Elf
@@ -141,7 +142,7 @@ def test_the_second_stage_in_the_picos_flash(board: Build) -> None:
     assert struct.unpack("<I", stage.data[252:])[0] == boot2_checksum(stage.data[:252])
     assert elf.sections[".vectors"].address == 0x10000100
     assert struct.pack("<I", 0x10000100) in stage.data  # where it enters the program
-    assert elf.symbols["blocks"] % 2048 == 0 and elf.sizes["blocks"] == 2 * 2048  # the DMA wraps at 2^11
+    assert elf.symbols["blocks"] % 4096 == 0 and elf.sizes["blocks"] == 2 * 4096  # the DMA wraps at 2^12
 
 
 def test_the_uf2_is_the_image(board: Build) -> None:
@@ -257,3 +258,17 @@ def test_a_board_needs_its_parts(tmp_path: Path) -> None:
     (tmp_path / "some.toml").write_text(good.replace("gain_db = 20", "gain_db = 20\ncolour = 1"))
     with pytest.raises(InputError, match=r"unknown key.*colour"):
         read_target(tmp_path / "some.toml")
+
+
+def test_a_profile_is_of_the_elf_that_ran(board: Build) -> None:
+    """Once the stack that was measured in the emulator's ELF stood beside the bound of the board's, and a core's cycles
+    were called a Cortex-M4's.
+    """
+    if "rp2040" not in board.target.parts:
+        pytest.skip("one board is enough")
+    if find_tool("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    found = profile_build(board)
+    assert 0 < found.stack_bytes <= found.firmware["stack_bound_bytes"]
+    assert found.cpu == "cortex-m0plus" and "Cortex-M0+" in found.cycles_note
+    assert 1.2 < found.network.cycles_estimate / found.network.instructions < 1.6  # 1.37 in an emulator with cycles
