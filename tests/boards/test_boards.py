@@ -190,7 +190,7 @@ def test_no_heap_no_floats_no_printf(board: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ram_bytes", "what"), [(61_440, "does not fit the RAM of small: need "), (84_000, "and its stack do not fit the")]
+    ("ram_bytes", "what"), [(61_440, "does not fit the RAM of small: need "), (98_000, "and its stack do not fit the")]
 )
 def test_a_firmware_that_does_not_fit_says_so(ram_bytes: int, what: str, tmp_path: Path) -> None:
     """The recogniser does, the board's queue and buffers beside it do not: only the linker knows."""

@@ -1,0 +1,64 @@
+"""One door: a build and recordings -> what its board's image does with them, in an emulator of its chip."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mbx_deploy.codegen.target import Target
+from mbx_deploy.emulation.heard import Heard
+from mbx_deploy.emulation.modulator import microphone_bits
+from mbx_deploy.emulation.nrf52840 import Nrf52840
+from mbx_deploy.emulation.rp2040 import run_rp2040
+from mbx_deploy.emulation.stm32f407 import Stm32f407
+from mbx_deploy.emulation.symbols import read_symbols
+from mbx_deploy.errors import InputError
+from mbx_deploy.firmware.folder import Build
+from mbx_deploy.firmware.image import read_flash_image
+
+MOST_SECONDS = 60.0
+_DEFAULT_CYCLES_MILLI = 1500
+_START_S = 0.1  # from the reset to the microphone's start, at most
+_LIT_LOW = ("nrf52840-dk", "xiao-nrf52840-sense")  # boards of the nRF52840 whose light is on at level 0
+
+Run = Callable[[Path, Target, np.ndarray, float], Heard]
+
+
+def run_image(build: Build, samples: np.ndarray) -> Heard:
+    """Return what a board's own image does while its microphone hears samples: int16 at 16 kHz, full scale 32768.
+
+    The samples are what the microphone gives, before the firmware's gain. Raises InputError for a build whose chip has
+    no emulator here or for more than MOST_SECONDS, ToolMissing where the emulator is not installed, CheckFailed where
+    it fails.
+    """
+    target = build.target
+    chips: dict[str, Run] = {"nrf52840": _nrf52840, "stm32f407": _stm32f407, "rp2040": run_rp2040}
+    run = next((chips[part] for part in target.parts if part in chips), None)
+    if run is None:
+        raise InputError(
+            f"no emulator here boots an image of {target.name}: got {target.cpu}, need one of {', '.join(chips)}",
+            "leave --image out: the recogniser's library runs in QEMU",
+        )
+    seconds = len(samples) / 16_000
+    if seconds > MOST_SECONDS:
+        raise InputError(f"too much to hear for an emulator: got {seconds:.1f} s, need at most {MOST_SECONDS:g}")
+    return run(build.elf, target, samples, seconds + _START_S)
+
+
+def cycles_milli(target: Target) -> int:
+    """Return what an instruction costs on a board, in thousandths of a cycle."""
+    return target.power.cycles_per_instruction_milli if target.power else _DEFAULT_CYCLES_MILLI
+
+
+def _nrf52840(elf: Path, target: Target, samples: np.ndarray, seconds: float) -> Heard:
+    data = elf.read_bytes()
+    level = 0 if target.board in _LIT_LOW else 1
+    clock = int(target.clock_hz or 0)
+    chip = Nrf52840(read_flash_image(data), read_symbols(data), clock, cycles_milli(target), samples, level)
+    return chip.run(seconds)
+
+
+def _stm32f407(elf: Path, target: Target, samples: np.ndarray, seconds: float) -> Heard:
+    data, clock = elf.read_bytes(), int(target.clock_hz or 0)
+    bits = microphone_bits(samples)
+    return Stm32f407(read_flash_image(data), read_symbols(data), clock, cycles_milli(target), bits).run(seconds)
