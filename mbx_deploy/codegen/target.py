@@ -56,9 +56,9 @@ class Microphone:
 class Power:
     """What a core costs that listens; of a board, and each an estimate.
 
-    cycles_per_instruction_milli: thousandths, wait states included, of the recogniser and of the microphone's interrupt.
-    interrupt_instructions_per_s: of that, decimator and queue. awake_ua, asleep_ua: microamperes, at clock_hz, of the chip;
-    asleep: between interrupts, with what the microphone needs running. microphone_ua: of the microphone.
+    cycles_per_instruction_milli: thousandths, wait states included. interrupt_instructions_per_s: of the microphone's
+    interrupt: decimator and queue. awake_ua, asleep_ua: microamperes of the chip at clock_hz; asleep: between
+    interrupts, with what the microphone needs running. microphone_ua: of the microphone.
     """
 
     cycles_per_instruction_milli: int

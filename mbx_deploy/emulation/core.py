@@ -1,7 +1,7 @@
 """A Cortex-M4 in Unicorn with an interrupt controller, a clock, and peripherals that a chip's module adds.
 
-Modelled: the instructions (Unicorn's), priorities and nesting of interrupts (DDI 0403E B1.5), VTOR, sleep by WFI, time as
-instructions times a fixed number of cycles each, wait states included.
+Modelled: the instructions (Unicorn's), priorities and nesting of interrupts (DDI 0403E B1.5), VTOR, sleep by WFI, time
+as instructions times a fixed number of cycles each, wait states included.
 Not modelled: the cycles of each instruction, the flash's and the buses' own behaviour (their cost is in that number),
 lazy stacking, tail-chaining, faults but accesses to where nothing is, the MPU, SysTick, what an exception pushes (the
 registers are kept outside, 104 bytes of stack are left free for them).
@@ -34,7 +34,9 @@ def import_unicorn() -> Any:
         import unicorn
         import unicorn.arm_const
     except ImportError:
-        raise ToolMissing("the emulator of this chip is not installed: unicorn", "pip install 'mbx-deploy[boards]'") from None
+        raise ToolMissing(
+            "the emulator of this chip is not installed: unicorn", "pip install 'mbx-deploy[boards]'"
+        ) from None
     return unicorn
 
 
@@ -67,7 +69,9 @@ class Core:
         self._waiting = False
         self.uc.mmio_map(_PPB, 0x1000, self._read_own, None, self._write_own, None)
         self._hook_sleep(unicorn, image)
-        self._kept = [getattr(self.arm, f"UC_ARM_REG_{name}") for name in ("R0", "R1", "R2", "R3", "R12", "LR", "XPSR", "SP")]
+        self._kept = [
+            getattr(self.arm, f"UC_ARM_REG_{name}") for name in ("R0", "R1", "R2", "R3", "R12", "LR", "XPSR", "SP")
+        ]
         self._kept += [getattr(self.arm, f"UC_ARM_REG_D{number}") for number in range(16)]
         stack, reset = struct.unpack_from("<2I", image.data)
         self.uc.reg_write(self.arm.UC_ARM_REG_SP, stack)
@@ -88,7 +92,9 @@ class Core:
         """Count the calls that tell a decision."""
         place = symbols[_DECISION]
         hook = self._hooks.UC_HOOK_CODE
-        self.uc.hook_add(hook, lambda uc, at, size, data: self.heard.decisions.append(self.second), begin=place, end=place)
+        self.uc.hook_add(
+            hook, lambda uc, at, size, data: self.heard.decisions.append(self.second), begin=place, end=place
+        )
 
     def _hook_sleep(self, unicorn: Any, image: FlashImage) -> None:
         self._hooks = unicorn

@@ -42,6 +42,19 @@ class Heard:
             return 0.0
         return (len(self.decisions) - 1) / (self.decisions[-1] - self.decisions[0])
 
+    def render(self) -> str:
+        """Return it as text."""
+        lines = [f"  {second:8.3f} s  {text}" for second, text in self.lines] or [
+            "  nothing was said on the serial port"
+        ]
+        made = f"{len(self.decisions)} decisions ({self.decisions_per_s:.1f} a second)"
+        lines += [
+            "",
+            f"{self.seconds:.1f} s on the board: {made}, {self.overruns} blocks lost, asleep {self.idle_share:.0%}",
+            *(f"FAULT: {fault}" for fault in self.faults),
+        ]
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
         return {

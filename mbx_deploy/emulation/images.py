@@ -1,6 +1,6 @@
 """One door: a build and recordings -> what its board's image does with them, in an emulator of its chip."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.firmware.image import read_flash_image
 
+SAMPLE_RATE_HZ = 16_000
 MOST_SECONDS = 60.0
+_QUIET_S = 1.0  # before the first recording, between two, and after the last
 _DEFAULT_CYCLES_MILLI = 1500
 _START_S = 0.1  # from the reset to the microphone's start, at most
 _LIT_LOW = ("nrf52840-dk", "xiao-nrf52840-sense")  # boards of the nRF52840 whose light is on at level 0
@@ -24,7 +26,25 @@ _LIT_LOW = ("nrf52840-dk", "xiao-nrf52840-sense")  # boards of the nRF52840 whos
 Run = Callable[[Path, Target, np.ndarray, float], Heard]
 
 
-def run_image(build: Build, samples: np.ndarray) -> Heard:
+def join_recordings(recordings: Sequence[np.ndarray]) -> np.ndarray:
+    """Return int16 recordings with a second of quiet around each, as a microphone's faint noise."""
+    random = np.random.default_rng(0)
+
+    def quiet() -> np.ndarray:
+        return random.integers(-1, 2, round(_QUIET_S * SAMPLE_RATE_HZ)).astype(np.int16)
+
+    parts = [part for recording in recordings for part in (quiet(), recording)]
+    return np.concatenate([*parts, quiet()])
+
+
+def before_gain(samples: np.ndarray, target: Target) -> np.ndarray:
+    """Return what a board's microphone gives where its firmware, after its gain, hears samples."""
+    gain_db = target.microphone.gain_db if target.microphone else 0
+    quiet: np.ndarray = np.rint(samples * 10 ** (-gain_db / 20)).astype(np.int16)
+    return quiet
+
+
+def run_image(build: Build, samples: np.ndarray, progress: Callable[[str], None] = lambda line: None) -> Heard:
     """Return what a board's own image does while its microphone hears samples: int16 at 16 kHz, full scale 32768.
 
     The samples are what the microphone gives, before the firmware's gain. Raises InputError for a build whose chip has
@@ -39,9 +59,10 @@ def run_image(build: Build, samples: np.ndarray) -> Heard:
             f"no emulator here boots an image of {target.name}: got {target.cpu}, need one of {', '.join(chips)}",
             "leave --image out: the recogniser's library runs in QEMU",
         )
-    seconds = len(samples) / 16_000
+    seconds = len(samples) / SAMPLE_RATE_HZ
     if seconds > MOST_SECONDS:
         raise InputError(f"too much to hear for an emulator: got {seconds:.1f} s, need at most {MOST_SECONDS:g}")
+    progress(f"booting {build.elf} in an emulator, for {seconds:.1f} s of audio: it is slower than the board")
     return run(build.elf, target, samples, seconds + _START_S)
 
 

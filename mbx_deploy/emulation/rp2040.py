@@ -11,11 +11,11 @@ from mbx_deploy.codegen.target import Target
 from mbx_deploy.emulation.heard import Heard, LineCollector
 from mbx_deploy.emulation.symbols import read_symbols
 from mbx_deploy.errors import CheckFailed, ToolMissing
+from mbx_deploy.system.doctor import RP2040JS_INSTALL
 from mbx_deploy.system.tools import need_tool, run_tool
 
 _SCRIPT = Path(__file__).with_name("rp2040.mjs")
 _MODULE = Path("node_modules/rp2040js/dist/esm/index.js")
-RP2040JS_VERSION = "1.4.1"
 # 03h at clk/4, by which the second stage has the flash read: two words of 8 + 24 + 32 clocks a line of the cache of
 # eight bytes, 4 * 2 * 64, and 32 for selecting the chip. Source: RP2040 datasheet, section 2.6.3; W25Q16JV, 8.2.6.
 MISS_CYCLES = 544
@@ -42,7 +42,9 @@ def run_rp2040(elf: Path, target: Target, samples: np.ndarray, seconds: float) -
             found = json.loads(told.read_text())
         except (OSError, ValueError) as error:
             raise CheckFailed(f"the emulator of the RP2040 told nothing: {error}") from None
-    heard = Heard(found["seconds"], idle_share=found["idle_share"], decisions=found["decisions"], faults=found["faults"])
+    heard = Heard(
+        found["seconds"], idle_share=found["idle_share"], decisions=found["decisions"], faults=found["faults"]
+    )
     heard.lights = [(second, bool(on)) for second, on in found["lights"]]
     sent = LineCollector(heard)
     for second, byte in found["sent"]:
@@ -55,6 +57,5 @@ def find_rp2040js() -> Path:
     places = [Path(sys.prefix) / _MODULE, Path.cwd() / _MODULE]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        line = f"npm install --prefix {sys.prefix} rp2040js@{RP2040JS_VERSION}"
-        raise ToolMissing("the emulator of this chip is not installed: rp2040js", f"run: {line}")
+        raise ToolMissing("the emulator of this chip is not installed: rp2040js", f"run: {RP2040JS_INSTALL}")
     return found

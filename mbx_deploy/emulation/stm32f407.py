@@ -3,8 +3,8 @@
 Modelled: RCC's switches and ready flags (7.3), the revision in DBGMCU_IDCODE (38.6.1), I2S2 as a master receiver whose
 clock follows PLLI2S and I2SPR (28.4.4), stream 3 of DMA1 in double-buffer mode (10.3.9), USART2 sending (30.3.2) at its
 baud rate, BSRR of the light's port (8.4.7).
-Not modelled: the clock's start-up times, the DMA's FIFO and bus accesses, I2S's overrun flag, the USART's receiver, pins'
-functions, the caches of the flash (their cost is in the cycles of an instruction).
+Not modelled: the clock's start-up times, the DMA's FIFO and bus accesses, I2S's overrun flag, the USART's receiver, the
+functions of pins, the caches of the flash (their cost is in the cycles of an instruction).
 """
 
 import numpy as np
@@ -92,7 +92,9 @@ class Stm32f407:
         source = _CRYSTAL_HZ / max(pll & 63, 1) * (i2s >> 6 & 511) / max(i2s >> 28, 1)
         clock = source / max(2 * (divider & 0xFF) + (divider >> 8 & 1), 1)
         if clock != PDM_CLOCK_HZ or not registers.get(_S3CR, 0) & 1:
-            self.core.heard.faults.append(f"I2S2 was started at {clock:.0f} Hz, need {PDM_CLOCK_HZ}, or without its DMA")
+            self.core.heard.faults.append(
+                f"I2S2 was started at {clock:.0f} Hz, need {PDM_CLOCK_HZ}, or without its DMA"
+            )
             return
         self._later()
 

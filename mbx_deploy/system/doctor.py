@@ -27,6 +27,10 @@ Source = Literal["apt", "pip", "other"]  # other: neither brings one that does, 
 BOSSAC_INSTALL = "arduino-cli core install arduino:mbed_nano"
 ARDUINO_BOSSAC = ".arduino15/packages/arduino/tools/bossac/*/bossac"
 
+# The emulator of the RP2040, beside this Python. scripts/setup.sh has the same line.
+RP2040JS_VERSION = "1.4.1"
+RP2040JS_INSTALL = shlex.join(["npm", "install", "--prefix", sys.prefix, f"rp2040js@{RP2040JS_VERSION}"])
+
 ANSWER_SECONDS = 20  # a tool that does not give its version by then is taken as broken
 
 # Each Python package, and the extra of pyproject.toml that it belongs to ("": the core).
@@ -50,6 +54,7 @@ PACKAGES = {
     ),
     "verify": ("tflite-micro",),
     "flash": ("pyocd",),
+    "boards": ("unicorn",),
     "report": ("matplotlib",),
     "notebook": ("ipykernel", "matplotlib", "nbclient"),
     "docs": ("mkdocs", "mkdocs-click", "mkdocs-material", "mkdocstrings", "mkdocstrings-python"),
@@ -60,6 +65,7 @@ NEEDED_FOR = {
     "export": "export",
     "verify": "the tflm engine",
     "flash": "flash, most boards",
+    "boards": "run --image, nRF52840 and STM32F4",
     "report": "report",
     "notebook": "the notebook in examples/",
     "docs": "the documentation as a site, make docs",
@@ -189,12 +195,31 @@ def _tools() -> list[Finding]:
 
 
 def _board_tools() -> list[Finding]:
-    """Return what writes to boards beside pyOCD; nothing else needs them, so set-up does not install them."""
+    """Return what writes to boards beside pyOCD, or boots their images; set-up installs what tests need of it."""
+    image = "run --image, RP2040"
     return [
         Finding("openocd", "flash", _tool_version("openocd"), apt_line(["openocd"]), False, "apt", "openocd"),
         Finding("bossac", "flash, Arduino's boards", _bossac(), BOSSAC_INSTALL, False, "other", ""),
+        Finding(
+            "node",
+            "run --image, RP2040",
+            _tool_version("node"),
+            apt_line(["nodejs", "npm"]),
+            False,
+            "apt",
+            "nodejs npm",
+        ),
+        Finding("rp2040js", "run --image, RP2040", _rp2040js(), RP2040JS_INSTALL, False, "other", ""),
         Finding("picotool", "flash, RP2040", _picotool(), "github.com/raspberrypi/picotool", False, "other", ""),
     ]
+
+
+def _rp2040js() -> str | None:
+    package = Path(sys.prefix) / "node_modules" / "rp2040js" / "package.json"
+    try:
+        return str(json.loads(package.read_text(encoding="utf-8"))["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def find_bossac() -> Path | None:
