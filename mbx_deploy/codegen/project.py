@@ -11,7 +11,7 @@ from mbx_deploy.codegen.constants import CArray, constant_arrays, frontend_array
 from mbx_deploy.codegen.layouts import CMAKE, arrange
 from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_tensor
 from mbx_deploy.codegen.names import check_prefix, label_macros
-from mbx_deploy.codegen.target import APPLICATION_PART, SESSION_PART, Target, find_target
+from mbx_deploy.codegen.target import APPLICATION_PART, RISCV_TOOLCHAIN, SESSION_PART, Target, find_target
 from mbx_deploy.codegen.templates import (
     BANNER,
     board_files,
@@ -163,6 +163,7 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "runtime_version": RUNTIME_VERSION,
         "target": target,
         "embedded": target.toolchain != "host",
+        "picolibc": target.toolchain == RISCV_TOOLCHAIN,
         "digest": f"0x{build_digest(model, target, prefix, stride_frames):08x}",
         "hearing": model.hearing is not None,
         "input": _describe_input(model),

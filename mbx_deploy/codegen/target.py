@@ -14,7 +14,8 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.system.documents import DocumentError, parse_toml, read_document, show
 from mbx_deploy.system.resources import part_folders, targets_folder
 
-TOOLCHAINS = ("arm-none-eabi", "host")
+RISCV_TOOLCHAIN = "riscv64-unknown-elf"
+TOOLCHAINS = ("arm-none-eabi", RISCV_TOOLCHAIN, "host")
 # What a firmware is put together with: with "application" it listens to a microphone, with "session" it is fed with
 # recordings; with both it serves recordings, and where none wait, listens to what comes over its serial port.
 SESSION_PART, APPLICATION_PART = "session", "application"
@@ -96,6 +97,7 @@ class Target:
     text: its file. memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
     parts: the folders beside the board's that its firmware is made of. images: formats written beside the ELF.
     run_from: where its code lies when it runs: "ram" is copied there at the start. power: a board's.
+    log: where a board's log comes out, as a sentence.
     emulated_as: the target whose machine runs a board's recogniser. microphone, probe and uart_baud: a board's.
     """
 
@@ -116,6 +118,7 @@ class Target:
     images: tuple[str, ...] = ()
     uart_baud: int | None = None
     run_from: str = "flash"
+    log: str = ""
     power: Power | None = None
     microphone: Microphone | None = None
     probe: Probe | None = None
@@ -176,6 +179,7 @@ def read_target(path: Path) -> Target:
         images=table.texts("images", default=[]),
         uart_baud=table.take("uart_baud", int, default=None),
         run_from=table.take("run_from", str, default="flash"),
+        log=table.take("log", str, default=""),
         power=power and _fields(Power, power, f"{path.name}, [power]"),
         microphone=microphone and _fields(Microphone, microphone, f"{path.name}, [microphone]"),
         probe=probe and _probe(probe, f"{path.name}, [probe]"),

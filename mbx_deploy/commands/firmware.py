@@ -146,6 +146,8 @@ def build(
             click.echo(f"next:     mbx-deploy verify {report.folder}")
         elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
             click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
+        if chosen.log and not network_only:
+            click.echo(f"log:      {chosen.uart_baud:,} baud {chosen.log}")
     elif layout != "cmake":
         click.echo(f"project:  {report.folder}")
         click.echo(f"next:     {report.folder / 'README.md'} tells how {layout} takes it")

@@ -1,7 +1,7 @@
 """One door: a build and recordings -> what its board's image does with them, in an emulator of its chip."""
 
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -21,9 +21,8 @@ MOST_SECONDS = 60.0
 _QUIET_S = 1.0  # before the first recording, between two, and after the last
 _DEFAULT_CYCLES_MILLI = 1500
 _START_S = 0.1  # from the reset to the microphone's start, at most
-_LIT_LOW = ("nrf52840-dk", "xiao-nrf52840-sense")  # boards of the nRF52840 whose light is on at level 0
 
-Run = Callable[[Path, Target, np.ndarray, float], Heard]
+Run = Callable[[Build, np.ndarray, float], Heard]
 
 
 def join_recordings(recordings: Sequence[np.ndarray]) -> np.ndarray:
@@ -52,7 +51,7 @@ def run_image(build: Build, samples: np.ndarray, progress: Callable[[str], None]
     it fails.
     """
     target = build.target
-    chips: dict[str, Run] = {"nrf52840": _nrf52840, "stm32f407": _stm32f407, "rp2040": run_rp2040}
+    chips: dict[str, Run] = {"nrf52840": _nrf52840, "stm32f407": _stm32f407, "rp2040": _rp2040}
     run = next((chips[part] for part in target.parts if part in chips), None)
     if run is None:
         raise InputError(
@@ -63,7 +62,7 @@ def run_image(build: Build, samples: np.ndarray, progress: Callable[[str], None]
     if seconds > MOST_SECONDS:
         raise InputError(f"too much to hear for an emulator: got {seconds:.1f} s, need at most {MOST_SECONDS:g}")
     progress(f"booting {build.elf} in an emulator, for {seconds:.1f} s of audio: it is slower than the board")
-    return run(build.elf, target, samples, seconds + _START_S)
+    return run(build, samples, seconds + _START_S)
 
 
 def cycles_milli(target: Target) -> int:
@@ -71,15 +70,25 @@ def cycles_milli(target: Target) -> int:
     return target.power.cycles_per_instruction_milli if target.power else _DEFAULT_CYCLES_MILLI
 
 
-def _nrf52840(elf: Path, target: Target, samples: np.ndarray, seconds: float) -> Heard:
-    data = elf.read_bytes()
-    level = 0 if target.board in _LIT_LOW else 1
+def pins_of(build: Build) -> dict[str, int]:
+    """Return {macro: number} of a board's mbx_pins.h, as it is in a build."""
+    text = str(build.files.get("board/mbx_pins.h", ""))
+    return {name: int(value) for name, value in re.findall(r"^#define (MBX_PIN_\w+) +(\d+)u?\b", text, re.M)}
+
+
+def _nrf52840(build: Build, samples: np.ndarray, seconds: float) -> Heard:
+    data, target, pins = build.elf.read_bytes(), build.target, pins_of(build)
+    light = (pins["MBX_PIN_LIGHT"], pins["MBX_PIN_LIGHT_ON_LEVEL"])
     clock = int(target.clock_hz or 0)
-    chip = Nrf52840(read_flash_image(data), read_symbols(data), clock, cycles_milli(target), samples, level)
+    chip = Nrf52840(read_flash_image(data), read_symbols(data), clock, cycles_milli(target), samples, light)
     return chip.run(seconds)
 
 
-def _stm32f407(elf: Path, target: Target, samples: np.ndarray, seconds: float) -> Heard:
-    data, clock = elf.read_bytes(), int(target.clock_hz or 0)
-    bits = microphone_bits(samples)
+def _stm32f407(build: Build, samples: np.ndarray, seconds: float) -> Heard:
+    data, target = build.elf.read_bytes(), build.target
+    bits, clock = microphone_bits(samples), int(target.clock_hz or 0)
     return Stm32f407(read_flash_image(data), read_symbols(data), clock, cycles_milli(target), bits).run(seconds)
+
+
+def _rp2040(build: Build, samples: np.ndarray, seconds: float) -> Heard:
+    return run_rp2040(build.elf, build.target, samples, seconds)

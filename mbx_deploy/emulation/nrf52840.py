@@ -22,7 +22,7 @@ _UART_TXDRDY = _UART + 0x11C
 _INTENSET, _INTENCLR = 0x304, 0x308
 _PDM_EVENTS = {_PDM_STARTED: 0, _PDM + 0x104: 1, _PDM_END: 2}
 _UART_EVENTS = {_UART + 0x108: 2, _UART_TXDRDY: 7, _UART + 0x124: 9}
-_LIGHT_BIT = 1 << 13  # of both boards
+_OUTSET, _OUTCLR = 0x5000_0508, 0x5000_050C  # of port 0; port 1 lies 0x300 behind
 _END_TO_STARTED_S = 2e-6
 
 
@@ -30,13 +30,20 @@ class Nrf52840:
     """A board with this chip and a microphone that hears samples (int16, 16 kHz) from the PDM's start on."""
 
     def __init__(
-        self, image: FlashImage, symbols: dict[str, int], clock_hz: int, cycles_milli: int, samples: np.ndarray, on: int
+        self,
+        image: FlashImage,
+        symbols: dict[str, int],
+        clock_hz: int,
+        cycles_milli: int,
+        samples: np.ndarray,
+        light: tuple[int, int],
     ) -> None:
-        """on: the level of the light's pin at which it is on."""
+        """light: the number of its pin, and the level at which it is on."""
         self.core = core = Core(image, [_FLASH, _RAM], clock_hz, cycles_milli)
         core.count_decisions(symbols)
         core.update = self._update
-        self.samples, self.place, self.on = samples, 0, on
+        self.samples, self.place = samples, 0
+        self.light, self.on = (0x300 * (light[0] >> 5), 1 << (light[0] & 31)), light[1]
         self.sent = LineCollector(core.heard)
         core.registers |= {0x1000_0130: 8, 0x1000_0134: 3, 0x1000_1208: 0x5A}  # revision 3, debugging allowed
         core.peripherals(0x1000_0000, 0x2000, self._read, self._write)
@@ -62,8 +69,8 @@ class Nrf52840:
             self._send(value & 0xFF)
         elif address == _PDM:
             self._start()
-        elif address in (0x5000_0508, 0x5000_050C) and value == _LIGHT_BIT:
-            self._light((address == 0x5000_0508) == bool(self.on))
+        elif value == self.light[1] and address - self.light[0] in (_OUTSET, _OUTCLR):
+            self._light((address - self.light[0] == _OUTSET) == bool(self.on))
         else:
             registers[address] = value
         self._update()

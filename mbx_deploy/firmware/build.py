@@ -13,7 +13,7 @@ from typing import Any
 from mbx_deploy.codegen.layouts import CMAKE, LAYOUTS
 from mbx_deploy.codegen.manifest import make_manifest
 from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, Files, generate_project
-from mbx_deploy.codegen.target import Target
+from mbx_deploy.codegen.target import RISCV_TOOLCHAIN, Target
 from mbx_deploy.codegen.tflm import TflmSizes, used_ops
 from mbx_deploy.compiler.kernels.choice import PORTABLE
 from mbx_deploy.compiler.model import CompiledModel, load_model
@@ -218,6 +218,10 @@ def _prepare_tflm(
     """
     if layout != CMAKE:
         raise InputError(f"no TFLite Micro in the layout {layout}: it is compiled by its own tools", "use cmake")
+    if target.toolchain == RISCV_TOOLCHAIN:
+        raise InputError(
+            f"no TFLite Micro for {target.name}: it is compiled for Arm's cores and for this machine alone"
+        )
     used_ops(model)
     lacks = missing_for_tflm(target, checkouts)
     if (missing or lacks) and budgets != NO_BUDGETS:

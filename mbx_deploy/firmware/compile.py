@@ -10,7 +10,15 @@ from mbx_deploy.codegen.calls import SHIFT_FUNCTION, STEP_PREFIX
 from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, Target
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.firmware.folder import ELF_NAME
-from mbx_deploy.firmware.image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
+from mbx_deploy.firmware.image import (
+    UF2_FAMILIES,
+    UF2_FAMILY_RP2040,
+    FlashImage,
+    read_flash_image,
+    to_bin,
+    to_hex,
+    to_uf2,
+)
 from mbx_deploy.firmware.stack import elf_sizes, stack_bound
 from mbx_deploy.system.files import cannot_write, write_folder
 from mbx_deploy.system.tools import find_tool, run_tool
@@ -101,7 +109,12 @@ def too_large(output: str, target: Target) -> InputError | None:
 
 def _images(elf: bytes, target: Target) -> dict[str, str | bytes]:
     """Return the files that the target's tools write to its flash, by name."""
-    makers: dict[str, Callable[[FlashImage], str | bytes]] = {"bin": to_bin, "hex": to_hex, "uf2": to_uf2}
+    family = next((UF2_FAMILIES[part] for part in target.parts if part in UF2_FAMILIES), UF2_FAMILY_RP2040)
+    makers: dict[str, Callable[[FlashImage], str | bytes]] = {
+        "bin": to_bin,
+        "hex": to_hex,
+        "uf2": lambda image: to_uf2(image, family),
+    }
     if not target.images:  # a program for this machine is no image of a flash
         return {}
     image = read_flash_image(elf)

@@ -350,7 +350,7 @@ def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, F
     if not _has_program(built):
         note(f"the firmware was not run: {built.folder} holds none")
         return {}
-    emulator = (built.target.machine or built.target.emulated_as) and find_tool("qemu-system-arm")
+    emulator = (built.target.machine or built.target.emulated_as) and find_tool(emulator_of(built.target.machine or ""))
     if built.target.toolchain != "host" and not emulator:
         note(f"the firmware was not run: no emulator for {built.target.name} here")
         return {}

@@ -45,7 +45,8 @@ def find_port(devices: Path = DEVICES) -> Path:
     if not ports:
         raise InputError(
             f"no serial port on USB found ({devices / 'ttyACM*'}, {devices / 'ttyUSB*'})",
-            "plug the board in, or name its port with --port",
+            "plug the board in, or name its port with --port; most boards send on pins, and need a USB serial adapter "
+            "(their USB socket stays silent)",
         )
     if len(ports) > 1:
         listed = ", ".join(describe_port(port) for port in ports)

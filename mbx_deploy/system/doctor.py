@@ -170,7 +170,7 @@ def _package_version(name: str) -> str | None:
 
 def _tools() -> list[Finding]:
     firmware = "building firmware"
-    arm_gcc = "arm-none-eabi-gcc"
+    arm_gcc, riscv = "arm-none-eabi-gcc", "the target riscv32imc"
     tools = [
         ("gcc", "the c engine", False, "gcc", _tool_version("gcc")),
         # gcc only recommends the headers: a lean install has a compiler that compiles nothing.
@@ -178,6 +178,9 @@ def _tools() -> list[Finding]:
         (arm_gcc, firmware, True, "gcc-arm-none-eabi", _tool_version(arm_gcc)),
         ("newlib", firmware, True, "libnewlib-arm-none-eabi", _c_library(arm_gcc, "__NEWLIB")),
         ("C++ for Arm", "build --runtime tflm", False, "libstdc++-arm-none-eabi-newlib", _cpp_library(f"{arm_gcc}")),
+        ("riscv gcc", riscv, False, "gcc-riscv64-unknown-elf", _tool_version("riscv64-unknown-elf-gcc")),
+        ("picolibc", riscv, False, "picolibc-riscv64-unknown-elf", _picolibc()),
+        ("qemu-system-riscv32", riscv, False, "qemu-system-misc", _tool_version("qemu-system-riscv32")),
         ("cmake", firmware, True, "cmake", _tool_version("cmake")),
         ("ninja or make", firmware, True, "make", _tool_version("ninja") or _tool_version("make")),
         (
@@ -209,7 +212,7 @@ def _board_tools() -> list[Finding]:
             "apt",
             "nodejs npm",
         ),
-        Finding("rp2040js", "run --image, RP2040", _rp2040js(), RP2040JS_INSTALL, False, "other", ""),
+        Finding("rp2040js", image, _rp2040js(), RP2040JS_INSTALL, False, "other", ""),
         Finding("picotool", "flash, RP2040", _picotool(), "github.com/raspberrypi/picotool", False, "other", ""),
     ]
 
@@ -274,6 +277,14 @@ def _c_library(compiler: str, macro: str) -> str | None:
     major = re.search(rf"#define {macro}(?:__)? (\d+)", macros)
     minor = re.search(rf"#define {macro}_MINOR(?:__)? (\d+)", macros)
     return f"{major[1]}.{minor[1]}" if major and minor else "present"
+
+
+def _picolibc() -> str | None:
+    """Return the version of picolibc that the compiler for RISC-V finds."""
+    compiler = ["riscv64-unknown-elf-gcc", "--specs=picolibc.specs", "-dM", "-E", "-x", "c", "-"]
+    macros = _answer(compiler, "#include <picolibc.h>\n")
+    version = re.search(r'#define __PICOLIBC_VERSION__ "(.*?)"', macros or "")
+    return version[1] if version else None
 
 
 def _cpp_library(compiler: str) -> str | None:

@@ -38,9 +38,12 @@ pytestmark = [
 VECTORS = {
     "arduino-nano-33-ble-sense": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
     "nrf52840-dk": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
+    "xiao-nrf52840-sense": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
     "raspberry-pi-pico": (32, {11: "mbx_interrupt_dma", 20: "mbx_interrupt_uart"}),
     "stm32f4-discovery": (82, {14: "mbx_interrupt_dma", 38: "mbx_interrupt_uart"}),
 }
+# Where a UF2 begins, and the family of its chip: of uf2families.json of the UF2 specification.
+UF2_PLACES = {"raspberry-pi-pico": (0x10000000, 0xE48BFF56), "xiao-nrf52840-sense": (0x27000, 0xADA52840)}
 SYSTEM_HANDLERS = (2, 3, 4, 5, 6, 11, 12, 14, 15)
 
 
@@ -162,7 +165,8 @@ def test_the_uf2_is_the_image(board: Build) -> None:
     for number in range(len(data) // 512):
         head = struct.unpack_from("<8I", data, number * 512)
         assert head[:3] == (0x0A324655, 0x9E5D5157, 0x2000)
-        assert head[3:] == (0x10000000 + 256 * number, 256, number, len(data) // 512, 0xE48BFF56)
+        origin, family = UF2_PLACES[board.target.name]
+        assert head[3:] == (origin + 256 * number, 256, number, len(data) // 512, family)
         assert struct.unpack_from("<I", data, number * 512 + 508)[0] == 0x0AB16F30
         content += data[number * 512 + 32 :][:256]
     assert content[: len(image.data)] == image.data and set(content[len(image.data) :]) <= {0xFF}

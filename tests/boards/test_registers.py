@@ -93,6 +93,7 @@ NRF52840_FIELDS = {
     "PDM_INT_STARTED": 1 << 0,
     "PDM_PDMCLKCTRL_1280K": 0x0A000000,
     "PDM_MODE_MONO_LEFT_FALLING": 1 << 0 | 0 << 1,  # OPERATION Mono, EDGE LeftFalling
+    "PDM_MODE_MONO_LEFT_RISING": 1 << 0 | 1 << 1,  # OPERATION Mono, EDGE LeftRising
     "PDM_GAIN_0_DB": 0x28,
     "PDM_RATIO_80": 1,
     "PDM_INTERRUPT": 29,
@@ -347,6 +348,15 @@ PINS = {
         "MBX_PIN_UART_RX": 8,
         "MBX_PIN_PDM_CLK": 32 + 3,  # gpio1 3, D2 of the Arduino header
         "MBX_PIN_PDM_DIN": 32 + 4,  # gpio1 4, D3
+    },
+    "xiao-nrf52840-sense": {
+        "MBX_PIN_LIGHT": 30,  # gpio0 30, green, active low
+        "MBX_PIN_LIGHT_ON_LEVEL": 0,
+        "MBX_PIN_UART_TX": 32 + 11,  # uart0: P1.11
+        "MBX_PIN_UART_RX": 32 + 12,
+        "MBX_PIN_PDM_CLK": 32 + 0,  # pdm0: P1.00
+        "MBX_PIN_PDM_DIN": 16,
+        "MBX_PIN_MICROPHONE_POWER": 32 + 10,  # msm261d3526hicpm-c-en
     },
     "stm32f4-discovery": {
         "MBX_PIN_LIGHT": 16 * 3 + 12,  # gpiod 12, LD4

@@ -160,7 +160,11 @@ void mbx_board_audio_start(mbx_audio_queue *queue)
     PDM_PSEL_DIN = MBX_PIN_PDM_DIN;
     PDM_PDMCLKCTRL = PDM_PDMCLKCTRL_1280K;
     PDM_RATIO = PDM_RATIO_80;
+#ifdef MBX_MICROPHONE_RIGHT
+    PDM_MODE = PDM_MODE_MONO_LEFT_RISING;
+#else
     PDM_MODE = PDM_MODE_MONO_LEFT_FALLING;
+#endif
     PDM_GAINL = PDM_GAIN_0_DB;
     PDM_GAINR = PDM_GAIN_0_DB;
     next_block = 0;

@@ -49,6 +49,7 @@
 #define PDM_PDMCLKCTRL_1280K 0x0A000000u /* 32 MHz / 25 */
 #define PDM_MODE MBX_REGISTER(0x4001D508u)
 #define PDM_MODE_MONO_LEFT_FALLING 0x1u  /* OPERATION mono, EDGE left on the falling edge */
+#define PDM_MODE_MONO_LEFT_RISING 0x3u   /* and on the rising: the bits of a microphone on the right channel */
 #define PDM_GAINL MBX_REGISTER(0x4001D518u)
 #define PDM_GAINR MBX_REGISTER(0x4001D51Cu)
 #define PDM_GAIN_0_DB 0x28u              /* half a dB a step, to 0x50: +20 dB */

@@ -13,6 +13,7 @@ from mbx_deploy.firmware.pace import ListeningCost
 from mbx_deploy.measure.items import random_input
 from mbx_deploy.measure.profile.counting import count
 from mbx_deploy.measure.profile.listing import Listing, read_listing
+from mbx_deploy.system.emulator import emulator_of
 from mbx_deploy.system.tools import find_tool
 
 # The network's function, what a recogniser calls behind it, and who calls that of a network alone, through a pointer.
@@ -23,7 +24,7 @@ NETWORK, _POSTERIORS, _CALLER = "invoke", "mbx_posteriors", "mbx_network_observe
 def can_count(target: Target) -> bool:
     """Return whether this machine can count the instructions of a target's firmware."""
     emulated = target.machine is not None or target.emulated_as is not None
-    tools = ("qemu-system-arm", "gcc", f"{target.toolchain}-objdump", f"{target.toolchain}-nm")
+    tools = (emulator_of(target.machine or ""), "gcc", f"{target.toolchain}-objdump", f"{target.toolchain}-nm")
     return emulated and all(find_tool(tool) for tool in tools)
 
 

@@ -157,8 +157,9 @@ def profile_build(build: Build) -> Profile:
     A board's is counted on the machine of its CPU. Raises InputError for a build for this machine or without an ELF,
     ToolMissing where QEMU, gcc or the target's binutils are missing, CheckFailed where the firmware fails.
     """
-    if build.target.toolchain == "host":
-        raise InputError(f"nothing to count in ({build.folder}): got a build for this machine, need one for a Cortex-M")
+    if build.target.toolchain != "arm-none-eabi":
+        what = "this machine" if build.target.toolchain == "host" else build.target.cpu
+        raise InputError(f"nothing to count in ({build.folder}): got a build for {what}, need one for a Cortex-M")
     model = build.model
     listing = read_listing(FirmwareEngine(model, build.elf, build.target).elf, build.target.toolchain)
     cpu = find_target(build.target.emulated_as).cpu if build.target.emulated_as else build.target.cpu
