@@ -62,7 +62,7 @@ def board_files(target: Target, folder: str, hears: bool = True) -> dict[str, st
 
     hears: whether a session serves a recogniser, else a network alone.
     """
-    served = (SERVED_PARTS[hears],) if SESSION_PART in target.parts else ()
+    served: tuple[str, ...] = (SERVED_PARTS[hears],) if SESSION_PART in target.parts else ()
     if served and target.toolchain != "host":
         served += (EMULATED_PART,)
     found: dict[str, str | bytes] = {}

@@ -219,9 +219,7 @@ def _prepare_tflm(
     if layout != CMAKE:
         raise InputError(f"no TFLite Micro in the layout {layout}: it is compiled by its own tools", "use cmake")
     if target.toolchain == RISCV_TOOLCHAIN:
-        raise InputError(
-            f"no TFLite Micro for {target.name}: it is compiled for Arm's cores and for this machine alone"
-        )
+        raise InputError(f"no TFLite Micro for {target.name}: it is compiled for Arm's cores and this machine")
     used_ops(model)
     lacks = missing_for_tflm(target, checkouts)
     if (missing or lacks) and budgets != NO_BUDGETS:

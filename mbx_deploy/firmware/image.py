@@ -10,7 +10,7 @@ UF2_FAMILY_RP2040 = 0xE48BFF56
 UF2_FAMILIES = {
     "rp2040": UF2_FAMILY_RP2040,
     "nrf52840": 0xADA52840,
-}  # by the chip's folder; the UF2 specification's list
+}  # by the chip's folder
 UF2_MAGIC = (0x0A324655, 0x9E5D5157, 0x0AB16F30)
 UF2_FAMILY_PRESENT = 0x2000
 BOOT2_BYTES = 256

@@ -33,6 +33,7 @@ from mbx_deploy.measure.items import synthetic_items
 from mbx_deploy.measure.profile.inference import can_count, count_inference
 from mbx_deploy.measure.stream_budgets import NO_HEARD_BUDGETS, HeardBudgets, measure_streams
 from mbx_deploy.nemo.conversion import artifact_of
+from mbx_deploy.system.emulator import emulator_of
 from mbx_deploy.system.files import check_file
 from mbx_deploy.system.resources import resolve_model
 from mbx_deploy.system.tools import find_tool
@@ -350,7 +351,8 @@ def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, F
     if not _has_program(built):
         note(f"the firmware was not run: {built.folder} holds none")
         return {}
-    emulator = (built.target.machine or built.target.emulated_as) and find_tool(emulator_of(built.target.machine or ""))
+    machine = built.target.machine or built.target.emulated_as
+    emulator = machine and find_tool(emulator_of(machine))
     if built.target.toolchain != "host" and not emulator:
         note(f"the firmware was not run: no emulator for {built.target.name} here")
         return {}

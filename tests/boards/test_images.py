@@ -87,7 +87,7 @@ def test_the_streaming_model_leaves_an_nrf52840_asleep(tmp_path: Path) -> None:
     assert heard.idle_share > NRF_STREAMING_IDLE_SHARE
 
 
-NRF_STREAMING_IDLE_SHARE = 0.5
+NRF_STREAMING_IDLE_SHARE = 0.6  # 0.66 after the first word
 
 
 @pytest.mark.slow

@@ -28,7 +28,13 @@ class FirmwareBuilder:
 
     def __init__(self, target: Target, folder: Path) -> None:
         self.target, self.folder = target, folder
-        self.flags = ("-std=c99", target.optimization, *target.compile_flags, "-ffunction-sections", "-fdata-sections")
+        self.flags: tuple[str, ...] = (
+            "-std=c99",
+            target.optimization,
+            *target.compile_flags,
+            "-ffunction-sections",
+            "-fdata-sections",
+        )
         self.compiler, self.linker_flags = f"{target.toolchain}-gcc", LINKER_FLAGS
         if target.toolchain == RISCV_TOOLCHAIN:
             self.flags += (PICOLIBC,)
