@@ -91,4 +91,4 @@ def _stm32f407(build: Build, samples: np.ndarray, seconds: float) -> Heard:
 
 
 def _rp2040(build: Build, samples: np.ndarray, seconds: float) -> Heard:
-    return run_rp2040(build.elf, build.target, samples, seconds)
+    return run_rp2040(build.elf, build.target, samples, seconds, pins_of(build))

@@ -12,7 +12,7 @@ import fs from 'fs';
 const options = JSON.parse(process.argv[2]);
 const { RP2040 } = await import(options.module);
 const FLASH = 0x10000000, BOOT2 = 0x20041f00;
-const CLOCK_PIN = 2, DATA_PIN = 3, LIGHT_PIN = 25;
+const [CLOCK_PIN, DATA_PIN, LIGHT_PIN] = options.pins;
 const told = { seconds: 0, idle_share: 0, decisions: [], lights: [], sent: [], faults: [] };
 
 const mcu = new RP2040();

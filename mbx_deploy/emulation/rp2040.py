@@ -21,8 +21,8 @@ _MODULE = Path("node_modules/rp2040js/dist/esm/index.js")
 MISS_CYCLES = 544
 
 
-def run_rp2040(elf: Path, target: Target, samples: np.ndarray, seconds: float) -> Heard:
-    """Return what an image does while its microphone hears samples; see images.run_image()."""
+def run_rp2040(elf: Path, target: Target, samples: np.ndarray, seconds: float, pins: dict[str, int]) -> Heard:
+    """Return what an image does while its microphone hears samples; see images.run_image(). pins: of its mbx_pins.h."""
     node = need_tool("node", "boot an image for the RP2040")
     module = find_rp2040js()
     options = {
@@ -31,6 +31,7 @@ def run_rp2040(elf: Path, target: Target, samples: np.ndarray, seconds: float) -
         "seconds": seconds,
         "clock_hz": target.clock_hz,
         "miss_cycles": MISS_CYCLES,
+        "pins": [pins[name] for name in ("MBX_PIN_PDM_CLK", "MBX_PIN_PDM_DIN", "MBX_PIN_LIGHT")],
         "decision": read_symbols(elf.read_bytes())["mbx_link_tell_scores"],
     }
     with tempfile.TemporaryDirectory(prefix="mbx-rp2040-") as folder:

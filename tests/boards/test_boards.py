@@ -39,11 +39,16 @@ VECTORS = {
     "arduino-nano-33-ble-sense": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
     "nrf52840-dk": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
     "xiao-nrf52840-sense": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
+    "arduino-nano-rp2040-connect": (32, {11: "mbx_interrupt_dma", 20: "mbx_interrupt_uart"}),
     "raspberry-pi-pico": (32, {11: "mbx_interrupt_dma", 20: "mbx_interrupt_uart"}),
     "stm32f4-discovery": (82, {14: "mbx_interrupt_dma", 38: "mbx_interrupt_uart"}),
 }
 # Where a UF2 begins, and the family of its chip: of uf2families.json of the UF2 specification.
-UF2_PLACES = {"raspberry-pi-pico": (0x10000000, 0xE48BFF56), "xiao-nrf52840-sense": (0x27000, 0xADA52840)}
+UF2_PLACES = {
+    "raspberry-pi-pico": (0x10000000, 0xE48BFF56),
+    "arduino-nano-rp2040-connect": (0x10000000, 0xE48BFF56),
+    "xiao-nrf52840-sense": (0x27000, 0xADA52840),
+}
 SYSTEM_HANDLERS = (2, 3, 4, 5, 6, 11, 12, 14, 15)
 
 

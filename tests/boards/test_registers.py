@@ -367,11 +367,19 @@ PINS = {
         "MBX_PIN_PDM_DIN": 16 * 2 + 3,  # I2S2_MOSI, GPIOC 3
         "MBX_PDM_ALTERNATE": 5,  # GPIO_AF5_SPI2
     },
+    "arduino-nano-rp2040-connect": {
+        "MBX_PIN_LIGHT": 6,  # ArduinoCore-mbed, variant NANO_RP2040_CONNECT: D13
+        "MBX_PIN_UART_TX": 0,  # SERIAL1_TX
+        "MBX_PIN_UART_RX": 1,
+        "MBX_PIN_PDM_CLK": 23,  # PDM_CLOCK
+        "MBX_PIN_PDM_DIN": 22,
+    },
     "raspberry-pi-pico": {"MBX_PIN_LIGHT": 25, "MBX_PIN_UART_TX": 0, "MBX_PIN_UART_RX": 1},
 }
 OURS = {  # choices, not facts about a board
     "MBX_MICROPHONE_GAIN_Q4": None,
     "MBX_UART_BAUD": None,
+    "MBX_MICROPHONE_RIGHT": None,
 }
 FREE = {"raspberry-pi-pico": {"MBX_PIN_PDM_CLK", "MBX_PIN_PDM_DIN"}}  # any GPIO; PIO reaches all
 

@@ -28,14 +28,10 @@ class FirmwareBuilder:
 
     def __init__(self, target: Target, folder: Path) -> None:
         self.target, self.folder = target, folder
-        self.flags: tuple[str, ...] = (
-            "-std=c99",
-            target.optimization,
-            *target.compile_flags,
-            "-ffunction-sections",
-            "-fdata-sections",
-        )
-        self.compiler, self.linker_flags = f"{target.toolchain}-gcc", LINKER_FLAGS
+        self.flags: tuple[str, ...] = ("-std=c99", target.optimization, *target.compile_flags)
+        self.flags += ("-ffunction-sections", "-fdata-sections")
+        self.compiler = f"{target.toolchain}-gcc"
+        self.linker_flags: tuple[str, ...] = LINKER_FLAGS
         if target.toolchain == RISCV_TOOLCHAIN:
             self.flags += (PICOLIBC,)
             self.linker_flags = tuple(flag for flag in LINKER_FLAGS if not flag.startswith("--specs"))
