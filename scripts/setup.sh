@@ -85,11 +85,15 @@ if [ "${1:-}" = test ]; then
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
     command -v wasm-ld >/dev/null || peers+=(lld)
+    command -v riscv64-unknown-elf-gcc >/dev/null || peers+=(gcc-riscv64-unknown-elf)
+    [ -e /usr/lib/picolibc/riscv64-unknown-elf/picolibc.specs ] || peers+=(picolibc-riscv64-unknown-elf)
+    command -v qemu-system-riscv32 >/dev/null || peers+=(qemu-system-misc)
     command -v node >/dev/null || peers+=(nodejs)
     ldconfig -p | grep libportaudio >/dev/null || peers+=(libportaudio2)
     # clang only suggests its runtimes, libFuzzer among them.
     ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 || peers+=(libclang-rt-dev)
     command -v bossac >/dev/null || peers+=(bossa-cli)
+    command -v npm >/dev/null || peers+=(npm)
     if [ "${#peers[@]}" -gt 0 ]; then
         (debian_install "${peers[@]}") || say "going on without ${peers[*]}: tests that compare with them are skipped"
     fi
@@ -133,6 +137,9 @@ core)
 test)
     is_ready "$venv/.ready-test" && exit
     install_environment "[test]" " (torch, tensorflow and more: some minutes)"
+    # The emulator of the RP2040: a package of npm's, beside the Python ones; mbx_deploy/system/doctor.py has the line.
+    npm install --silent --no-audit --no-fund --prefix "$here/$venv" rp2040js@1.4.1 </dev/null >&2 ||
+        say "going on without rp2040js: tests that boot the Pico's image are skipped"
     echo "$key" >"$venv/.ready-test"
     ;;
 *) die "unknown set-up: got '${1:-}', need tools, core or test" "run: make demo, or make test" ;;

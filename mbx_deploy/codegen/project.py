@@ -12,7 +12,16 @@ from mbx_deploy.codegen.languages import Verbatim, plain_text
 from mbx_deploy.codegen.layouts import CMAKE, arrange
 from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_tensor
 from mbx_deploy.codegen.names import check_prefix, label_macros
-from mbx_deploy.codegen.target import APPLICATION_PART, ARM, LIVE_PART, SESSION_PART, WASM, Target, find_target
+from mbx_deploy.codegen.target import (
+    APPLICATION_PART,
+    ARM,
+    LIVE_PART,
+    RISCV,
+    SESSION_PART,
+    WASM,
+    Target,
+    find_target,
+)
 from mbx_deploy.codegen.templates import (
     BANNER,
     board_files,
@@ -172,8 +181,9 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "P": prefix.upper(),
         "runtime_version": RUNTIME_VERSION,
         "target": target,
-        "embedded": target.toolchain == ARM,
+        "embedded": target.toolchain in (ARM, RISCV),
         "wasm": target.toolchain == WASM,
+        "picolibc": target.toolchain == RISCV,
         "digest": f"0x{build_digest(model, target, prefix, stride_frames):08x}",
         "hearing": model.hearing is not None,
         "input": _describe_input(model),

@@ -14,7 +14,7 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.system.documents import DocumentError, parse_toml, read_document, show
 from mbx_deploy.system.resources import part_folders, targets_folder
 
-ARM, HOST, WASM = TOOLCHAINS = ("arm-none-eabi", "host", "wasm")
+ARM, RISCV, HOST, WASM = TOOLCHAINS = ("arm-none-eabi", "riscv64-unknown-elf", "host", "wasm")
 # What a firmware is put together with: with "application" it listens to a microphone, with "session" it is fed with
 # recordings; with both it serves recordings, and where none wait, listens to what comes over its serial port.
 SESSION_PART, APPLICATION_PART = "session", "application"
@@ -23,6 +23,7 @@ LIVE_PART = "live"
 # Of a board: the library that its firmware links, linked with the session for the CPU target that emulated_as names.
 EMULATOR_ELF_NAME = "emulator.elf"
 IMAGE_FORMATS = ("bin", "hex", "uf2")
+RUN_FROM = ("flash", "ram")
 _HINT = "start from one of targets/*.toml"
 _UNSAFE = re.compile(r'["\\`$<>]|\*/|/\*')
 # What chooses the CPU, a feature of the compiler, a macro or a warning; nothing that names a program or a file.
@@ -54,6 +55,22 @@ class Microphone:
 
 
 @dataclass(frozen=True)
+class Power:
+    """What a core costs that listens; of a board, and each an estimate.
+
+    cycles_per_instruction_milli: thousandths, wait states included. interrupt_instructions_per_s: of the microphone's
+    interrupt: decimator and queue. awake_ua, asleep_ua: microamperes of the chip at clock_hz; asleep: between
+    interrupts, with what the microphone needs running. microphone_ua: of the microphone.
+    """
+
+    cycles_per_instruction_milli: int
+    interrupt_instructions_per_s: int
+    awake_ua: int
+    asleep_ua: int
+    microphone_ua: int
+
+
+@dataclass(frozen=True)
 class Probe:
     """How a board is written to.
 
@@ -81,6 +98,8 @@ class Target:
     text: its file. memory and machine are None for the host and for WebAssembly; machine is QEMU's name of it, None
     without an emulator.
     parts: the folders beside the board's that its firmware is made of. images: formats written beside the ELF.
+    run_from: where its code lies when it runs: "ram" is copied there at the start. power: a board's.
+    log: where a board's log comes out, as a sentence.
     emulated_as: the target whose machine runs a board's recogniser. microphone, probe and uart_baud: a board's.
     """
 
@@ -100,6 +119,9 @@ class Target:
     parts: tuple[str, ...] = (SESSION_PART,)
     images: tuple[str, ...] = ()
     uart_baud: int | None = None
+    run_from: str = "flash"
+    log: str = ""
+    power: Power | None = None
     microphone: Microphone | None = None
     probe: Probe | None = None
     emulated_as: str | None = None
@@ -144,6 +166,7 @@ def read_target(path: Path) -> Target:
     sources = {key: source_table.take(key, str) for key in list(source_table.rest)}
     microphone = table.take("microphone", dict, default=None)
     probe = table.take("probe", dict, default=None)
+    power = table.take("power", dict, default=None)
     machine, emulated_as = _emulator(emulator, path.name)
     target = Target(
         name=table.take("name", str),
@@ -162,6 +185,9 @@ def read_target(path: Path) -> Target:
         parts=table.texts("parts", default=[SESSION_PART]),
         images=table.texts("images", default=[]),
         uart_baud=table.take("uart_baud", int, default=None),
+        run_from=table.take("run_from", str, default="flash"),
+        log=table.take("log", str, default=""),
+        power=power and _fields(Power, power, f"{path.name}, [power]"),
         microphone=microphone and _fields(Microphone, microphone, f"{path.name}, [microphone]"),
         probe=probe and _probe(probe, f"{path.name}, [probe]"),
         emulated_as=emulated_as,
@@ -264,6 +290,7 @@ def _validate(target: Target, path: Path) -> Target:
     need(target.board in folders, "board", target.board, " or ".join(folders))
     need(bool(target.parts) and set(target.parts) <= set(folders), "parts", target.parts, f"of {', '.join(folders)}")
     need(set(target.images) <= set(IMAGE_FORMATS), "images", target.images, f"of {', '.join(IMAGE_FORMATS)}")
+    need(target.run_from in RUN_FROM, "run_from", target.run_from, " or ".join(RUN_FROM))
     need(target.uart_baud is None or 1200 <= target.uart_baud <= 10**7, "uart_baud", target.uart_baud, "1200 to 10^7")
     need(target.clock_hz is None or 1 <= target.clock_hz <= 10**10, "clock_hz", target.clock_hz, "1 to 10 GHz")
     need(target.optimization in ("-O2", "-O3", "-Os"), "optimization", target.optimization, "-O2, -O3 or -Os")
@@ -281,7 +308,7 @@ def _validate(target: Target, path: Path) -> Target:
     if target.is_board:
         _validate_board(target, need)
     sourced = dict(target.sources)
-    numbers = ("clock_hz", "memory", "uart_baud", "microphone", "probe")
+    numbers = ("clock_hz", "memory", "uart_baud", "microphone", "power", "probe")
     for key, value in (("compile_flags", True), *((key, getattr(target, key)) for key in numbers)):
         need(value is None or key in sourced, "sources", sorted(sourced), f"where {key} is taken from")
     return target
@@ -291,6 +318,11 @@ def _validate_board(target: Target, need: Callable[[bool, str, object, str], Non
     for key in ("microphone", "probe", "uart_baud"):
         need(getattr(target, key) is not None, key, None, "one, for a board that listens")
     need(target.emulated_as is not None, "emulator", None, "a table [emulator] with the CPU target to emulate it as")
+    if target.power is not None:
+        for key, most in (("cycles_per_instruction_milli", 20_000), ("interrupt_instructions_per_s", 10**9)):
+            need(1 <= getattr(target.power, key) <= most, f"power.{key}", getattr(target.power, key), f"1 to {most}")
+        for key in ("awake_ua", "asleep_ua", "microphone_ua"):
+            need(0 <= getattr(target.power, key) <= 10**7, f"power.{key}", getattr(target.power, key), "0 to 10^7")
     microphone, probe = target.microphone, target.probe
     assert microphone is not None and probe is not None and target.emulated_as is not None
     need(1 <= microphone.clock_hz <= 10**7, "microphone.clock_hz", microphone.clock_hz, "1 Hz to 10 MHz")
@@ -327,7 +359,7 @@ def emulation_note(target: Target) -> str:
 def target_to_dict(target: Target) -> dict[str, Any]:
     """Return a target as JSON takes it."""
     values = dict(vars(target))
-    for key in ("memory", "microphone", "probe"):
+    for key in ("memory", "microphone", "probe", "power"):
         values[key] = dict(vars(values[key])) if values[key] else None
     values["sources"] = dict(target.sources)
     for key in ("flash_bytes", "ram_bytes"):

@@ -27,6 +27,7 @@ NETWORK_SOURCES = ("mbx_kernels.c", "mbx_network.c")
 NETWORK_HEADERS = ("mbx_network.h",)
 COMMON_HEADERS = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_runtime.h", "mbx_taps.h")
 # What a session is made of beside its part, by whether the model hears.
+EMULATED_PART = "semihosting"  # how an emulated core reaches its session's files
 SERVED_PARTS = {True: "session_recognizer", False: "session_network"}
 
 
@@ -60,7 +61,9 @@ def board_files(target: Target, folder: str, hears: bool = True) -> dict[str, st
 
     hears: whether a session serves a recogniser, else a network alone.
     """
-    served = (SERVED_PARTS[hears],) if SESSION_PART in target.parts else ()
+    served: tuple[str, ...] = (SERVED_PARTS[hears],) if SESSION_PART in target.parts else ()
+    if served and target.toolchain != "host":
+        served += (EMULATED_PART,)
     found: dict[str, str | bytes] = {}
     for part in (*target.parts, *served, target.board):
         for source in sorted(part_folders()[part].iterdir()):

@@ -49,7 +49,11 @@ def _layout_names() -> Sequence[str]:
 @click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
-@click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
+@click.option(
+    "--stride-ms",
+    type=int,
+    help="Between windows of continuous audio. Default: about 250, or what a board keeps up with.",
+)
 @MAX_FLASH_OPTION
 @MAX_RAM_OPTION
 @MAX_INSTRUCTIONS_OPTION
@@ -102,7 +106,7 @@ def build(
     from mbx_deploy.firmware import build as builder
     from mbx_deploy.firmware.budgets import Budgets
     from mbx_deploy.firmware.memory import render_report
-    from mbx_deploy.measure.profile.inference import count_inference
+    from mbx_deploy.measure.profile.inference import count_inference, count_listening
     from mbx_deploy.nemo.conversion import artifact_of
     from mbx_deploy.system.resources import resolve_model
 
@@ -132,6 +136,7 @@ def build(
         count_inference,
         network_only,
         step_frames,
+        count_listening,
     )
     if as_json:
         print_json(report.to_dict())
@@ -146,6 +151,8 @@ def build(
             click.echo(f"next:     mbx-deploy verify {report.folder}")
         elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
             click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
+        if chosen.log and not network_only:
+            click.echo(f"log:      {chosen.uart_baud:,} baud {chosen.log}")
     elif layout != "cmake":
         click.echo(f"project:  {report.folder}")
         click.echo(f"next:     {report.folder / 'README.md'} tells how {layout} takes it")
@@ -200,13 +207,40 @@ def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forw
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--trace", is_flag=True, help="Print each stage: shape, first values, CRC-32.")
+@click.option("--image", is_flag=True, help="Boot the board's own image in an emulator of its chip, and let it listen.")
 @JSON_OPTION
-def run(folder: Path, clips: tuple[Path, ...], trace: bool, as_json: bool) -> None:
-    """Run a build's firmware on recordings, in the emulator of its target."""
+def run(folder: Path, clips: tuple[Path, ...], trace: bool, image: bool, as_json: bool) -> None:
+    """Run a build's firmware on recordings, in the emulator of its target.
+
+    With --image a board's own image hears them one after the other, as its microphone would, and what it
+    sends on its serial port is printed. Where the chip has no emulator here, leave it out.
+    """
     from mbx_deploy.engines import recognize as simulator
     from mbx_deploy.firmware.folder import load_hearing_build
 
+    if image:
+        if trace:
+            raise click.UsageError("--trace is for the recogniser's library: an image tells words alone.")
+        _boot(folder, clips, as_json)
+        return
     print_answers(simulator.run_firmware(load_hearing_build(folder), clips, trace, note), as_json)
+
+
+def _boot(folder: Path, clips: tuple[Path, ...], as_json: bool) -> None:
+    """Boot the image of a build, let it hear recordings, print what it says."""
+    from mbx_deploy.data.audio import read_recording
+    from mbx_deploy.emulation.images import SAMPLE_RATE_HZ, before_gain, join_recordings, run_image
+    from mbx_deploy.firmware.folder import load_hearing_build
+
+    build = load_hearing_build(folder)
+    recordings = [read_recording(clip, SAMPLE_RATE_HZ).samples for clip in clips]
+    heard = run_image(build, before_gain(join_recordings(recordings), build.target), say)
+    if as_json:
+        print_json(heard.to_dict())
+    else:
+        click.echo(heard.render())
+    if heard.faults:
+        sys.exit(1)
 
 
 @click.command()

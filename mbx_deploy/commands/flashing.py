@@ -42,3 +42,5 @@ def flash(folder: Path, probe: str | None, tool: str | None, dry_run: bool, yes:
         click.echo("nothing was written (--dry-run)")
     else:
         click.echo(f"written: {done['bytes']:,} bytes to {plan.firmware.target.name}; {done['verified']}")
+    if plan.firmware.target.log and not as_json:
+        click.echo(f"log: {plan.firmware.target.uart_baud:,} baud {plan.firmware.target.log}")

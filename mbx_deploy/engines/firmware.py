@@ -40,7 +40,7 @@ class FirmwareEngine:
         self.elf = elf.absolute()
         self.machine = target.machine
         self.options = ["-plugin", plugin] if plugin else []
-        self.emulator = need_emulator()
+        self.emulator = need_emulator(target.machine)
 
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Raises CheckFailed where the firmware fails or hangs."""

@@ -13,7 +13,7 @@ from mbx_deploy.codegen.layouts import CMAKE, LAYOUTS
 from mbx_deploy.codegen.manifest import make_manifest
 from mbx_deploy.codegen.page import render_page
 from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, Files, generate_project
-from mbx_deploy.codegen.target import WASM, Target
+from mbx_deploy.codegen.target import RISCV, WASM, Target
 from mbx_deploy.codegen.tflm import TflmSizes, used_ops
 from mbx_deploy.compiler.kernels.choice import PORTABLE
 from mbx_deploy.compiler.model import CompiledModel, load_model
@@ -22,6 +22,7 @@ from mbx_deploy.firmware.budgets import NO_BUDGETS, Budgets
 from mbx_deploy.firmware.compile import check_compiled, compile_project, missing_tools, need_compiler
 from mbx_deploy.firmware.folder import DEFAULT_PREFIX, PAGE_NAME
 from mbx_deploy.firmware.memory import check_fit, memory_report, render_report
+from mbx_deploy.firmware.pace import ListeningCost, Pace, choose_stride
 from mbx_deploy.firmware.tflm import (
     UNMEASURED,
     Checkouts,
@@ -42,6 +43,7 @@ from mbx_deploy.system.scratch import scratch_folder
 DEFAULT_STRIDE_MS = 250
 
 Progress = Callable[[str], None]
+Listen = Callable[[CompiledModel, Path, Target], ListeningCost | None]  # None: this machine can't count
 Count = Callable[[CompiledModel, Path, Target], int]  # the instructions of an inference
 
 
@@ -89,6 +91,7 @@ def build(
     count: Count | None = None,
     network_only: bool = False,
     step_frames: int | None = None,
+    listen: Listen | None = None,
 ) -> BuildReport:
     """Write the project of a model for a target, compile it, and return what it needs.
 
@@ -96,7 +99,8 @@ def build(
     audio. layout: of layouts.NAMES; only CMake's is compiled here. Where the target's compiler or CMake is missing the
     C project is written all the same, unless there are budgets to keep. checkouts: of TFLite Micro, which the network
     runs on then. network_only: its network alone, whatever else the file holds. step_frames: it streams, so many frames
-    a run; a model that says that it streams needs none.
+    a run; a model that says that it streams needs none. listen: counts what listening costs a board, which the time
+    between windows is fitted to where stride_ms does not say it.
     Raises InputError for a bad model, a target that it does not fit, a layout that budgets can't be measured of, or a
     folder that can't be written; CheckFailed where a budget is exceeded. The folder stays as it was then.
     """
@@ -127,13 +131,22 @@ def build(
     progress(f"generated {len(files)} files for {target.name}")
     compiled: dict[str, int] | None = None
     binaries: Files = {}
+    pace: Pace | None = None
     compiles = layout == CMAKE and not missing
     if compiles:
         progress("compiling")
         binaries, compiled = _compile(files, target, tflm)
+        pace = _pace(compiled_model, target, binaries, stride_frames, stride_ms, step_frames, listen)
+        if pace is not None and pace.stride_frames != stride_frames:
+            progress(_say_slower(pace, stride_frames, target, compiled_model))
+            stride_frames = pace.stride_frames
+            files = generate_project(compiled_model, target, prefix, stride_frames, layout, sizes)
+            binaries, compiled = _compile(files, target, tflm)
         check_compiled(compiled, target)
         check_budgets(budgets, compiled_model, target, binaries, compiled, count)
     report = memory_report(compiled_model, target, compiled)
+    if pace is not None:
+        report["listening"] = pace.to_dict() | {"frame_ms": 1000 / _frames_per_s(compiled_model)}
     if tflm is not None:
         report = tflm_report(report, compiled_model, tflm.sizes, tflm.measured)
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
@@ -150,6 +163,42 @@ def build(
     elf = folder / target.program_name if compiles else None
     page = folder / PAGE_NAME if listens else None
     return BuildReport(folder, target.name, elf, tuple(missing), report, layout, runtime, page)
+
+
+def _frames_per_s(model: CompiledModel) -> float:
+    return model.config.sample_rate_hz / model.config.hop_length
+
+
+def _pace(
+    model: CompiledModel,
+    target: Target,
+    binaries: Files,
+    stride_frames: int,
+    stride_ms: int | None,
+    step_frames: int | None,
+    listen: Listen | None,
+) -> Pace | None:
+    """Return how a board listens, or None where nobody counts. Raises InputError where it can't keep up."""
+    if listen is None or target.power is None or model.hearing is None:
+        return None
+    with scratch_folder() as folder:
+        write_folder(folder / "build", binaries)
+        cost = listen(model, folder / "build" / target.program_name, target)
+    if cost is None:
+        return None
+    fixed, most = ("--stride-ms" if stride_ms is not None else None), model.config.audio_frames
+    if model.streaming is not None:
+        fixed, most = "--step-frames", model.streaming.time.window_frames
+    return choose_stride(target, cost, stride_frames, most, _frames_per_s(model), fixed)
+
+
+def _say_slower(pace: Pace, stride_frames: int, target: Target, model: CompiledModel) -> str:
+    """Return that a board decides less often than others."""
+    ms = 1000 / _frames_per_s(model)
+    return (
+        f"{target.name} does not keep up with a decision every {round(stride_frames * ms)} ms: "
+        f"it gets one every {round(pace.stride_frames * ms)} ms"
+    )
 
 
 @dataclass(frozen=True)
@@ -181,6 +230,8 @@ def _prepare_tflm(
     """
     if layout != CMAKE:
         raise InputError(f"no TFLite Micro in the layout {layout}: it is compiled by its own tools", "use cmake")
+    if target.toolchain == RISCV:
+        raise InputError(f"no TFLite Micro for {target.name}: it is compiled for Arm's cores and this machine")
     used_ops(model)
     lacks = missing_for_tflm(target, checkouts)
     if (missing or lacks) and budgets != NO_BUDGETS:

@@ -9,7 +9,15 @@ from pathlib import Path
 from mbx_deploy.codegen.calls import SHIFT_FUNCTION, STEP_PREFIX
 from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, HOST, WASM, Target
 from mbx_deploy.errors import InputError, ToolMissing
-from mbx_deploy.firmware.image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
+from mbx_deploy.firmware.image import (
+    UF2_FAMILIES,
+    UF2_FAMILY_RP2040,
+    FlashImage,
+    read_flash_image,
+    to_bin,
+    to_hex,
+    to_uf2,
+)
 from mbx_deploy.firmware.stack import elf_sizes, stack_bound
 from mbx_deploy.firmware.wasm import wasm_sizes
 from mbx_deploy.system.files import cannot_write, write_folder
@@ -76,11 +84,19 @@ def _sizes(program: Path, target: Target, measured_stack: int | None) -> dict[st
     size_tool = "size" if target.toolchain == HOST else f"{target.toolchain}-size"
     table = run_tool([size_tool, "-A", str(program)], what="measuring the firmware").stdout
     compiled = elf_sizes(table)
-    if measured_stack is None:
-        graphs = [path.read_text() for path in sorted(program.parent.rglob("*.ci"))]
-        root = "main" if target.toolchain == HOST else RESET_FUNCTION
-        return compiled | {"stack_bound_bytes": stack_bound(graphs, INDIRECT_FUNCTIONS, root, INTERRUPT_PREFIX)}
-    return compiled | {"stack_measured_bytes": measured_stack}
+    if measured_stack is not None:
+        return compiled | {"stack_measured_bytes": measured_stack}
+    compiled["stack_bound_bytes"] = _stack_bound(program.parent, target, "emulator")
+    if target.emulated_as:
+        compiled["emulator_stack_bound_bytes"] = _stack_bound(program.parent, target, "firmware")
+    return compiled
+
+
+def _stack_bound(binary: Path, target: Target, other: str) -> int:
+    """Return the bound of a program's stack in bytes. other: CMake's name of the one whose files are not its own."""
+    paths = sorted(path for path in binary.rglob("*.ci") if f"{other}.dir" not in path.parts)
+    root = "main" if target.toolchain == HOST else RESET_FUNCTION
+    return stack_bound([path.read_text() for path in paths], INDIRECT_FUNCTIONS, root, INTERRUPT_PREFIX)
 
 
 def too_large(output: str, target: Target) -> InputError | None:
@@ -102,7 +118,12 @@ def too_large(output: str, target: Target) -> InputError | None:
 
 def _images(elf: bytes, target: Target) -> dict[str, str | bytes]:
     """Return the files that the target's tools write to its flash, by name."""
-    makers: dict[str, Callable[[FlashImage], str | bytes]] = {"bin": to_bin, "hex": to_hex, "uf2": to_uf2}
+    family = next((UF2_FAMILIES[part] for part in target.parts if part in UF2_FAMILIES), UF2_FAMILY_RP2040)
+    makers: dict[str, Callable[[FlashImage], str | bytes]] = {
+        "bin": to_bin,
+        "hex": to_hex,
+        "uf2": lambda image: to_uf2(image, family),
+    }
     if not target.images:  # a program for this machine is no image of a flash
         return {}
     image = read_flash_image(elf)

@@ -12,6 +12,7 @@ from mbx_deploy.codegen.target import Target
 from mbx_deploy.compiler.cascade import row_bytes, row_count
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import InputError
+from mbx_deploy.firmware.pace import render_pace
 
 RECOGNIZER_STRUCT_BYTES = 128  # struct mbx_recognizer on a 32-bit core
 DECISION_CLASS_BYTES = 6
@@ -167,6 +168,8 @@ def render_report(report: dict[str, Any]) -> str:
     lines += [f"  {name:<28}{value:>10,}" for name, value in rows]
     if not compiled:
         lines += ["", "Not compiled here: sizes of code and stack are not known."]
+    if "listening" in report:
+        lines += ["", *render_pace(report["listening"], report["listening"]["frame_ms"])]
     peak = report["arena"]["peak"]
     if report.get("runtime") == "tflm":
         margin = report["arena_margin_bytes"]

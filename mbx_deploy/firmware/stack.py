@@ -18,11 +18,12 @@ def elf_sizes(section_table: str) -> dict[str, int]:
         match = re.match(r"^(\.\S+)\s+(\d+)\s", line)
         if match:
             sizes[match[1]] = int(match[2])
-    code = sizes.get(".text", 0) + sizes.get(".vectors", 0) + sizes.get(".boot2", 0)
-    data = sizes.get(".data", 0)
+    copied = sizes.get(".code", 0)  # of a firmware that runs from RAM, as .constants is
+    code = sizes.get(".text", 0) + sizes.get(".vectors", 0) + sizes.get(".boot2", 0) + copied
+    data = sizes.get(".data", 0) + sizes.get(".constants", 0)
     return {
         "flash_bytes": code + sizes.get(".rodata", 0) + sizes.get(".ARM.exidx", 0) + data,
-        "ram_bytes": data + sizes.get(".bss", 0),
+        "ram_bytes": data + copied + sizes.get(".bss", 0),
         "code_bytes": code,
     }
 

@@ -85,7 +85,7 @@ def fitting_tools(target: Target) -> list[str]:
     if probe.method == "bossac":
         fits = ["bossac", "pyocd"]
     elif probe.method == "uf2":
-        fits = ["picotool", "uf2", "pyocd"]
+        fits = [*(["picotool"] if probe.chip == "rp2040" else []), "uf2", "pyocd"]
     else:
         fits = [probe.method, "pyocd"]
     if probe.openocd:
@@ -102,7 +102,7 @@ def _choose_tool(firmware: Firmware, ident: str | None, name: str | None) -> Too
         return MAKERS[name]()
     probe = firmware.probe
     if probe.method == "uf2":
-        return _choose_uf2(firmware, ident)
+        return _choose_uf2(firmware, ident) if probe.chip == "rp2040" else Uf2Drive()
     try:
         return MAKERS[probe.method]()
     except ToolMissing:

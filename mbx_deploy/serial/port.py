@@ -12,8 +12,8 @@ from types import TracebackType
 
 from mbx_deploy.errors import InputError, visible
 
-DEFAULT_BAUD = 921_600
-BAUDS = (DEFAULT_BAUD, 460_800)  # of the boards
+DEFAULT_BAUD = 1_000_000
+BAUDS = (DEFAULT_BAUD, 921_600, 460_800)  # of the boards, and of those that earlier versions built
 READ_BYTES = 4096
 WRITE_S = 5.0
 PORT_PATTERNS = ("ttyACM*", "ttyUSB*", "cu.usbmodem*", "cu.usbserial*")
@@ -45,7 +45,8 @@ def find_port(devices: Path = DEVICES) -> Path:
     if not ports:
         raise InputError(
             f"no serial port on USB found ({devices / 'ttyACM*'}, {devices / 'ttyUSB*'})",
-            "plug the board in, or name its port with --port",
+            "plug the board in, or name its port with --port; most boards send on pins, and need a USB serial adapter "
+            "(their USB socket stays silent)",
         )
     if len(ports) > 1:
         listed = ", ".join(describe_port(port) for port in ports)
@@ -113,7 +114,9 @@ class Port:
         self.path = path
         speed = getattr(termios, f"B{baud}", None)
         if not speed:  # B0 hangs up
-            raise InputError(f"this machine can't set a port to {baud} baud ({path})", "boards speak at 921600")
+            raise InputError(
+                f"this machine can't set a port to {baud} baud ({path})", f"boards speak at {DEFAULT_BAUD}"
+            )
         self.file = open_alone(path)
         try:
             self._configure(speed)

@@ -5,9 +5,10 @@ The integer functions give the bytes of the C; fir_taps_q14() is where the C's t
 
 import numpy as np
 
-PDM_CLOCK_HZ = 1_024_000
-CIC_ORDER = 5
-CIC_RATIO = 16
+PDM_CLOCK_HZ = 2_048_000
+CIC_ORDER = 4
+CIC_RATIO = 32
+CIC_BITS = 128
 FIR_RATIO = 4
 FIR_TAPS = 128
 PDM_DC_SHIFT = 10
@@ -60,9 +61,9 @@ def pcm_condition(samples: np.ndarray, gain_q4: int) -> np.ndarray:
 
 
 def pdm_decimate(bits: np.ndarray, gain_q4: int) -> np.ndarray:
-    """Return int16 samples at 16 kHz from bits at 1.024 MHz: one for each 64. Twin: mbx_pdm_decimate().
+    """Return int16 samples at 16 kHz from bits at 2.048 MHz: one for each 128. Twin: mbx_pdm_decimate().
 
-    bits: 0 or 1, from the start of the microphone on, a multiple of 64 of them.
+    bits: 0 or 1, from the start of the microphone on, a multiple of 128 of them.
     """
     y = remove_dc(cic(bits), PDM_DC_SHIFT)
     line = _saturate((y * gain_q4 + 256) >> 9).astype(np.int64)
@@ -73,14 +74,29 @@ def pdm_decimate(bits: np.ndarray, gain_q4: int) -> np.ndarray:
 
 
 def cic(bits: np.ndarray) -> np.ndarray:
-    """Return the CIC's output at 64 kHz, int64 within +-2^20, from bits (0 or 1) at 1.024 MHz."""
-    values = 2 * bits.astype(np.int64) - 1
-    for _ in range(CIC_ORDER):  # wraps modulo 2^64; the C's 2^32 is a part of it, and the result fits either
+    """Return the CIC's output at 64 kHz, int64 within +-2^20, from bits (0 or 1) at 2.048 MHz. Twin: mbx_pdm_cic().
+
+    Before the first bit there was a zero and a one in turn, for as long as the filter looks back.
+    """
+    before = np.arange(CIC_BITS - CIC_RATIO) & 1
+    values = 2 * np.concatenate([before, bits]).astype(np.int64) - 1
+    for _ in range(CIC_ORDER):  # wraps modulo 2^64, and the differences undo that
         values = np.cumsum(values)
     values = values[CIC_RATIO - 1 :: CIC_RATIO]
     for _ in range(CIC_ORDER):
         values = np.diff(values, prepend=0)
-    return values
+    return values[CIC_BITS // CIC_RATIO - 1 :]
+
+
+def cic_taps() -> np.ndarray:
+    """Return what each of the newest 128 bits counts in the CIC's output, the oldest first: int64 (128,), of sum 2^20.
+
+    Four running sums over 32 bits in turn; the first three are zero. Twin: mbx_pdm_init_table().
+    """
+    taps = np.ones(1, np.int64)
+    for _ in range(CIC_ORDER):
+        taps = np.convolve(taps, np.ones(CIC_RATIO, np.int64))
+    return np.concatenate([np.zeros(CIC_BITS - len(taps), np.int64), taps])
 
 
 def pdm_words(bits: np.ndarray) -> np.ndarray:

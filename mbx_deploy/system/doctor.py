@@ -28,6 +28,10 @@ Source = Literal["apt", "pip", "other"]  # other: neither brings one that does, 
 BOSSAC_INSTALL = "arduino-cli core install arduino:mbed_nano"
 ARDUINO_BOSSAC = ".arduino15/packages/arduino/tools/bossac/*/bossac"
 
+# The emulator of the RP2040, beside this Python. scripts/setup.sh has the same line.
+RP2040JS_VERSION = "1.4.1"
+RP2040JS_INSTALL = shlex.join(["npm", "install", "--prefix", sys.prefix, f"rp2040js@{RP2040JS_VERSION}"])
+
 ANSWER_SECONDS = 20  # a tool that does not give its version by then is taken as broken
 
 # Each Python package, and the extra of pyproject.toml that it belongs to ("": the core).
@@ -54,6 +58,7 @@ PACKAGES = {
     "browser": ("wasmtime",),
     "listen": ("rich", "sounddevice"),
     "serve": ("cryptography", "segno"),
+    "boards": ("unicorn",),
     "report": ("matplotlib",),
     "notebook": ("ipykernel", "matplotlib", "nbclient"),
     "docs": ("mkdocs", "mkdocs-click", "mkdocs-material", "mkdocstrings", "mkdocstrings-python"),
@@ -67,6 +72,7 @@ NEEDED_FOR = {
     "browser": "running a build for the browser, without node",
     "listen": "listen",
     "serve": "serve --phone",
+    "boards": "run --image, nRF52840 and STM32F4",
     "report": "report",
     "notebook": "the notebook in examples/",
     "docs": "the documentation as a site, make docs",
@@ -88,7 +94,7 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Return one Finding for each thing, the required and the small first."""
-    return [_python(), *_packages(), *_tools(), *_browser_tools(), *_board_tools()]
+    return [_python(), *_packages(), *_tools(), *_other_targets_tools(), *_board_tools()]
 
 
 def render(findings: list[Finding]) -> str:
@@ -195,12 +201,16 @@ def _tools() -> list[Finding]:
     ]
 
 
-def _browser_tools() -> list[Finding]:
-    """Return what --target browser and listen take; nothing else needs them, so set-up installs them for tests only."""
+def _other_targets_tools() -> list[Finding]:
+    """Return what the targets browser and riscv32imc take, and listen; set-up installs them for tests only."""
+    riscv = "the target riscv32imc"
     tools = [
+        ("riscv gcc", riscv, "gcc-riscv64-unknown-elf", _tool_version("riscv64-unknown-elf-gcc")),
+        ("picolibc", riscv, "picolibc-riscv64-unknown-elf", _picolibc()),
+        ("qemu-system-riscv32", riscv, "qemu-system-misc", _tool_version("qemu-system-riscv32")),
         ("clang", "build --target browser", "clang", _tool_version("clang")),
         ("wasm-ld", "build --target browser", "lld", _tool_version("wasm-ld")),
-        ("node", "running a build for the browser, without wasmtime", "nodejs", _tool_version("node")),
+        ("node", "a build for the browser without wasmtime; run --image, RP2040", "nodejs", _tool_version("node")),
         ("PortAudio", "listen, to a microphone", "libportaudio2", _library("portaudio")),
     ]
     return [
@@ -215,12 +225,23 @@ def _library(name: str) -> str | None:
 
 
 def _board_tools() -> list[Finding]:
-    """Return what writes to boards beside pyOCD; nothing else needs them, so set-up does not install them."""
+    """Return what writes to boards beside pyOCD, or boots their images; set-up installs what tests need of it."""
+    image = "run --image, RP2040"
     return [
         Finding("openocd", "flash", _tool_version("openocd"), apt_line(["openocd"]), False, "apt", "openocd"),
         Finding("bossac", "flash, Arduino's boards", _bossac(), BOSSAC_INSTALL, False, "other", ""),
+        Finding("npm", image, _tool_version("npm"), apt_line(["npm"]), False, "apt", "npm"),
+        Finding("rp2040js", image, _rp2040js(), RP2040JS_INSTALL, False, "other", ""),
         Finding("picotool", "flash, RP2040", _picotool(), "github.com/raspberrypi/picotool", False, "other", ""),
     ]
+
+
+def _rp2040js() -> str | None:
+    package = Path(sys.prefix) / "node_modules" / "rp2040js" / "package.json"
+    try:
+        return str(json.loads(package.read_text(encoding="utf-8"))["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def find_bossac() -> Path | None:
@@ -275,6 +296,14 @@ def _c_library(compiler: str, macro: str) -> str | None:
     major = re.search(rf"#define {macro}(?:__)? (\d+)", macros)
     minor = re.search(rf"#define {macro}_MINOR(?:__)? (\d+)", macros)
     return f"{major[1]}.{minor[1]}" if major and minor else "present"
+
+
+def _picolibc() -> str | None:
+    """Return the version of picolibc that the compiler for RISC-V finds."""
+    compiler = ["riscv64-unknown-elf-gcc", "--specs=picolibc.specs", "-dM", "-E", "-x", "c", "-"]
+    macros = _answer(compiler, "#include <picolibc.h>\n")
+    version = re.search(r'#define __PICOLIBC_VERSION__ "(.*?)"', macros or "")
+    return version[1] if version else None
 
 
 def _cpp_library(compiler: str) -> str | None:

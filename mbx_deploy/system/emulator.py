@@ -15,14 +15,24 @@ HOST_CLIP_S = 10.0
 RESPONSE_FILE = "mbx-response.bin"
 
 
-def need_emulator(why: str = "run firmware") -> str:
-    """Return the path of QEMU for Arm. why: what it is needed to do. Raises ToolMissing where it is not installed."""
-    return need_tool("qemu-system-arm", why)
+RISCV_MACHINE = "virt"
+
+
+def emulator_of(machine: str) -> str:
+    """Return the name of the QEMU that has a machine."""
+    return "qemu-system-riscv32" if machine == RISCV_MACHINE else "qemu-system-arm"
+
+
+def need_emulator(machine: str, why: str = "run firmware") -> str:
+    """Return the path of the QEMU that has a machine. why: what it is needed to do. Raises ToolMissing without it."""
+    return need_tool(emulator_of(machine), why)
 
 
 def emulator_command(emulator: str, machine: str, elf: Path, options: Sequence[str] = ()) -> list[str]:
     """Return the command that runs an ELF on a machine of QEMU's, its streams being files where it runs."""
     command = [emulator, "-M", machine, "-nographic", "-monitor", "none", "-serial", "none"]
+    if machine == RISCV_MACHINE:  # or QEMU's own firmware would lie where ours does
+        command += ["-bios", "none"]
     return [*command, "-semihosting-config", "enable=on,target=native", "-kernel", str(elf), *options]
 
 

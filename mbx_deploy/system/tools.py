@@ -17,6 +17,8 @@ C_STANDARD_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", 
 INSTALL_HINTS = {
     "gcc": "apt-get install gcc",
     "arm-none-eabi-gcc": "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "riscv64-unknown-elf-gcc": "apt-get install gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf",
+    "qemu-system-riscv32": "apt-get install qemu-system-misc",
     "cmake": "apt-get install cmake",
     "ninja": "apt-get install ninja-build",
     "qemu-system-arm": "apt-get install qemu-system-arm",

@@ -11,7 +11,7 @@
 #include "semihosting.h"
 
 #define REGISTERS 160u
-#define BLOCKS 40u
+#define BLOCKS 30u
 
 static uint32_t addresses[REGISTERS];
 static volatile uint32_t values[REGISTERS];
@@ -87,7 +87,18 @@ void mbx_interrupt_pdm(void);
 
 #define BLOCK_WORDS 160u
 
-/* Product Specification 6.15.4: at the start, and at each END, SAMPLE.PTR is latched and STARTED is told. */
+/* A chip of revision 3 whose UICR leaves the debug port open, behind a bootloader that left the port on as UARTE: it never
+ * says that it has stopped. */
+static void prepare(void)
+{
+    *word_of(0x10000130u) = 8;
+    *word_of(0x10000134u) = 3;
+    *word_of(0x10001208u) = 0x5A;
+    *word_of(0x40002500u) = 8;
+}
+
+/* Product Specification 6.15.4: at the start, and at each END, SAMPLE.PTR is latched and STARTED is told. END comes a moment
+ * before: an interrupt that came for it alone would find nothing to do. */
 static uint32_t latched;
 
 static void latch(void)
@@ -106,9 +117,10 @@ static void model_block(const uint16_t *words)
 {
     memcpy((void *)(uintptr_t)latched, words, 2u * BLOCK_WORDS);
     *word_of(0x4001D108u) = 1;
+    mbx_interrupt_pdm();
     latch();
     mbx_interrupt_pdm();
-    if (*word_of(0x4001D108u) != 0u || *word_of(0x4001D100u) != 0u) {
+    if (*word_of(0x4001D100u) != 0u) {
         semihosting_exit(12);
     }
 }
@@ -117,8 +129,13 @@ static void model_block(const uint16_t *words)
 
 void mbx_interrupt_dma(void);
 
-#define BLOCK_WORDS 640u
+#define BLOCK_WORDS 1280u
 #define CT (1u << 19)
+
+static void prepare(void)
+{
+    *word_of(0xE0042000u) = 0x10076413u; /* a revision whose prefetch works */
+}
 
 static void model_start(void)
 {
@@ -138,11 +155,15 @@ static void model_block(const uint16_t *words)
 
 void mbx_interrupt_dma(void);
 
-#define BLOCK_WORDS 1024u
+#define BLOCK_WORDS 2048u
 #define BUSY (1u << 24)
-#define RING_BYTES 2048u
+#define RING_BYTES 4096u
 
 static uint32_t channel;
+
+static void prepare(void)
+{
+}
 
 static void model_start(void)
 {
@@ -168,6 +189,8 @@ static void model_block(const uint16_t *words)
 int main(void)
 {
     static uint16_t words[BLOCKS][BLOCK_WORDS];
+    prepare();
+    mbx_board_clock();
     mbx_board_init();
     mbx_board_light(1);
     (void)mbx_board_uart_write((const uint8_t *)"hello", 5u);

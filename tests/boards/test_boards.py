@@ -22,6 +22,7 @@ from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.compile import too_large
 from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.firmware.image import boot2_checksum, read_flash_image
+from mbx_deploy.measure.profile.profile import profile_build
 from mbx_deploy.system.resources import part_folders, shipped_model_path
 from mbx_deploy.system.tools import find_tool
 from tests.made.elf import Elf
@@ -37,8 +38,16 @@ pytestmark = [
 VECTORS = {
     "arduino-nano-33-ble-sense": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
     "nrf52840-dk": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
+    "xiao-nrf52840-sense": (48, {2: "mbx_interrupt_uart", 29: "mbx_interrupt_pdm"}),
+    "arduino-nano-rp2040-connect": (32, {11: "mbx_interrupt_dma", 20: "mbx_interrupt_uart"}),
     "raspberry-pi-pico": (32, {11: "mbx_interrupt_dma", 20: "mbx_interrupt_uart"}),
     "stm32f4-discovery": (82, {14: "mbx_interrupt_dma", 38: "mbx_interrupt_uart"}),
+}
+# Where a UF2 begins, and the family of its chip: of uf2families.json of the UF2 specification.
+UF2_PLACES = {
+    "raspberry-pi-pico": (0x10000000, 0xE48BFF56),
+    "arduino-nano-rp2040-connect": (0x10000000, 0xE48BFF56),
+    "xiao-nrf52840-sense": (0x27000, 0xADA52840),
 }
 SYSTEM_HANDLERS = (2, 3, 4, 5, 6, 11, 12, 14, 15)
 
@@ -80,10 +89,11 @@ def test_sections_lie_in_their_memories(board: Build) -> None:
     elf = Elf(board.elf)
     flash = range(memory.flash_origin, memory.flash_origin + memory.flash_bytes)
     ram = range(memory.ram_origin, memory.ram_origin + memory.ram_bytes)
-    for name in (".vectors", ".text", ".rodata"):
+    copied = board.target.run_from == "ram"
+    for name in (".vectors", ".text", *(() if copied else (".rodata",))):
         section = elf.sections[name]
         assert section.address in flash and section.address + len(section.data) in flash, name
-    for name in (".data", ".bss"):
+    for name in ((".code", ".constants") if copied else ()) + (".data", ".bss"):
         section = elf.sections[name]
         assert section.address in ram and section.address + len(section.data) <= ram.stop - memory.stack_bytes, name
     first = ".boot2" if ".boot2" in elf.sections else ".vectors"
@@ -92,6 +102,11 @@ def test_sections_lie_in_their_memories(board: Build) -> None:
     assert load in flash
     image = read_flash_image(board.elf.read_bytes())
     data = elf.sections[".data"].data
+    if copied:
+        assert elf.sections[".text"].address in flash and len(elf.sections[".text"].data) < 2048  # start-up alone
+        data = b"".join(elf.sections[name].data for name in (".code", ".constants"))
+        load_end = elf.symbols["mbx_data_end"] - elf.symbols["mbx_data_start"]
+        assert load_end >= len(data) and elf.symbols["mbx_data_start"] == elf.sections[".code"].address
     assert image.data[load - image.origin :][: len(data)] == data
     assert image.origin == memory.flash_origin
     assert elf.symbols["mbx_bss_end"] - elf.symbols["mbx_bss_start"] == len(elf.sections[".bss"].data)
@@ -141,7 +156,7 @@ def test_the_second_stage_in_the_picos_flash(board: Build) -> None:
     assert struct.unpack("<I", stage.data[252:])[0] == boot2_checksum(stage.data[:252])
     assert elf.sections[".vectors"].address == 0x10000100
     assert struct.pack("<I", 0x10000100) in stage.data  # where it enters the program
-    assert elf.symbols["blocks"] % 2048 == 0 and elf.sizes["blocks"] == 2 * 2048  # the DMA wraps at 2^11
+    assert elf.symbols["blocks"] % 4096 == 0 and elf.sizes["blocks"] == 2 * 4096  # the DMA wraps at 2^12
 
 
 def test_the_uf2_is_the_image(board: Build) -> None:
@@ -155,7 +170,8 @@ def test_the_uf2_is_the_image(board: Build) -> None:
     for number in range(len(data) // 512):
         head = struct.unpack_from("<8I", data, number * 512)
         assert head[:3] == (0x0A324655, 0x9E5D5157, 0x2000)
-        assert head[3:] == (0x10000000 + 256 * number, 256, number, len(data) // 512, 0xE48BFF56)
+        origin, family = UF2_PLACES[board.target.name]
+        assert head[3:] == (origin + 256 * number, 256, number, len(data) // 512, family)
         assert struct.unpack_from("<I", data, number * 512 + 508)[0] == 0x0AB16F30
         content += data[number * 512 + 32 :][:256]
     assert content[: len(image.data)] == image.data and set(content[len(image.data) :]) <= {0xFF}
@@ -189,7 +205,7 @@ def test_no_heap_no_floats_no_printf(board: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ram_bytes", "what"), [(61_440, "does not fit the RAM of small: need "), (84_000, "and its stack do not fit the")]
+    ("ram_bytes", "what"), [(61_440, "does not fit the RAM of small: need "), (98_000, "and its stack do not fit the")]
 )
 def test_a_firmware_that_does_not_fit_says_so(ram_bytes: int, what: str, tmp_path: Path) -> None:
     """The recogniser does, the board's queue and buffers beside it do not: only the linker knows."""
@@ -257,3 +273,17 @@ def test_a_board_needs_its_parts(tmp_path: Path) -> None:
     (tmp_path / "some.toml").write_text(good.replace("gain_db = 20", "gain_db = 20\ncolour = 1"))
     with pytest.raises(InputError, match=r"unknown key.*colour"):
         read_target(tmp_path / "some.toml")
+
+
+def test_a_profile_is_of_the_elf_that_ran(board: Build) -> None:
+    """Once the stack that was measured in the emulator's ELF stood beside the bound of the board's, and a core's cycles
+    were called a Cortex-M4's.
+    """
+    if "rp2040" not in board.target.parts:
+        pytest.skip("one board is enough")
+    if find_tool("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    found = profile_build(board)
+    assert 0 < found.stack_bytes <= found.firmware["stack_bound_bytes"]
+    assert found.cpu == "cortex-m0plus" and "Cortex-M0+" in found.cycles_note
+    assert 1.2 < found.network.cycles_estimate / found.network.instructions < 1.6  # 1.37 in an emulator with cycles

@@ -34,7 +34,12 @@ REGISTERS = {
         0x4001D544: 36,  # PSEL.DIN: P1.04
         0x4001D564: 160,  # SAMPLE.MAXCNT
         0x4001D500: 1,  # ENABLE
-        0x40002524: 0x0EBED000,  # BAUDRATE: 921600
+        0x40002524: 0x10000000,  # BAUDRATE: 1 M
+        0x40002500: 4,  # ENABLE: the UART, no longer the UARTE
+        0x40002004: 1,  # STOPRX, and
+        0x4000200C: 1,  # STOPTX, of the UARTE that was on
+        0x40000558: 0x5A,  # APPROTECT.DISABLE: what UICR says
+        0x4001D304: 1,  # INTENSET: STARTED alone
         0x4000250C: 6,  # PSEL.TXD
         0x40002514: 8,  # PSEL.RXD
         0x4000251C: ord("h"),  # TXD
@@ -42,11 +47,12 @@ REGISTERS = {
     "stm32f4-discovery": {
         0x40023804: 8 | 336 << 6 | 1 << 22 | 7 << 24,  # PLLCFGR
         0x40023884: 256 << 6 | 5 << 28,  # PLLI2SCFGR: 51.2 MHz
-        0x40003820: 25,  # I2SPR: / 50
+        0x40003820: 12 | 1 << 8,  # I2SPR: / 25
+        0x40023C00: 5 | 7 << 8,  # FLASH_ACR: 5 wait states, prefetch, both caches
         0x4000381C: 1 << 11 | 1 << 10 | 3 << 8 | 1 << 4 | 1 << 3,  # I2SCFGR
         0x40026060: 0x4000380C,  # S3PAR: SPI2_DR
-        0x4002605C: 640,  # S3NDTR
-        0x40004408: 91,  # BRR: 42 MHz / 460800
+        0x4002605C: 1280,  # S3NDTR
+        0x40004408: 42,  # BRR: 42 MHz / 1,000,000
         0x40020C00: 1 << 24,  # GPIOD MODER: PD12 an output
         0x40020C18: 1 << 12,  # GPIOD BSRR: the light
         0x40020424: 5 << 8,  # GPIOB AFRH: PB10 is I2S2_CK
@@ -56,17 +62,17 @@ REGISTERS = {
     "raspberry-pi-pico": {
         0x40028008: 128,  # FBDIV_INT
         0x4002800C: 6 << 16 | 2 << 12,  # PRIM
-        0x40034024: 8,  # IBRD, of 128 MHz / 16 / 921600 = 8.6806
-        0x40034028: 44,  # FBRD, in 64ths
-        0x502000C8: 0x000C8000,  # SM0_CLKDIV: 12.5
+        0x40034024: 8,  # IBRD, of 128 MHz / 16 / 1,000,000
+        0x40034028: 0,  # FBRD
+        0x502000C8: 0x00064000,  # SM0_CLKDIV: 6.25
         0x50200048: 0x5401,  # in pins, 1 side 1 [4]
         0x5020004C: 0xA442,  # nop side 0 [4]
         0x502000D0: 1 << 31 | 16 << 20 | 1 << 16,  # SM0_SHIFTCTRL
         0x502000DC: 1 << 29 | 1 << 26 | 3 << 15 | 2 << 10 | 2 << 5,  # SM0_PINCTRL
         0x50000000: 0x50200020,  # READ_ADDR: the FIFO
-        0x50000008: 1024,  # TRANS_COUNT
-        0x50000048: 1024,
-        0x50000050: 0x1 | 1 << 2 | 1 << 5 | 11 << 6 | 1 << 10 | 0 << 11 | 4 << 15,  # channel 1 starts 0
+        0x50000008: 2048,  # TRANS_COUNT
+        0x50000048: 2048,
+        0x50000050: 0x1 | 1 << 2 | 1 << 5 | 12 << 6 | 1 << 10 | 0 << 11 | 4 << 15,  # channel 1 starts 0
         0xD0000014: 1 << 25,  # the light
     },
 }

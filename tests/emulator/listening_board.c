@@ -5,6 +5,7 @@
  * meantime is done in mbx_board_wait(): a burst of blocks arrives at once.
  */
 #include "mbx_board.h"
+#include "mbx_light.h"
 #include "mbx_pdm.h"
 #include "semihosting.h"
 
@@ -72,14 +73,15 @@ void mbx_board_wait(void)
     for (uint32_t i = 0; i < burst; i++) {
         if (semihosting_read(bits_file, blocks[active], sizeof blocks[active]) != 0u) {
             if (i == 0u) {
-                semihosting_exit(hand_over.missed != 0u ? 5 : 0);
+                semihosting_exit(audio->missed_blocks != 0u ? 5 : 0);
             }
             return;
         }
         active ^= 1u;
-        const uint32_t complete = mbx_double_buffer_take(&hand_over, active);
+        const uint32_t complete = mbx_double_buffer_take(&hand_over, active, audio, BLOCK_SAMPLES);
         mbx_pdm_decimate(&pdm, blocks[complete], samples, BLOCK_SAMPLES);
         (void)semihosting_write(samples_file, samples, sizeof samples);
         (void)mbx_audio_queue_push(audio, samples, BLOCK_SAMPLES);
+        mbx_light_pass(BLOCK_SAMPLES);
     }
 }

@@ -10,25 +10,25 @@ from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip, read_recording
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, TRACE_LAYERS, TRACE_STAGES, Item
 from mbx_deploy.engines.sim import SimEngine
+from mbx_deploy.system.emulator import emulator_of
 from mbx_deploy.system.tools import find_tool
 from tests.made.firmware import FirmwareBuilder
 from tests.made.random_networks import random_recognizer
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TARGETS = [target for target in list_targets() if target.machine]
-pytestmark = [
-    pytest.mark.skipif(find_tool("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed"),
-    pytest.mark.skipif(find_tool("qemu-system-arm") is None, reason="qemu-system-arm is not installed"),
-]
 
 
 def test_there_are_targets() -> None:
-    assert {"cortex-m4"} < {target.name for target in TARGETS}
+    assert {"cortex-m4", "riscv32imc"} < {target.name for target in TARGETS}
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=[target.name for target in TARGETS])
 def test_a_target_gives_the_simulators_bytes(target: Target, shipped: CompiledModel, tmp_path: Path) -> None:
     """Three clips with the shipped model, a drawn network with odd shapes."""
+    for tool in (f"{target.toolchain}-gcc", emulator_of(str(target.machine))):
+        if find_tool(tool) is None:
+            pytest.skip(f"{tool} is not installed")
     builder = FirmwareBuilder(target, tmp_path)
     length = shipped.config.clip_samples
     clips = [fit_clip(read_recording(EXAMPLES / name).samples, length) for name in ("stop.wav", "words.wav")]

@@ -16,7 +16,7 @@ def audio_library() -> ctypes.CDLL:
     folder = firmware_templates_folder() / "parts" / "audio"
     library = ctypes.CDLL(str(compile_shared_library({p.name: p.read_text() for p in folder.glob("*.[ch]")}, FLAGS)))
     library.mbx_audio_queue_peek.restype = ctypes.POINTER(ctypes.c_int16)
-    for name in ("mbx_audio_queue_waiting", "mbx_double_buffer_take"):
+    for name in ("mbx_audio_queue_waiting", "mbx_audio_queue_lost", "mbx_double_buffer_take"):
         getattr(library, name).restype = ctypes.c_uint32
     return library
 
@@ -30,25 +30,31 @@ class Queue(ctypes.Structure):
         ("read", ctypes.c_uint32),
         ("overrun_blocks", ctypes.c_uint32),
         ("overrun_samples", ctypes.c_uint32),
+        ("missed_blocks", ctypes.c_uint32),
+        ("gaps", ctypes.c_uint32 * 8),
+        ("gaps_written", ctypes.c_uint32),
+        ("gaps_read", ctypes.c_uint32),
+        ("pending", ctypes.c_uint32),
+        ("dropping", ctypes.c_uint32),
     )
 
 
 class DoubleBuffer(ctypes.Structure):
     """mbx_double_buffer."""
 
-    _fields_ = (("last", ctypes.c_uint32), ("missed", ctypes.c_uint32))
+    _fields_ = (("last", ctypes.c_uint32),)
 
 
 class Pdm:
     """An mbx_pdm."""
 
     def __init__(self, library: ctypes.CDLL, gain_q4: int) -> None:
-        self.library, self.state = library, ctypes.create_string_buffer(16384)
+        self.library, self.state = library, ctypes.create_string_buffer(32768)
         library.mbx_pdm_init(self.state, gain_q4)
 
     def decimate(self, words: np.ndarray) -> np.ndarray:
-        """Return the samples of uint16 words, four for each."""
-        samples = np.empty(len(words) // 4, np.int16)
+        """Return the samples of uint16 words, eight for each."""
+        samples = np.empty(len(words) // 8, np.int16)
         words = np.ascontiguousarray(words, np.uint16)
         self.library.mbx_pdm_decimate(self.state, _pointer(words), _pointer(samples), len(samples))
         return samples

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mbx_deploy.codegen.project import generate_project
-from mbx_deploy.codegen.target import Target
+from mbx_deploy.codegen.target import RISCV, Target
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.engines.firmware import FirmwareEngine
 from mbx_deploy.system.tools import run_tool
 
 COMPILER = "arm-none-eabi-gcc"
+PICOLIBC = "--specs=picolibc.specs"
 INCLUDES = ("-Iinclude", "-Igenerated", "-Isrc", "-Iboard")
 LINKER_FLAGS = ("-nostartfiles", "--specs=nano.specs", "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-Tlinker.ld")
 
@@ -27,7 +28,13 @@ class FirmwareBuilder:
 
     def __init__(self, target: Target, folder: Path) -> None:
         self.target, self.folder = target, folder
-        self.flags = ("-std=c99", target.optimization, *target.compile_flags, "-ffunction-sections", "-fdata-sections")
+        self.flags: tuple[str, ...] = ("-std=c99", target.optimization, *target.compile_flags)
+        self.flags += ("-ffunction-sections", "-fdata-sections")
+        self.compiler = f"{target.toolchain}-gcc"
+        self.linker_flags: tuple[str, ...] = LINKER_FLAGS
+        if target.toolchain == RISCV:
+            self.flags += (PICOLIBC,)
+            self.linker_flags = tuple(flag for flag in LINKER_FLAGS if not flag.startswith("--specs"))
         self.common: dict[str, str | bytes] = {}
         self.count = 0
 
@@ -45,7 +52,7 @@ class FirmwareBuilder:
         self._compile(folder, [name for name in new if name.endswith((".c", ".S"))])
         own = [name for name in files if name.endswith(".c") and name not in common]
         objects = [str(path) for path in sorted((self.folder / "common").glob("*.o"))]
-        command = [COMPILER, *self.flags, *INCLUDES, *own, *objects, *LINKER_FLAGS, "-o", "firmware.elf"]
+        command = [self.compiler, *self.flags, *INCLUDES, *own, *objects, *self.linker_flags, "-o", "firmware.elf"]
         run_tool(command, cwd=folder, what="compiling a network")
         return FirmwareEngine(recognizer, folder / "firmware.elf", self.target)
 
@@ -55,5 +62,5 @@ class FirmwareBuilder:
         objects = self.folder / "common"
         objects.mkdir(exist_ok=True)
         includes = [f"-I{folder / include[2:]}" for include in INCLUDES]
-        command = [COMPILER, *self.flags, *includes, "-c", *(str(folder / unit) for unit in units)]
+        command = [self.compiler, *self.flags, *includes, "-c", *(str(folder / unit) for unit in units)]
         run_tool(command, cwd=objects, what="compiling the runtime")

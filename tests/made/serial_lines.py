@@ -20,6 +20,7 @@ from mbx_deploy.system.tools import compile_program
 PARTS = (
     "application",
     "report",
+    "light",
     "audio_queue",
     "link",
     "frame",

@@ -7,7 +7,7 @@
 
 #define MBX_PIN_UART_TX 0u             /* UART0, pin 1 of the board */
 #define MBX_PIN_UART_RX 1u             /* pin 2 */
-#define MBX_UART_BAUD 921600u
+#define MBX_UART_BAUD 1000000u         /* 128 MHz / 16 / 8, exactly */
 
 #define MBX_PIN_PDM_CLK 2u             /* pin 4 */
 #define MBX_PIN_PDM_DIN 3u             /* pin 5 */

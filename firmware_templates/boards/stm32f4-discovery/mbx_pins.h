@@ -8,7 +8,7 @@
 #define MBX_PIN_UART_TX 2u             /* PA2, USART2_TX */
 #define MBX_PIN_UART_RX 3u             /* PA3, USART2_RX */
 #define MBX_UART_ALTERNATE 7u
-#define MBX_UART_BAUD 460800u          /* 42 MHz / 91: 0.2 % off; 921,600 would be 0.9 % off */
+#define MBX_UART_BAUD 1000000u         /* 42 MHz / 42, exactly */
 
 #define MBX_PIN_PDM_CLK 26u            /* PB10, I2S2_CK */
 #define MBX_PIN_PDM_DIN 35u            /* PC3, I2S2_SD */

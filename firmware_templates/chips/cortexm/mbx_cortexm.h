@@ -52,6 +52,17 @@ static inline void mbx_enable_interrupt(uint32_t number, uint32_t priority)
     MBX_NVIC_ISER(number >> 5) = 1u << (number & 31u);
 }
 
+/* Waits until something holds that takes the hardware a moment, such as a clock that comes up. Where it never does, the
+ * light says so (mbx_fault): a board that hangs without a word is the worst of all. A turn is four cycles or more, so that
+ * the wait is 0.1 s or more at 168 MHz, and some seconds on a slow clock. */
+#define MBX_PATIENCE_TURNS 4000000u
+#define MBX_WAIT_FOR(condition)                                                                                        \
+    for (uint32_t turns_ = 0; !(condition); turns_++) {                                                                \
+        if (turns_ == MBX_PATIENCE_TURNS) {                                                                            \
+            mbx_fault();                                                                                               \
+        }                                                                                                              \
+    }
+
 static inline void mbx_mask_interrupts(void)
 {
     __asm volatile("cpsid i" ::: "memory");

@@ -13,6 +13,10 @@ int main(void);
 
 #define VTOR MBX_REGISTER(0xE000ED08u)  /* DDI 0403E B3.2.5; the Cortex-M0+ of the RP2040 has it, too */
 #define CPACR MBX_REGISTER(0xE000ED88u) /* DDI 0403E B3.2.20 */
+#define SYST_CSR MBX_REGISTER(0xE000E010u) /* DDI 0403E B3.3.3 */
+#define ICSR MBX_REGISTER(0xE000ED04u)     /* DDI 0403E B3.2.4 */
+#define ICSR_PENDSVCLR_PENDSTCLR ((1u << 27) | (1u << 25))
+#define MPU_CTRL MBX_REGISTER(0xE000ED94u) /* DDI 0403E B3.5.5 */
 #if __ARM_ARCH == 6
 #define NVIC_WORDS 1u                   /* of 32 interrupts */
 #else
@@ -32,7 +36,12 @@ void mbx_fault(void)
 
 void mbx_reset(void)
 {
-    mbx_mask_interrupts(); /* a bootloader may have left interrupts on, with handlers of its own */
+    /* A bootloader may have left interrupts on, with handlers of its own, its timer, and a memory protection that forbids
+     * what it did not need: Arduino's on the nRF52840 does. */
+    mbx_mask_interrupts();
+    SYST_CSR = 0;
+    ICSR = ICSR_PENDSVCLR_PENDSTCLR;
+    MPU_CTRL = 0;
     for (uint32_t i = 0; i < NVIC_WORDS; i++) {
         MBX_NVIC_ICER(i) = UINT32_MAX;
         MBX_NVIC_ICPR(i) = UINT32_MAX;
@@ -42,13 +51,16 @@ void mbx_reset(void)
     CPACR |= 0xFu << 20; /* before the first floating-point instruction, which gcc may use to move words */
     __asm volatile("dsb\n isb" ::: "memory");
 #endif
+    mbx_board_clock();
+    /* Volatile, or gcc makes a call of memcpy of it: that may lie in what is copied, on a board that runs from RAM. */
     const uint32_t *from = mbx_data_load;
-    for (uint32_t *to = mbx_data_start; to != mbx_data_end; to++) {
+    for (volatile uint32_t *to = mbx_data_start; to != mbx_data_end; to++) {
         *to = *from++;
     }
-    for (uint32_t *to = mbx_bss_start; to != mbx_bss_end; to++) {
+    for (volatile uint32_t *to = mbx_bss_start; to != mbx_bss_end; to++) {
         *to = 0;
     }
+    __asm volatile("dsb\n isb" ::: "memory"); /* what was copied may be code */
     mbx_board_init();
     mbx_unmask_interrupts();
     (void)main();

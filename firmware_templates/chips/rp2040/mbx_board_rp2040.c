@@ -1,14 +1,15 @@
 /* Clock, light, serial port and microphone of a board with an RP2040. Pins and gain: the board's mbx_pins.h. */
 #include "mbx_board.h"
+#include "mbx_light.h"
 #include "mbx_pdm.h"
 #include "mbx_pins.h"
 #include "mbx_rp2040.h"
 #include "mbx_serial.h"
 
-#define SYSTEM_CLOCK_HZ 128000000u /* 12 MHz * 128 / 6 / 2: 125 cycles a bit of the microphone */
-#define BLOCK_SAMPLES 256u         /* 16 ms; its words are 2^11 bytes, which the DMA can wrap around */
+#define SYSTEM_CLOCK_HZ 128000000u /* 12 MHz * 128 / 6 / 2: 62.5 cycles a bit of the microphone */
+#define BLOCK_SAMPLES 256u         /* 16 ms; its words are 2^12 bytes, which the DMA can wrap around */
 #define BLOCK_WORDS (BLOCK_SAMPLES * MBX_PDM_WORDS_PER_SAMPLE)
-#define BLOCK_ADDRESS_BITS 11u
+#define BLOCK_ADDRESS_BITS 12u
 
 void mbx_interrupt_uart(void);
 void mbx_interrupt_dma(void);
@@ -17,34 +18,7 @@ static void release_reset(uint32_t blocks)
 {
     MBX_REGISTER(RESETS_RESET + RP2040_SET) = blocks;
     MBX_REGISTER(RESETS_RESET + RP2040_CLEAR) = blocks;
-    while ((RESETS_RESET_DONE & blocks) != blocks) {
-    }
-}
-
-static void init_clock(void)
-{
-    XOSC_STARTUP = 47u * 64u; /* 64 ms: crystals of some boards are slow to start */
-    XOSC_CTRL = XOSC_CTRL_ENABLE_1_15MHZ;
-    while ((XOSC_STATUS & XOSC_STATUS_STABLE) == 0u) {
-    }
-    CLOCKS_CLK_SYS_CTRL = CLOCKS_CLK_SYS_REF;
-    while (CLOCKS_CLK_SYS_SELECTED != 1u << CLOCKS_CLK_SYS_REF) {
-    }
-    CLOCKS_CLK_REF_CTRL = CLOCKS_CLK_REF_XOSC;
-    while (CLOCKS_CLK_REF_SELECTED != 1u << CLOCKS_CLK_REF_XOSC) {
-    }
-    release_reset(RESETS_PLL_SYS);
-    PLL_SYS_CS = 1; /* reference: 12 MHz / 1 */
-    PLL_SYS_FBDIV_INT = 128; /* 1536 MHz, of 750 to 1600 */
-    MBX_REGISTER(PLL_SYS_PWR + RP2040_CLEAR) = PLL_PWR_PD | PLL_PWR_VCOPD;
-    while ((PLL_SYS_CS & PLL_CS_LOCK) == 0u) {
-    }
-    PLL_SYS_PRIM = PLL_PRIM(6u, 2u);
-    MBX_REGISTER(PLL_SYS_PWR + RP2040_CLEAR) = PLL_PWR_POSTDIVPD;
-    CLOCKS_CLK_SYS_CTRL = CLOCKS_CLK_SYS_AUX;
-    while (CLOCKS_CLK_SYS_SELECTED != 1u << CLOCKS_CLK_SYS_AUX) {
-    }
-    CLOCKS_CLK_PERI_CTRL = CLOCKS_CLK_PERI_ENABLE;
+    MBX_WAIT_FOR((RESETS_RESET_DONE & blocks) == blocks);
 }
 
 void mbx_board_light(int on)
@@ -54,6 +28,31 @@ void mbx_board_light(int on)
     } else {
         SIO_GPIO_OUT_CLR = 1u << MBX_PIN_LIGHT;
     }
+}
+
+void mbx_board_clock(void)
+{
+    release_reset(RESETS_IO_BANK0 | RESETS_PADS_BANK0);
+    mbx_board_light(0);
+    SIO_GPIO_OE_SET = 1u << MBX_PIN_LIGHT;
+    IO_BANK0_CTRL(MBX_PIN_LIGHT) = GPIO_FUNCTION_SIO;
+    XOSC_STARTUP = 47u * 64u; /* 64 ms: crystals of some boards are slow to start */
+    XOSC_CTRL = XOSC_CTRL_ENABLE_1_15MHZ;
+    MBX_WAIT_FOR((XOSC_STATUS & XOSC_STATUS_STABLE) != 0u);
+    CLOCKS_CLK_SYS_CTRL = CLOCKS_CLK_SYS_REF;
+    MBX_WAIT_FOR(CLOCKS_CLK_SYS_SELECTED == 1u << CLOCKS_CLK_SYS_REF);
+    CLOCKS_CLK_REF_CTRL = CLOCKS_CLK_REF_XOSC;
+    MBX_WAIT_FOR(CLOCKS_CLK_REF_SELECTED == 1u << CLOCKS_CLK_REF_XOSC);
+    release_reset(RESETS_PLL_SYS);
+    PLL_SYS_CS = 1; /* reference: 12 MHz / 1 */
+    PLL_SYS_FBDIV_INT = 128; /* 1536 MHz, of 750 to 1600 */
+    MBX_REGISTER(PLL_SYS_PWR + RP2040_CLEAR) = PLL_PWR_PD | PLL_PWR_VCOPD;
+    MBX_WAIT_FOR((PLL_SYS_CS & PLL_CS_LOCK) != 0u);
+    PLL_SYS_PRIM = PLL_PRIM(6u, 2u);
+    MBX_REGISTER(PLL_SYS_PWR + RP2040_CLEAR) = PLL_PWR_POSTDIVPD;
+    CLOCKS_CLK_SYS_CTRL = CLOCKS_CLK_SYS_AUX;
+    MBX_WAIT_FOR(CLOCKS_CLK_SYS_SELECTED == 1u << CLOCKS_CLK_SYS_AUX);
+    CLOCKS_CLK_PERI_CTRL = CLOCKS_CLK_PERI_ENABLE;
 }
 
 /* --- serial port --- */
@@ -97,11 +96,7 @@ void mbx_interrupt_uart(void)
 
 void mbx_board_init(void)
 {
-    init_clock();
-    release_reset(RESETS_IO_BANK0 | RESETS_PADS_BANK0 | RESETS_UART0 | RESETS_PIO0 | RESETS_DMA);
-    mbx_board_light(0);
-    SIO_GPIO_OE_SET = 1u << MBX_PIN_LIGHT;
-    IO_BANK0_CTRL(MBX_PIN_LIGHT) = GPIO_FUNCTION_SIO;
+    release_reset(RESETS_UART0 | RESETS_PIO0 | RESETS_DMA);
     init_uart();
 }
 
@@ -122,7 +117,8 @@ static mbx_audio_queue *audio;
 #define PIO_SET_PINDIRS_1 0xE081u
 #define PIO_CYCLES_PER_BIT 10u
 
-/* CLKDIV is Q8 from bit 8 on: 128 MHz / 1.024 MHz / 10 cycles = 12.5. Over ten cycles the halves cancel: no jitter. */
+/* CLKDIV is Q8 from bit 8 on: 128 MHz / 2.048 MHz / 10 cycles = 6.25. Bits of 62 and 63 cycles take turns: 8 ns of a period
+ * of 488. */
 #define PIO_CLKDIV ((SYSTEM_CLOCK_HZ / (MBX_PDM_CLOCK_HZ / 256u) / PIO_CYCLES_PER_BIT) << 8)
 
 static void start_pio(void)
@@ -169,7 +165,8 @@ void mbx_interrupt_dma(void)
 {
     DMA_INTS0 = DMA_INTS0; /* bits are cleared by writing them */
     const uint32_t active = (DMA_CTRL_TRIG(0u) & DMA_CTRL_BUSY) != 0u ? 0u : 1u;
-    const uint32_t complete = mbx_double_buffer_take(&hand_over, active);
+    const uint32_t complete = mbx_double_buffer_take(&hand_over, active, audio, BLOCK_SAMPLES);
     mbx_pdm_decimate(&pdm, blocks[complete], samples, BLOCK_SAMPLES);
     (void)mbx_audio_queue_push(audio, samples, BLOCK_SAMPLES);
+    mbx_light_pass(BLOCK_SAMPLES);
 }

@@ -1,6 +1,7 @@
 /* Clock, light, serial port and microphone of a board with an STM32F407 and a crystal of 8 MHz. Pins and gain: the board's
  * mbx_pins.h. */
 #include "mbx_board.h"
+#include "mbx_light.h"
 #include "mbx_pdm.h"
 #include "mbx_pins.h"
 #include "mbx_serial.h"
@@ -26,32 +27,37 @@ static void configure_pin(uint32_t pin, uint32_t mode, uint32_t function)
     set_field(&GPIO_MODER(pin), 2u, GPIO_NUMBER(pin), mode);
 }
 
-/* 8 MHz / 8 * 336 / 2 = 168 MHz for the core; / 4 on APB1, / 2 on APB2. 8 MHz / 8 * 256 / 5 = 51.2 MHz for I2S. */
-static void init_clock(void)
-{
-    RCC_APB1ENR |= RCC_APB1ENR_PWR;
-    PWR_CR |= PWR_CR_VOS;
-    RCC_CR |= RCC_CR_HSEON;
-    while ((RCC_CR & RCC_CR_HSERDY) == 0u) {
-    }
-    RCC_PLLCFGR = RCC_PLLCFGR_HSE | RCC_PLLCFGR_M_N_Q(8u, 336u, 7u);
-    RCC_PLLI2SCFGR = RCC_PLLI2SCFGR_N_R(256u, 5u);
-    RCC_CR |= RCC_CR_PLLON | RCC_CR_PLLI2SON;
-    while ((RCC_CR & (RCC_CR_PLLRDY | RCC_CR_PLLI2SRDY)) != (RCC_CR_PLLRDY | RCC_CR_PLLI2SRDY)) {
-    }
-    FLASH_ACR = FLASH_ACR_CACHES_5_WAIT_STATES;
-    RCC_CFGR = RCC_CFGR_PPRE1_BY_4 | RCC_CFGR_PPRE2_BY_2;
-    RCC_CFGR = RCC_CFGR_PPRE1_BY_4 | RCC_CFGR_PPRE2_BY_2 | RCC_CFGR_SW_PLL;
-    while ((RCC_CFGR & RCC_CFGR_SWS_MASK) != RCC_CFGR_SWS_PLL) {
-    }
-    RCC_AHB1ENR |= RCC_AHB1ENR_GPIOA_TO_D | RCC_AHB1ENR_DMA1;
-    RCC_APB1ENR |= RCC_APB1ENR_USART2 | RCC_APB1ENR_SPI2;
-    (void)RCC_APB1ENR; /* the clock takes two cycles to arrive: errata sheet ES0182 */
-}
-
 void mbx_board_light(int on)
 {
     GPIO_BSRR(MBX_PIN_LIGHT) = 1u << (GPIO_NUMBER(MBX_PIN_LIGHT) + (on ? 0u : 16u));
+}
+
+/* The prefetch of revision A returns wrong instructions: errata sheet ES0182. */
+static uint32_t flash_access(void)
+{
+    const int prefetch = DBGMCU_IDCODE_REVISION(DBGMCU_IDCODE) != DBGMCU_IDCODE_REVISION_A;
+    return FLASH_ACR_CACHES_5_WAIT_STATES | (prefetch ? FLASH_ACR_PRFTEN : 0u);
+}
+
+/* 8 MHz / 8 * 336 / 2 = 168 MHz for the core; / 4 on APB1, / 2 on APB2. 8 MHz / 8 * 256 / 5 = 51.2 MHz for I2S. */
+void mbx_board_clock(void)
+{
+    RCC_AHB1ENR |= RCC_AHB1ENR_GPIOA_TO_D | RCC_AHB1ENR_DMA1;
+    RCC_APB1ENR |= RCC_APB1ENR_PWR | RCC_APB1ENR_USART2 | RCC_APB1ENR_SPI2;
+    (void)RCC_APB1ENR; /* the clock takes two cycles to arrive: errata sheet ES0182 */
+    mbx_board_light(0);
+    configure_pin(MBX_PIN_LIGHT, GPIO_MODE_OUTPUT, 0u);
+    PWR_CR |= PWR_CR_VOS;
+    RCC_CR |= RCC_CR_HSEON;
+    MBX_WAIT_FOR((RCC_CR & RCC_CR_HSERDY) != 0u);
+    RCC_PLLCFGR = RCC_PLLCFGR_HSE | RCC_PLLCFGR_M_N_Q(8u, 336u, 7u);
+    RCC_PLLI2SCFGR = RCC_PLLI2SCFGR_N_R(256u, 5u);
+    RCC_CR |= RCC_CR_PLLON | RCC_CR_PLLI2SON;
+    MBX_WAIT_FOR((RCC_CR & (RCC_CR_PLLRDY | RCC_CR_PLLI2SRDY)) == (RCC_CR_PLLRDY | RCC_CR_PLLI2SRDY));
+    FLASH_ACR = flash_access();
+    RCC_CFGR = RCC_CFGR_PPRE1_BY_4 | RCC_CFGR_PPRE2_BY_2;
+    RCC_CFGR = RCC_CFGR_PPRE1_BY_4 | RCC_CFGR_PPRE2_BY_2 | RCC_CFGR_SW_PLL;
+    MBX_WAIT_FOR((RCC_CFGR & RCC_CFGR_SWS_MASK) == RCC_CFGR_SWS_PLL);
 }
 
 /* --- serial port --- */
@@ -92,9 +98,6 @@ void mbx_interrupt_uart(void)
 
 void mbx_board_init(void)
 {
-    init_clock();
-    mbx_board_light(0);
-    configure_pin(MBX_PIN_LIGHT, GPIO_MODE_OUTPUT, 0u);
     init_uart();
 }
 
@@ -106,7 +109,7 @@ static mbx_double_buffer hand_over;
 static mbx_pdm pdm;
 static mbx_audio_queue *audio;
 
-/* The microphone's bits come as two channels of 16 bits at 32 kHz: 1.024 MHz. 51.2 MHz / (2 * 25) = 1.024 MHz. */
+/* The microphone's bits come as two channels of 16 bits at 64 kHz: 2.048 MHz. 51.2 MHz / (2 * 12 + 1) = 2.048 MHz. */
 void mbx_board_audio_start(mbx_audio_queue *queue)
 {
     audio = queue;
@@ -122,7 +125,7 @@ void mbx_board_audio_start(mbx_audio_queue *queue)
     DMA1_S3CR = DMA_SCR_DBM | DMA_SCR_PRIORITY_HIGH | DMA_SCR_HALFWORDS | DMA_SCR_MINC | DMA_SCR_CIRC | DMA_SCR_TCIE;
     mbx_enable_interrupt(DMA1_STREAM3_INTERRUPT, MBX_PRIORITY_AUDIO);
     DMA1_S3CR |= DMA_SCR_EN;
-    SPI2_I2SPR = 25u; /* I2SDIV; ODD and MCKOE 0 */
+    SPI2_I2SPR = 12u | SPI_I2SPR_ODD; /* I2SDIV; MCKOE 0 */
     SPI2_CR2 = SPI_CR2_RXDMAEN;
     SPI2_I2SCFGR = SPI_I2SCFGR_I2SMOD | SPI_I2SCFGR_MASTER_RECEIVE | SPI_I2SCFGR_MSB_JUSTIFIED | SPI_I2SCFGR_CKPOL;
     SPI2_I2SCFGR |= SPI_I2SCFGR_I2SE;
@@ -131,7 +134,8 @@ void mbx_board_audio_start(mbx_audio_queue *queue)
 void mbx_interrupt_dma(void)
 {
     DMA1_LIFCR = DMA_LIFCR_STREAM_3;
-    const uint32_t complete = mbx_double_buffer_take(&hand_over, (DMA1_S3CR & DMA_SCR_CT) != 0u);
+    const uint32_t complete = mbx_double_buffer_take(&hand_over, (DMA1_S3CR & DMA_SCR_CT) != 0u, audio, BLOCK_SAMPLES);
     mbx_pdm_decimate(&pdm, blocks[complete], samples, BLOCK_SAMPLES);
     (void)mbx_audio_queue_push(audio, samples, BLOCK_SAMPLES);
+    mbx_light_pass(BLOCK_SAMPLES);
 }

@@ -40,7 +40,13 @@
 
 /* Section 3.9, Flash interface */
 #define FLASH_ACR MBX_REGISTER(0x40023C00u) /* p. 99 */
-#define FLASH_ACR_CACHES_5_WAIT_STATES 0x705u /* DCEN, ICEN, PRFTEN, LATENCY 5: 150 to 168 MHz at 2.7 to 3.6 V (table 11, p. 81) */
+#define FLASH_ACR_CACHES_5_WAIT_STATES 0x605u /* DCEN, ICEN, LATENCY 5: 150 to 168 MHz at 2.7 to 3.6 V (table 11, p. 81) */
+#define FLASH_ACR_PRFTEN (1u << 8)
+
+/* Section 38.6.1, MCU device ID code */
+#define DBGMCU_IDCODE MBX_REGISTER(0xE0042000u)
+#define DBGMCU_IDCODE_REVISION(idcode) ((idcode) >> 16)
+#define DBGMCU_IDCODE_REVISION_A 0x1000u
 
 /* Section 8.4, GPIO. A pin is 16 * port + number, port A being 0. */
 #define GPIO_PORT(pin) (0x40020000u + 0x400u * ((pin) >> 4))
@@ -78,6 +84,7 @@
 #define SPI_I2SCFGR_MSB_JUSTIFIED (1u << 4)
 #define SPI_I2SCFGR_CKPOL (1u << 3)
 #define SPI2_I2SPR MBX_REGISTER(0x40003820u) /* p. 927 */
+#define SPI_I2SPR_ODD (1u << 8)
 
 /* Section 10.5, DMA. Stream 3 of DMA1, channel 0, is SPI2_RX (section 10.3.3, table 43, p. 310). */
 #define DMA1_LIFCR MBX_REGISTER(0x40026008u) /* p. 330 */

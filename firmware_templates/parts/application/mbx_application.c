@@ -1,6 +1,7 @@
 #include "mbx_application.h"
 
 #include "mbx_board.h"
+#include "mbx_light.h"
 #include "mbx_link.h"
 #include "mbx_report.h"
 
@@ -12,11 +13,10 @@
 
 typedef struct {
     const mbx_application *application;
-    uint32_t tenths;      /* of a second since the start */
-    uint32_t rest;        /* samples since the last tenth */
-    uint32_t light;       /* samples until the light goes out */
-    uint32_t windows;     /* since the start */
-    uint32_t overruns;    /* blocks, as far as they were told */
+    uint64_t heard;    /* samples since the start, lost ones included: the log's clock */
+    uint32_t windows;  /* since the start */
+    uint32_t overruns; /* blocks, as far as they were told */
+    uint32_t missed;   /* the same */
 } mbx_listener;
 
 static mbx_audio_queue queue;
@@ -30,6 +30,13 @@ static void report_count(const char *what, uint32_t count)
     }
 }
 
+static void report_text(const char *text)
+{
+    if (!link.framed) {
+        mbx_report_text(text);
+    }
+}
+
 static int decide(mbx_listener *self)
 {
     mbx_result result;
@@ -38,8 +45,9 @@ static int decide(mbx_listener *self)
         if (mbx_skip_window(self->application->recognizer) != MBX_OK) {
             return 0;
         }
-        link.passed_over++;
-        report_count("windows passed over", link.passed_over);
+        if (link.passed_over++ == 0u) { /* told once: whatever is slow stays slow, and the log would hold nothing else */
+            report_text("too slow: windows are passed over");
+        }
         return 1;
     }
     if (mbx_run(self->application->recognizer, &result) != MBX_OK) {
@@ -47,32 +55,27 @@ static int decide(mbx_listener *self)
     }
     mbx_link_tell_scores(&link, &result, self->windows - 1u);
     if (result.event.word != MBX_NO_WORD) {
-        mbx_board_light(1);
-        self->light = LIGHT_SAMPLES;
+        mbx_light_for(LIGHT_SAMPLES);
         if (link.framed) {
             mbx_link_tell_detection(&link, &result, self->windows - 1u);
         } else {
             mbx_report_word(self->application->label(result.event.word), result.event.score_q15,
-                            (uint32_t)(result.event.samples / TENTH_SAMPLES));
+                            (uint32_t)(self->heard / TENTH_SAMPLES));
         }
     }
     return 1;
 }
 
-static void pass_time(mbx_listener *self, uint32_t samples)
+/* Tells the losses since they were told last. */
+static void report_losses(mbx_listener *self)
 {
-    for (self->rest += samples; self->rest >= TENTH_SAMPLES; self->rest -= TENTH_SAMPLES) {
-        self->tenths++;
-    }
-    if (self->light != 0u) {
-        self->light -= samples < self->light ? samples : self->light;
-        if (self->light == 0u) {
-            mbx_board_light(0);
-        }
-    }
     if (queue.overrun_blocks != self->overruns) {
         self->overruns = queue.overrun_blocks;
         report_count("overruns", self->overruns);
+    }
+    if (queue.missed_blocks != self->missed) {
+        self->missed = queue.missed_blocks;
+        report_count("missed blocks", self->missed);
     }
 }
 
@@ -87,6 +90,12 @@ int mbx_application_run(const mbx_application *self)
         size_t consumed = 0;
         const int arrived = mbx_link_poll(&link);
         const int busy = mbx_link_is_busy(&link); /* the recogniser runs what the host sent, and audio passes by */
+        const uint32_t lost = mbx_audio_queue_lost(&queue);
+        if (lost != 0u && !busy && mbx_lose(self->recognizer, lost) != MBX_OK) {
+            return 1;
+        }
+        listener.heard += lost;
+        link.heard += lost;
         const int16_t *samples = mbx_audio_queue_peek(&queue, &waiting);
         const uint32_t count = mbx_link_limit(&link, waiting);
         if (count == 0u) {
@@ -103,7 +112,8 @@ int mbx_application_run(const mbx_application *self)
         }
         mbx_link_hear(&link, samples, (uint32_t)consumed);
         mbx_audio_queue_release(&queue, (uint32_t)consumed);
-        pass_time(&listener, (uint32_t)consumed);
+        listener.heard += consumed;
+        report_losses(&listener);
         if (status == MBX_WINDOW_READY ? !decide(&listener) : status != MBX_OK) {
             return 1;
         }

@@ -38,6 +38,12 @@ void mbx_report_word(const char *word, uint16_t score_q15, uint32_t tenths)
     write_text("\r\n");
 }
 
+void mbx_report_text(const char *text)
+{
+    write_text(text);
+    write_text("\r\n");
+}
+
 void mbx_report_count(const char *what, uint32_t count)
 {
     write_text(what);

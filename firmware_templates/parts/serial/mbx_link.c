@@ -121,7 +121,7 @@ static void tell_level(mbx_link *self)
         mbx_frame_put_u32(to, self->level_count);
         mbx_frame_put_u32(to, (uint32_t)self->square_sum);
         mbx_frame_put_u32(to, (uint32_t)(self->square_sum >> 32));
-        mbx_frame_put_u32(to, self->queue->overrun_blocks);
+        mbx_frame_put_u32(to, self->queue->overrun_blocks + self->queue->missed_blocks);
         mbx_frame_put_u32(to, self->passed_over);
         mbx_frame_put_u32(to, self->left_out);
         mbx_frame_put_u32(to, self->reader.damaged);

@@ -57,7 +57,7 @@ typedef struct {
     uint32_t left_out; /* messages that found no room */
     uint64_t square_sum;
     uint32_t level_count; /* samples in square_sum */
-    uint32_t heard;       /* samples since the start, modulo 2^32 */
+    uint32_t heard;       /* samples since the start, lost ones included, modulo 2^32 */
     uint32_t silence;     /* samples since the host's last message */
     uint32_t passed_over; /* windows */
     uint16_t peak;

@@ -10,6 +10,8 @@ from mbx_deploy.system.tools import need_tool, run_tool
 KINDS = ("load", "store", "multiply", "divide", "branch", "vector", "other")
 # A taken branch refills the pipeline: 1 to 3 cycles, by the target's alignment and width. Source: ARM DDI 0439B, 3.3.1.
 REFILL_CYCLES = 2
+# Of the shorter pipeline of a Cortex-M0+. Source: ARM DDI 0484C, table 3-1: a taken branch has 2 cycles.
+M0PLUS_REFILL_CYCLES = 1
 _CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al"
 _BRANCH = re.compile(rf"^(b({_CONDITIONS})?|bl|bx|blx|cbz|cbnz|tbb|tbh|le|letp|wls|dls|wlstp|dlstp|bxns|blxns)$")
 _LOAD = re.compile(r"^(ldr|ldm|pop|ldrd|ldrex|ldrb|ldrh|ldrsb|ldrsh)")
@@ -138,6 +140,24 @@ def estimate_cycles_m4(listing: Listing, counts: Mapping[int, int], jumps: Mappi
         instruction = listing.code.get(address)
         cycles += runs * (_cycles(listing, instruction) if instruction else 1)
     return cycles + REFILL_CYCLES * sum(jumps.values())
+
+
+def estimate_cycles_m0plus(listing: Listing, counts: Mapping[int, int], jumps: Mapping[int, int]) -> int:
+    """Return an estimate of the cycles on a Cortex-M0+ with the one-cycle multiplier and no wait states.
+
+    Source: ARM DDI 0484C, table 3-1: one cycle an instruction; a load or store 2; of a list 1 and one a register; a
+    call 3, a jump 1 and M0PLUS_REFILL_CYCLES.
+    """
+    cycles = 0
+    for address, runs in counts.items():
+        found = listing.code.get(address)
+        if found is None:
+            cycles += runs
+        elif found.kind in ("load", "store"):
+            cycles += runs * (1 + _registers(found.operands) if _LONG_LISTS.match(found.name) else 2)
+        else:
+            cycles += runs * (2 if found.name == "bl" else 1)
+    return cycles + M0PLUS_REFILL_CYCLES * sum(jumps.values())
 
 
 def _cycles(listing: Listing, instruction: Instruction) -> int:

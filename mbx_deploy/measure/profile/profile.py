@@ -25,7 +25,14 @@ from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure.items import random_input
 from mbx_deploy.measure.profile.counting import Counts, Segment, count
 from mbx_deploy.measure.profile.inference import NETWORK, network_end
-from mbx_deploy.measure.profile.listing import Instruction, Listing, estimate_cycles_m4, mix, read_listing
+from mbx_deploy.measure.profile.listing import (
+    Instruction,
+    Listing,
+    estimate_cycles_m0plus,
+    estimate_cycles_m4,
+    mix,
+    read_listing,
+)
 from mbx_deploy.network.program import Program
 
 _FRAME, _AFTER_FRAME = "mbx_frame_coefficients", "mbx_quantize_features"
@@ -33,6 +40,8 @@ _OBSERVER = "mbx_session_observe"
 _DECIDED = "mbx_decide"  # once a decision
 SECOND_BLOCK_SAMPLES = 160  # as a microphone driver hands them over
 _OTHER_CONSTANTS = re.compile(r"model|cascade_\w+_(steps|bytes)")  # than those of a layer, which bear its number
+_M0PLUS = "cortex-m0plus"
+_CYCLES_NOTES = {_M0PLUS: "estimate for a Cortex-M0+ without wait states, from ARM DDI 0484C"}
 _CYCLES_NOTE = "estimate for a Cortex-M4 without wait states, from ARM DDI 0439B"
 
 
@@ -116,6 +125,11 @@ class Profile:
     second: Second | None = None
     recogniser_ram_bytes: int = 0
 
+    @property
+    def cycles_note(self) -> str:
+        """What the cycles are."""
+        return _CYCLES_NOTES.get(self.cpu, _CYCLES_NOTE)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the profile as JSON takes it."""
         total = self.network.instructions
@@ -129,7 +143,7 @@ class Profile:
             "firmware": {key: value for key, value in self.firmware.items() if key != "stack_bound_bytes"},
             "second": dict(vars(self.second)) if self.second else None,
             "recogniser_ram_bytes": self.recogniser_ram_bytes,
-            "cycles_note": _CYCLES_NOTE,
+            "cycles_note": self.cycles_note,
         }
 
 
@@ -143,10 +157,12 @@ def profile_build(build: Build) -> Profile:
     A board's is counted on the machine of its CPU. Raises InputError for a build for this machine or without an ELF,
     ToolMissing where QEMU, gcc or the target's binutils are missing, CheckFailed where the firmware fails.
     """
-    if build.target.toolchain == "host":
-        raise InputError(f"nothing to count in ({build.folder}): got a build for this machine, need one for a Cortex-M")
+    if build.target.toolchain != "arm-none-eabi":
+        what = "this machine" if build.target.toolchain == "host" else build.target.cpu
+        raise InputError(f"nothing to count in ({build.folder}): got a build for {what}, need one for a Cortex-M")
     model = build.model
     listing = read_listing(FirmwareEngine(model, build.elf, build.target).elf, build.target.toolchain)
+    cpu = find_target(build.target.emulated_as).cpu if build.target.emulated_as else build.target.cpu
     plain = _run(build, model, listing, _network_marks(listing, model), TRACE_RESULTS)
     end = network_end(listing, model.hearing is None)
     inference = _inference(listing, plain, end)
@@ -156,12 +172,11 @@ def profile_build(build: Build) -> Profile:
         layers = _measure_layers(model.c_program, model.plan, listing, plain, inference)
         others = [s.size for s in listing.symbols if _OTHER_CONSTANTS.fullmatch(s.name) and s.kind in "rR"]
         constants = sum(layer.bytes for layer in layers) + sum(others)
-    network = _measure(listing, plain, inference, 1, _arena_bytes(build.folder), constants)
+    network = _measure(listing, plain, inference, 1, _arena_bytes(build.folder), constants, cpu)
     frontend = None
     if model.hearing is not None:
         traced = _run(build, model, listing, _stage_marks(listing), TRACE_STAGES)
-        frontend = _measure_frontend(model, listing, plain, traced)
-    cpu = find_target(build.target.emulated_as).cpu if build.target.emulated_as else build.target.cpu
+        frontend = _measure_frontend(model, listing, plain, traced, cpu)
     return Profile(
         target=build.target.name,
         cpu=cpu,
@@ -169,10 +184,17 @@ def profile_build(build: Build) -> Profile:
         layers=layers,
         frontend=frontend,
         stack_bytes=_need_symbol(listing, "mbx_stack_top") - plain.lowest_write,
-        firmware=dict(_report(build.folder)["compiled"]),
+        firmware=_firmware(build),
         second=_second(build, model, listing) if model.hearing is not None else None,
         recogniser_ram_bytes=int(_report(build.folder)["ram"]["instance_bytes"]),
     )
+
+
+def _firmware(build: Build) -> dict[str, int]:
+    """Return what was measured of the ELF that was run: of a board's build the emulator's has a stack of its own."""
+    compiled = dict(_report(build.folder)["compiled"])
+    bound = compiled.pop("emulator_stack_bound_bytes", None)
+    return compiled | ({"stack_bound_bytes": bound} if bound is not None else {})
 
 
 def _second(build: Build, model: CompiledModel, listing: Listing) -> Second:
@@ -327,7 +349,9 @@ def _layer_bytes(listing: Listing, calls: int) -> list[int]:
     return found
 
 
-def _measure_frontend(recognizer: CompiledModel, listing: Listing, counts: Counts, traced: Counts) -> Frontend:
+def _measure_frontend(
+    recognizer: CompiledModel, listing: Listing, counts: Counts, traced: Counts, cpu: str
+) -> Frontend:
     first = _need_symbol(listing, _FRAME)
     frames = [segment for segment in counts.segments if segment.mark == first]
     config = recognizer.config
@@ -335,7 +359,7 @@ def _measure_frontend(recognizer: CompiledModel, listing: Listing, counts: Count
     table_bytes = sum(s.size for s in listing.symbols if s.kind in "rR" and _is_table(s.name, tables))
     history = 2 * (config.window_length + 3)
     working = 8 * (config.n_fft // 2 + 1 + config.n_mels) + 4 * config.num_coefficients
-    frame = _measure(listing, counts, frames, len(frames), history + working, table_bytes)
+    frame = _measure(listing, counts, frames, len(frames), history + working, table_bytes, cpu)
     return Frontend(frame, len(frames), _measure_stages(listing, traced))
 
 
@@ -344,15 +368,22 @@ def _is_table(name: str, tables: set[str]) -> bool:
 
 
 def _measure(
-    listing: Listing, counts: Counts, segments: Sequence[Segment], times: int, ram_bytes: int, constant_bytes: int
+    listing: Listing,
+    counts: Counts,
+    segments: Sequence[Segment],
+    times: int,
+    ram_bytes: int,
+    constant_bytes: int,
+    cpu: str,
 ) -> Cost:
     """Return the cost of one of so many times; averages are rounded."""
     by_address = counts.by_address(segments)
     functions = {listing.function_at(address) for address in by_address}
+    estimate = estimate_cycles_m0plus if cpu == _M0PLUS else estimate_cycles_m4
     return Cost(
         instructions=round(counts.instructions(segments) / times),
         mix={kind: round(found / times) for kind, found in mix(listing, by_address).items()},
-        cycles_estimate=round(estimate_cycles_m4(listing, by_address, counts.jumps(segments)) / times),
+        cycles_estimate=round(estimate(listing, by_address, counts.jumps(segments)) / times),
         ram_bytes=ram_bytes,
         code_bytes=sum(function.size for function in functions if function),
         constant_bytes=constant_bytes,
@@ -422,7 +453,7 @@ def render(profile: Profile) -> str:
     columns = {"network": network} | ({"front end": frontend.frame} if frontend else {})
     lines += ["", f"  {'kind':<28}" + "".join(f"{name:>13}" for name in columns)]
     lines += [f"  {kind:<28}" + "".join(f"{one.mix[kind]:>13,}" for one in columns.values()) for kind in network.mix]
-    return "\n".join([*lines, "", f"Cycles are an {_CYCLES_NOTE}."])
+    return "\n".join([*lines, "", f"Cycles are an {profile.cycles_note}."])
 
 
 def _render_cost(cost: Cost, ram: str, note: str) -> list[str]:

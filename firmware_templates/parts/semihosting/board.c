@@ -1,4 +1,4 @@
-/* Arm MPS2 boards as QEMU emulates them: the request and the response are files, by semihosting. */
+/* A board as QEMU emulates it: the request and the response are files, by semihosting. */
 #include "mbx_session.h"
 #include "semihosting.h"
 

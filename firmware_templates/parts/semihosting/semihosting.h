@@ -1,5 +1,6 @@
 /* Semihosting: files and exit codes of the machine that runs the emulator or the debugger.
- * Source: Arm, "Semihosting for AArch32 and AArch64", the operations' numbers and argument blocks. */
+ * Source: Arm, "Semihosting for AArch32 and AArch64", the operations' numbers and argument blocks; RISC-V Semihosting, its
+ * sequence of instructions. */
 #ifndef MBX_SEMIHOSTING_H
 #define MBX_SEMIHOSTING_H
 
