@@ -13,7 +13,9 @@ from mbx_deploy.network.program import (
     Average,
     Buffer,
     Call,
+    Combination,
     Convolution,
+    Join,
     KeepRows,
     Lookup,
     Maximum,
@@ -22,9 +24,11 @@ from mbx_deploy.network.program import (
     Pooling,
     Program,
     Reshape,
+    Resizing,
     Slice,
     Softmax,
     StreamReduction,
+    Transposition,
     call_inputs,
     is_depthwise_line,
 )
@@ -213,6 +217,8 @@ def _takes_stripes(program: Program, call: Call, lines: bool, rows: int, is_last
             return row_by_row and call.positions == source.height * source.width
         case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
             return False
+        case Transposition() | Join() | Resizing() | Combination():
+            return False
         case StreamReduction() | KeepRows():
             return False
         case _:
@@ -264,6 +270,8 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
         case Addition() | Average():
             pass
         case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
+            raise AssertionError(f"{call.name} does not run in stripes")
+        case Transposition() | Join() | Resizing() | Combination():
             raise AssertionError(f"{call.name} does not run in stripes")
         case StreamReduction() | KeepRows():
             raise AssertionError(f"{call.name} does not run in stripes")

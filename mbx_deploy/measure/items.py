@@ -1,6 +1,5 @@
 """What the engines are run on: recordings, streams made of them, hostile clips, random network inputs."""
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
 RANDOM_SEED = 20260101
 STREAM_CLIPS = 4
 RANDOM_INPUTS = 20
-MAX_INPUTS_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -122,36 +120,9 @@ def streams(clips: Sequence[np.ndarray], model: CompiledModel) -> Iterator[Named
     yield NamedItem("stream of noise", Item(ITEM_STREAM, noise, 512))
 
 
-def read_inputs(path: Path, model: CompiledModel) -> np.ndarray:
-    """Return the inputs of an .npy file, int8 (N, *the model's input shape without its batch).
-
-    Raises InputError for a file that can't be read, or of another type or shape.
-    """
-    shape = model.input.shape
-    need = f"int8 (N, {', '.join(str(length) for length in shape[1:])})"
-    hint = f"save one with numpy.save: {need}"
-    try:
-        if path.stat().st_size > MAX_INPUTS_BYTES:
-            raise InputError(f"the inputs are too many ({path}): need at most {MAX_INPUTS_BYTES >> 20} MiB")
-        values = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"can't read the inputs ({path}): {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, EOFError, struct.error, SyntaxError, MemoryError) as error:
-        raise InputError(
-            f"the inputs are no .npy file ({path}): {error}", f"save one with numpy.save: {need}"
-        ) from None
-    if not isinstance(values, np.ndarray):
-        raise InputError(f"the inputs are no .npy file ({path}): an .npz?", hint)
-    fits = values.dtype == np.int8 and values.ndim >= 1 and len(values) > 0
-    if not fits or values.shape[1:] not in (shape[1:], shape):
-        got = f"{values.dtype} {values.shape}"
-        raise InputError(f"the inputs do not fit the network ({path}): got {got}, need {need}")
-    return values.reshape(-1, *shape[1:])
-
-
 def network_items(model: CompiledModel, inputs: np.ndarray | None) -> list[NamedItem]:
     """Return uniform noise, constants, a ramp and the user's inputs; the same for the same network."""
-    shape: tuple[int, ...] = model.input.shape
+    shape: tuple[int, ...] = model.program.buffers[model.program.input].shape
     if model.step is not None:  # rows enough that a window of nothing else is seen
         step, row = model.step.time.step_frames, model.step.time.row_bytes(model.program.buffers[model.program.input])
         shape = ((model.step.time.window_frames // step + 2) * step, row)
