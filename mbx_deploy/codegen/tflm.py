@@ -78,7 +78,7 @@ def used_ops(recognizer: CompiledModel) -> list[str]:
     """
     if not recognizer.network.whole:
         raise InputError(
-            f"the model has ops that the compiler resolves, which the runtime tflm would have to run ({recognizer.name}): "
+            f"the model has ops that the compiler resolves, and an interpreter would run ({recognizer.name}): "
             "ends of another type than int8, shapes that are computed, or ops of several outputs",
             "build without --runtime tflm, or export the model with fixed shapes and int8 ends",
         )

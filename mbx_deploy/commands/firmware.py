@@ -204,7 +204,9 @@ def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | N
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of recordings; not for --network-only builds.")
 @click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
-@click.option("--inputs", type=click.Path(path_type=Path), help="An .npy, int8 or float32 (N, ...), for a --network-only build.")
+@click.option(
+    "--inputs", type=click.Path(path_type=Path), help="An .npy, int8 or float32 (N, ...), for a --network-only build."
+)
 @PORT_OPTION
 @BAUD_OPTION
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")

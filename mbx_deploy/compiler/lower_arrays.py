@@ -87,7 +87,7 @@ def lower_binary(model: ir.Model, op: ir.Binary, name: str, numbers: dict[int, i
 def _steps(operand: ir.Tensor, target: ir.Tensor) -> Triple:
     """Return by how many bytes of an operand each loop over the output goes on."""
     lengths = ir.as_image((1,) * (len(target.shape) - len(operand.shape)) + operand.shape)[1:]
-    height, width, channels = lengths
+    _, width, channels = lengths
     whole = (width * channels, channels, 1)
     return of_image((0, *(step if length > 1 else 0 for step, length in zip(whole, lengths, strict=True))), 0)
 
@@ -103,8 +103,11 @@ def _product_factors(sources: list[ir.Tensor], target: ir.Tensor, name: str) -> 
 def _sum_factors(sources: list[ir.Tensor], target: ir.Tensor, name: str) -> list[tuple[int, int]]:
     """Source: TFLite Micro, CalculateOpDataAdd: in double."""
     twice = 2.0 * float(max(sources[0].scale, sources[1].scale))
-    ratios = [*(float(source.scale) / twice for source in sources), twice / ((1 << ADD_LEFT_SHIFT) * float(target.scale))]
-    return _checked_factors(ratios, name)
+    ratios = [
+        *(float(source.scale) / twice for source in sources),
+        twice / ((1 << ADD_LEFT_SHIFT) * float(target.scale)),
+    ]
+    return _checked_factors(ratios, f"an ADD differ too much ({name})")
 
 
 def _difference_factors(sources: list[ir.Tensor], target: ir.Tensor, name: str) -> list[tuple[int, int]]:
@@ -112,12 +115,12 @@ def _difference_factors(sources: list[ir.Tensor], target: ir.Tensor, name: str) 
     twice = np.float32(2) * max(sources[0].scale, sources[1].scale)
     ratios = [float(source.scale / twice) for source in sources]
     ratios.append(float(twice / (np.float32(1 << ADD_LEFT_SHIFT) * target.scale)))
-    return _checked_factors(ratios, name)
+    return _checked_factors(ratios, f"a SUB differ too much ({name})")
 
 
-def _checked_factors(ratios: list[float], name: str) -> list[tuple[int, int]]:
+def _checked_factors(ratios: list[float], fault: str) -> list[tuple[int, int]]:
     if ratios[2] >= 1.0:
-        raise InputError(f"the scales of an op differ too much ({name}): TFLite refuses them too")
+        raise InputError(f"the scales of {fault}: TFLite refuses them too")
     return [quantize_multiplier(ratio) for ratio in ratios]
 
 

@@ -1,8 +1,8 @@
 """A network's ends: where a file takes or gives uint8 or float32, and the int8 tensors in their place.
 
-TensorFlow's converter leaves float32 ends by default: QUANTIZE behind the input, DEQUANTIZE before the output. With uint8
-ends the same two are QUANTIZE between uint8 and int8. What only brings one to the other is cut: the compiled network takes
-and gives int8, of the scale and zero point that stand in its header.
+TensorFlow's converter leaves float32 ends by default: QUANTIZE behind the input, DEQUANTIZE before the output. With
+uint8 ends the same two are QUANTIZE between uint8 and int8. What only brings one to the other is cut: the compiled
+network takes and gives int8, of the scale and zero point that stand in its header.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def find_ends(
     cut: set[int] = set()
     found = []
     for place in inputs:
-        number = _bringing(place, ops, seen, 0)
+        number = None if tensors[place].dtype == "int8" else _bringing(place, ops, seen, 0)
         if number is None:
             found.append(ir.End(place, tensors[place].dtype, place))
             continue
@@ -52,7 +52,7 @@ def find_ends(
         found.append(ir.End(ops[number].outputs[0], tensors[place].dtype, place))
     given = []
     for place in outputs:
-        number = _bringing(place, ops, seen, 1)
+        number = None if tensors[place].dtype == "int8" else _bringing(place, ops, seen, 1)
         if number is None or number in cut or any(place in op.inputs for op in ops):
             given.append(ir.End(place, tensors[place].dtype, place))
             continue

@@ -49,7 +49,7 @@ def why_no_tflite(data: bytes, name: str) -> InputError:
         what, hint = "a Git LFS pointer, not the model that it stands for", "fetch the file itself: git lfs pull"
     elif suffix == ".onnx" or b"\x12\x07pytorch" in data[:64]:
         what, hint = "an ONNX file", "make a model of it first: mbx-deploy import --model FILE.onnx --labels LABELS.txt"
-    elif any(mark in data[:1 << 16] for mark in _ARRAYS):
+    elif any(mark in data[: 1 << 16] for mark in _ARRAYS):
         what, hint = "a C array (of xxd)", ARRAY_HINT
     elif data.startswith(b"\x89HDF"):
         what, hint = "a Keras file (HDF5)", "convert it: tf.lite.TFLiteConverter.from_keras_model(), with int8"
@@ -118,8 +118,8 @@ def _refuse_float(ops: Sequence[OpTypes]) -> None:
     if integers:
         number = floats[0]
         raise InputError(
-            f"an op computes in floating point (op {number}, {ops[number].name}): got a network that is int8 in part, "
-            "need one that is int8 from end to end",
+            f"an op computes in floating point (op {number}, {ops[number].name}): got float32 in a network "
+            "that is int8 in part, need int8 from end to end",
             "leave that layer out, or convert with supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]",
         )
     if "int8" in weights:

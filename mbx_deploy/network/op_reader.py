@@ -248,7 +248,9 @@ def _parts(op: OpInFile, tensors: Tensors) -> Iterator[ir.Slice]:
         target = tensors[output].shape
         taken = 1 if op.name == "UNPACK" else target[axis] if len(target) == rank else 0
         count = tuple(taken if i == axis else length for i, length in enumerate(source.shape))
-        yield ir.Slice(op.name, first, output, tuple(begin if i == axis else 0 for i in range(rank)), (1,) * rank, count)
+        yield ir.Slice(
+            op.name, first, output, tuple(begin if i == axis else 0 for i in range(rank)), (1,) * rank, count
+        )
         begin += taken
     if begin != source.shape[axis]:
         raise InputError(f"the outputs are not the whole input ({op.where}): got {begin} of {source.shape[axis]}")

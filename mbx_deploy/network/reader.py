@@ -172,5 +172,3 @@ def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
             raise InputError(f"zero points differ between channels (tensor {name!r})")
         zero_point, scale_axis = points.pop(), int(quantization.QuantizedDimension())
     return ir.Tensor(name, shape, dtype, scales, zero_point, constant, scale_axis)
-
-

@@ -242,7 +242,9 @@ def _check_slice(model: Model, op: Slice, where: str) -> None:
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
     fits = len(source) == len(op.begin) == len(op.stride) == len(op.count) <= 4
     _need(fits, where, f"the shapes {source} -> {target}", "limits for each axis, at most 4")
-    fits = all(begin >= 0 for begin in op.begin) and all(min(pair) >= 1 for pair in zip(op.stride, op.count, strict=True))
+    fits = all(begin >= 0 for begin in op.begin) and all(
+        min(pair) >= 1 for pair in zip(op.stride, op.count, strict=True)
+    )
     _need(fits, where, f"begins {op.begin}, strides {op.stride}, {op.count}", "begins from 0, strides from 1 on")
     _need(op.count[0] == 1, where, f"{op.count[0]} of the batch", "1")
     last = [b + (n - 1) * s for b, n, s in zip(op.begin, op.count, op.stride, strict=True)]
@@ -270,7 +272,9 @@ def _check_binary(model: Model, op: Binary, where: str) -> None:
         together = np.broadcast_shapes(*shapes)
     except ValueError:
         together = ()
-    _need(together == target.shape, where, f"the shapes {shapes} -> {target.shape}", "ones that broadcast to the output")
+    _need(
+        together == target.shape, where, f"the shapes {shapes} -> {target.shape}", "ones that broadcast to the output"
+    )
 
 
 def _check_concatenation(model: Model, op: Concatenate, where: str) -> None:
