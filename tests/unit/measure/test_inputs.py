@@ -51,7 +51,7 @@ def test_infinities_are_refused(tmp_path: Path) -> None:
 def test_several_inputs_lie_behind_each_other(tmp_path: Path) -> None:
     network = Network()
     ends = [network.activation((1, 2, 3), 0.5, 3), network.activation((1, 2, 3), 0.1, 0)]
-    model = parse_model(network.build(network.add(*ends, 0.5, 0), source=ends), "test", network_only=True)
+    model = parse_model(network.build(network.add(ends[0], ends[1], 0.5, 0), source=ends), "test", network_only=True)
     values = np.arange(24, dtype=np.int8).reshape(2, 12)
     np.testing.assert_array_equal(read_inputs(saved(tmp_path, values), model), values)
     with pytest.raises(InputError, match=r"need int8 \(N, 12\)"):
