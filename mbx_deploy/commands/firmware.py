@@ -1,6 +1,7 @@
 """Commands on models and their firmware: build it, run it, prove that it computes the same."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ def _layout_names() -> Sequence[str]:
 @click.command()
 @click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
 @click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
+@click.option("--data", type=click.Path(path_type=Path), help="Of a .nemo: recordings to calibrate int8 on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
 @click.option("--stride-ms", type=int, help="Time between the windows of continuous audio. Default: about 250.")
@@ -78,6 +80,7 @@ def _layout_names() -> Sequence[str]:
 def build(
     target: str,
     model: str | None,
+    data: Path | None,
     output: Path | None,
     prefix: str,
     stride_ms: int | None,
@@ -118,7 +121,7 @@ def build(
     if network_only and stride_ms is not None:
         raise click.UsageError("--network-only has no front end, so no windows: leave --stride-ms out.")
     report = builder.build(
-        artifact_of(path, forward, say),
+        artifact_of(path, forward, say, data),
         chosen,
         folder,
         prefix,
@@ -138,9 +141,9 @@ def build(
     if report.elf:
         click.echo(f"firmware: {report.elf}")
         if network_only:
-            click.echo(f"next:     mbx-deploy verify {report.folder}")
+            click.echo(f"next:     mbx-deploy verify {_quoted(report.folder)}")
         elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
-            click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
+            click.echo(f"next:     mbx-deploy run {_quoted(report.folder)} RECORDING.wav")
     elif layout != "cmake":
         click.echo(f"project:  {report.folder}")
         click.echo(f"next:     {report.folder / 'README.md'} tells how {layout} takes it")
@@ -153,6 +156,11 @@ def build(
             f"not compiled: {' and '.join(report.missing_tools)} not installed. mbx-deploy doctor names the line that "
             f"installs it; or elsewhere: cmake -B build && cmake --build build"
         )
+
+
+def _quoted(path: Path | str) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(click.format_filename(path))
 
 
 @click.command()

@@ -230,7 +230,7 @@ def _takes_stripes(program: Program, call: Call, lines: bool, rows: int, is_last
         case Addition():
             return row_by_row
         case Pointwise():
-            return row_by_row and call.positions == source.height * source.width
+            return row_by_row and call.positions == source.height * source.width > 1
         case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
             return False
         case Transposition() | Join() | Resizing() | Combination():

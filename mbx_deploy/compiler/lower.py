@@ -171,6 +171,8 @@ def _lower_product(
         return Pointwise(*where, positions, weights.data.reshape(outputs, -1), requantization)
     depthwise = isinstance(op, ir.DepthwiseConv2D)
     data = weights.data[0] if depthwise else weights.data
+    if depthwise and source.shape[3] == 1 and outputs > 1:  # every output sees the one channel: a convolution
+        depthwise, data = False, np.ascontiguousarray(data.transpose(2, 0, 1)[..., None])
     return Convolution(*where, depthwise, data, kernel, op.stride, op.dilation, pad, source.zero_point, requantization)
 
 

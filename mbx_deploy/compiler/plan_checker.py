@@ -99,7 +99,7 @@ def _runs_behind(program: Program, call: Call, buffer: int, striped: bool, sourc
     Pointwise and ADD go from the first position on: an output that begins and ends no later than its input stays behind
     what is read.
     """
-    if isinstance(call, Pointwise | Addition):
+    if isinstance(call, Pointwise | Addition) and may_overwrite(program, call, buffer):
         behind: bool = output.start <= source.start and output.stop <= source.stop
         return behind
     return not striped and output.start == source.start and may_overwrite(program, call, buffer)

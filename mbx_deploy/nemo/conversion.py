@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from mbx_deploy.train.checkpoint import CheckpointInfo
     from mbx_deploy.train.jasper import JasperNet
 
-CONVERSION_VERSION = 1  # counted up where the same file would give another artifact
+LEAST_SAME_LABEL = 0.9  # of int8 and float, on recordings
+CONVERSION_VERSION = 2  # counted up where the same file would give another artifact
 _TOOLS = ("ai-edge-litert", "onnx", "onnx2tf", "tensorflow", "torch")
 
 Note = Callable[[str], None]
@@ -141,13 +143,22 @@ def quantize(imported: Imported, calibration: Calibration) -> bytes:
     features = coefficients.astype(np.float32) * np.float32(1.0 / 65536.0)
     conversion = convert_module(imported.network, features)
     agreement = compare(imported.network, conversion, coefficients)
-    check_agreement(agreement, Bounds(largest_float_error=1e-5, least_same_label=0.9, largest_int8_rms=0.15))
+    is_real = calibration.origin != synthetic_origin(len(calibration.clips))
+    # No word is said in synthetic clips: what label each of them gets hangs by a hair.
+    least = LEAST_SAME_LABEL if is_real else 0.0
+    check_agreement(agreement, Bounds(largest_float_error=1e-5, least_same_label=least, largest_int8_rms=0.15))
+    notes = imported.notes
+    if agreement.same_label < LEAST_SAME_LABEL:
+        notes += (
+            f"int8 and float name the same label for {agreement.same_label:.0%} of the synthetic clips, in which no "
+            "word is said; --data FOLDER calibrates on recordings, and evaluate tells what int8 costs on them",
+        )
     metadata = {
         "format": METADATA_FORMAT,
         "labels": list(imported.labels),
         "frontend": imported.frontend.to_dict(),
         "frontend_digest": imported.frontend.digest(),
-        "training": {**imported.provenance, "notes": list(imported.notes)},
+        "training": {**imported.provenance, "notes": list(notes)},
         "accuracy": {},
         "export": {
             "model_config": imported.network.config.to_dict(),
@@ -223,24 +234,31 @@ def write_model(imported: Imported, output: Path, data: Path | None, note: Note)
     return report | {"calibration": calibration.origin}
 
 
-def cached_artifact(path: Path, forward: str | None, note: Note) -> Path:
+def cached_artifact(path: Path, forward: str | None, note: Note, data: Path | None = None) -> Path:
     """Return the .tflite of a .nemo, converted once and kept by the digest of the file and of what converts it.
 
-    Calibrated on the synthetic set. Raises InputError for an unusable file, ToolMissing where an extra is missing.
+    Calibrated on the synthetic set, or on the recordings of a folder. Raises InputError for an unusable file,
+    ToolMissing where an extra is missing.
     """
     from mbx_deploy.nemo.archive import read_archive
     from mbx_deploy.network.metadata import read_metadata
 
     archive = read_archive(path)
     tools = {name: packages.version(name) for name in _TOOLS if _is_installed(name)}
-    identity = [__version__, CONVERSION_VERSION, forward, synthetic_origin(), tools]
+    imported = calibration = None
+    origin: Any = synthetic_origin()
+    if data is not None:
+        imported = import_nemo(path, forward)
+        calibration = calibrate_on(imported, data)
+        origin = hashlib.sha256(calibration.clips.tobytes()).hexdigest()
+    identity = [__version__, CONVERSION_VERSION, forward, origin, tools]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     key.update(archive.config + b"\0" + archive.weights)
     result = cache_folder() / f"nemo-{key.hexdigest()[:32]}.tflite"
     if not result.is_file():
         note(f"{path}: converting; the result is kept")
-        imported = import_nemo(path, forward)
-        write_file(result, quantize(imported, calibrate_on(imported, None)))
+        imported = imported or import_nemo(path, forward)
+        write_file(result, quantize(imported, calibration or calibrate_on(imported, None)))
     metadata = read_metadata(result.read_bytes()) or {}
     for text in metadata.get("training", {}).get("notes", ()):
         note(f"{path}: {text}")
@@ -256,15 +274,28 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def artifact_of(model: Path, forward: str | None = None, note: Callable[[str], None] = lambda line: None) -> Path:
+def artifact_of(
+    model: Path,
+    forward: str | None = None,
+    note: Callable[[str], None] = lambda line: None,
+    data: Path | None = None,
+) -> Path:
     """Return the .tflite of a model: the file itself, or what a .nemo converts to, kept for the next time.
 
-    forward: which of NeMo's forward passes a .nemo is to be taken for, instead of what the file says. note hears of
-    what was chosen. Raises InputError for an unusable .nemo, or for forward with another model.
+    data: a folder of recordings to calibrate a .nemo on. forward: which of NeMo's forward passes a .nemo is to be taken
+    for, instead of what the file says. note hears of what was chosen. Raises InputError for an unusable .nemo, or for
+    forward with another model.
     """
     if model.suffix == ".nemo":
-        return cached_artifact(model, forward, note)
+        return cached_artifact(model, forward, note, data)
     check_forward(model, forward)
+    if data is not None:
+        raise InputError(f"--data calibrates a .nemo: got {model}", "leave it out; a .tflite is int8 already")
+    if model.suffix == ".onnx":
+        raise InputError(
+            f"an ONNX file is imported first: got {model}",
+            f"mbx-deploy import --model {shlex.quote(str(model))} --labels LABELS.txt -o MODEL.tflite",
+        )
     return model
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mbx_deploy.system.documents import MAX_DEPTH, DocumentError, show
+from mbx_deploy.system.documents import MAX_DEPTH, DocumentError
 from mbx_deploy.system.yaml_documents import MAX_NODES
 
 _REFERENCE = re.compile(r"\$\{\s*([^${}]{1,200})\s*\}")
@@ -16,10 +16,15 @@ def resolve_references(content: Any) -> Any:
     """Return plain values with every reference replaced by what it stands for.
 
     A reference that is all of a text stands for any value, one within a text for a scalar. Where the configuration is a
-    model's own, a leading `model.` is the configuration itself. Raises DocumentError for a reference to nothing, to
-    itself, or by a resolver (${oc.env:X}), and for one that makes the document too large.
+    model's own, a leading `model.` is the configuration itself. A reference that leads nowhere or back to itself, or
+    asks a resolver (${oc.env:X}), stays as it is written: who needs that value says so. Raises DocumentError where the
+    document becomes too large.
     """
     return _Resolver(content).resolve(content, ())
+
+
+class _LeadsNowhere(Exception):
+    """A reference stands for nothing."""
 
 
 class _Resolver:
@@ -38,31 +43,28 @@ class _Resolver:
             return [self.resolve(inner, within) for inner in value]
         if not isinstance(value, str) or "${" not in value:
             return value
-        whole = _REFERENCE.fullmatch(value.strip())
-        if whole:
-            return self._target(whole[1].strip(), within)
-        text = _REFERENCE.sub(lambda match: self._text(match[1].strip(), within), value)
-        if "${" in text:
-            raise DocumentError(f"the reference {show(value)} is none: need ${{place.of.a.value}}")
-        return text
+        try:
+            whole = _REFERENCE.fullmatch(value.strip())
+            if whole:
+                return self._target(whole[1].strip(), within)
+            return _REFERENCE.sub(lambda match: self._text(match[1].strip(), within), value)
+        except _LeadsNowhere:
+            return value
 
     def _text(self, place: str, within: tuple[str, ...]) -> str:
         found = self._target(place, within)
         if isinstance(found, (dict, list)) or found is None:
-            raise DocumentError(f"the reference ${{{place}}} is part of a text: need a single value there")
+            raise _LeadsNowhere
         return str(found)
 
     def _target(self, place: str, within: tuple[str, ...]) -> Any:
-        if place in within or len(within) >= MAX_DEPTH:
-            raise DocumentError(f"the reference ${{{place}}} leads back to itself")
-        if not _PLACE.fullmatch(place):
-            raise DocumentError(f"the reference ${{{place}}} is none that is known: need ${{place.of.a.value}}")
-        parts = _PART.findall(place)
-        for begin in self._beginnings(parts):
-            found = _walk(self.root, begin)
+        if place in within or len(within) >= MAX_DEPTH or not _PLACE.fullmatch(place):
+            raise _LeadsNowhere
+        for parts in self._beginnings(_PART.findall(place)):
+            found = _walk(self.root, parts)
             if found is not _NOTHING:
                 return self.resolve(found, (*within, place))
-        raise DocumentError(f"the reference ${{{place}}} leads nowhere: need a place in this configuration")
+        raise _LeadsNowhere
 
     def _beginnings(self, parts: list[str]) -> Iterator[list[str]]:
         yield parts

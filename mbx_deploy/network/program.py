@@ -70,7 +70,7 @@ class Pointwise(_Traits):
     """A matrix product at every position: a 1x1 convolution, or a fully connected layer (one position).
 
     weights: int8 (out, in). The input's zero point is folded into the bias.
-    Kernel: mbx_pointwise().
+    Kernels: mbx_pointwise(), mbx_dense() of one position.
     """
 
     name: str
@@ -413,12 +413,15 @@ def call_inputs(call: Call) -> tuple[int, ...]:
 def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
     """Whether every kernel of a call may write its output where one of its inputs lies, from lead_in_place() on.
 
-    ADD and its like go element by element. A pointwise call reads a position before it writes it. A depthwise line is
-    worked on a channel at a time, from a copy. What a slice takes lies no further to the front than it came from.
+    ADD and its like go element by element. A pointwise call of several positions reads one before it writes it. A
+    depthwise line is worked on a channel at a time, from a copy. What a slice takes lies no further to the front than
+    it came from.
     """
     match call:
-        case Addition() | Lookup() | Softmax() | Slice() | Reshape() | Pointwise() | KeepRows():
+        case Addition() | Lookup() | Softmax() | Slice() | Reshape() | KeepRows():
             return True
+        case Pointwise():
+            return call.positions > 1
         case Convolution():
             return is_depthwise_line(program, call)
         case Combination():

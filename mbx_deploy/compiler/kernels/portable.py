@@ -40,7 +40,7 @@ def kernel_of(program: Program, call: Call) -> Kernel[Any]:
     """Return the portable kernel of a call."""
     match call:
         case Pointwise():
-            return POINTWISE
+            return DENSE if call.positions == 1 else POINTWISE
         case Convolution():
             if is_depthwise_line(program, call):
                 return DEPTHWISE_LINE
@@ -430,6 +430,7 @@ def _keep(program: Program, call: KeepRows) -> Struct:
 
 
 POINTWISE = Kernel("mbx_pointwise", Pointwise, _pointwise, scratch_bytes=_pointwise_row_bytes)
+DENSE = Kernel("mbx_dense", Pointwise, _pointwise)
 CONV_2D = Kernel("mbx_conv_2d", Convolution, _conv, scratch_bytes=_patch_bytes)
 DEPTHWISE_CONV_2D = Kernel("mbx_depthwise_conv_2d", Convolution, depthwise_struct)
 DEPTHWISE_LINE = Kernel("mbx_depthwise_line", Convolution, _line, scratch_bytes=_line_bytes)
