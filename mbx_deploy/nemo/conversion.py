@@ -28,6 +28,7 @@ from mbx_deploy.system.version import __version__
 if TYPE_CHECKING:
     from torch import nn
 
+    from mbx_deploy.frontend.config import FrontendConfig
     from mbx_deploy.nemo.description import NemoModel
     from mbx_deploy.nemo.masked import MaskedNetwork
     from mbx_deploy.train.checkpoint import CheckpointInfo
@@ -199,8 +200,10 @@ def import_model(request: ImportRequest, note: Note) -> dict[str, Any]:
     model, output = request.model, request.output
     if output.suffix not in (".pt", ".tflite") or output.is_dir():
         raise InputError(f"bad output (-o): got {output}, need the name of a .pt or a .tflite file")
-    if model is None or model.suffix not in (".nemo", ".onnx"):
-        raise InputError(f"bad model to import: got {model}, need a .nemo or an .onnx file")
+    if model is None or model.suffix not in (".nemo", ".onnx", ".tflite"):
+        raise InputError(f"bad model to import: got {model}, need a .nemo, an .onnx or a .tflite file")
+    if model.suffix == ".tflite":
+        return import_tflite(request, model, note)
     if model.suffix == ".nemo":
         if request.labels or request.frontend:
             raise InputError("--labels and --frontend are for .onnx models: a .nemo holds both", "leave them out")
@@ -212,6 +215,55 @@ def import_model(request: ImportRequest, note: Note) -> dict[str, Any]:
         raise InputError("an .onnx model does not say its labels: need --labels FILE, one word a line")
     imported = import_onnx(model, request.labels, request.frontend, request.forward, request.clip_ms)
     return write_model(imported, output, request.data, note)
+
+
+def import_tflite(request: ImportRequest, model: Path, note: Note) -> dict[str, Any]:
+    """Write a foreign .tflite as int8, with labels and a front end where they are given.
+
+    A float one is quantized with what --data has: samples (.npy), or recordings that the front end hears.
+    """
+    from mbx_deploy.nemo.foreign_tflite import attach, quantize_float, read_frontend, read_samples
+    from mbx_deploy.nemo.labels import read_labels
+    from mbx_deploy.network.reader import parse_tflite, read_model_file
+
+    if request.output.suffix != ".tflite" or request.forward or request.clip_ms:
+        raise InputError(f"a .tflite becomes a .tflite, as it is ({model}): leave --forward and --clip-ms out")
+    if (request.labels is None) != (request.frontend is None):
+        raise InputError(f"a recogniser needs --labels and --frontend ({model}): got one of them", "give both, or none")
+    data = read_model_file(model)
+    frontend = None if request.frontend is None else read_frontend(request.frontend)
+    if request.data is not None:
+        if request.data.suffix == ".npy":
+            samples = read_samples(request.data)
+        elif frontend is not None:
+            samples = _features_of(request.data, frontend)
+        else:
+            raise InputError(f"recordings need a front end ({request.data}): give --frontend, or samples as .npy")
+        data = quantize_float(data, str(model), samples)
+        note(f"{model.name}: quantized, its ranges those of {len(samples)} samples")
+    report: dict[str, Any] = {"output": str(request.output), "labels": [], "notes": []}
+    if frontend is None or request.labels is None:
+        parse_tflite(data, str(model))
+        write_file(request.output, data)
+        return report
+    attached = attach(data, str(model), read_labels(request.labels), frontend)
+    for text in attached.notes:
+        note(f"{model.name}: {text}")
+    write_file(request.output, attached.data)
+    return report | {
+        "labels": list(attached.labels),
+        "frontend": frontend.to_dict(),
+        "notes": list(attached.notes),
+    }
+
+
+def _features_of(folder: Path, frontend: "FrontendConfig") -> np.ndarray:
+    """Return the features of recordings, float32 (N, frames, coefficients)."""
+    from mbx_deploy.frontend.native import HostFrontend
+
+    clips = real_calibration(folder, frontend.clip_samples, frontend.sample_rate_hz, ()).clips
+    features: np.ndarray = HostFrontend(frontend).coefficients(clips).astype(np.float32) * np.float32(1.0 / 65536.0)
+    return features
 
 
 def write_model(imported: Imported, output: Path, data: Path | None, note: Note) -> dict[str, Any]:
