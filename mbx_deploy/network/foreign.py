@@ -108,8 +108,8 @@ def _refuse_custom(number: int, name: str) -> None:
 
 
 def _refuse_float(ops: Sequence[OpTypes]) -> None:
-    if any("uint8" in op.activations for op in ops):
-        return
+    if any("uint8" in op.activations for op in ops) and not any("int8" in op.activations for op in ops):
+        return  # TensorFlow 1's quantization, told of below
     floats = [number for number, op in enumerate(ops) if op.activations & {"float32", "float16"}]
     if not floats:
         return

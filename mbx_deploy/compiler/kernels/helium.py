@@ -141,6 +141,5 @@ KERNELS: tuple[Kernel[Any], ...] = (
     Kernel("mbx_depthwise_line_helium", Convolution, _line, _takes_line, _line_bytes),
     Kernel("mbx_depthwise_conv_2d_helium", Convolution, depthwise_struct, _takes_depthwise),
     Kernel("mbx_conv_2d_helium", Convolution, _conv, _takes_conv, _conv_bytes),
-    dsp.CONV_2D,
     dsp.DEPTHWISE_CONV_2D,
 )
