@@ -3,6 +3,7 @@
 #   make check    linters, types and the quick tests (under two minutes)
 #   make quick    of these the quick tests
 #   make test     all tests
+#   make fuzz     feed readers, the C and the engines what nearly fits, for MINUTES=n in all (5)
 #   make docs     the site of docs/, in build/site; nothing in it comes from elsewhere
 #   make bench    measure against other compilers of networks (needs PyPI)
 #   make clean    remove what was built (not .venv)
@@ -10,10 +11,11 @@
 BIN := .venv/bin
 # Test processes side by side; one thread in each, or they fight over the cores.
 JOBS ?= 2
+MINUTES ?= 5
 PYTEST := OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check quick test docs bench setup-core setup-test clean
+.PHONY: help demo check quick test fuzz docs bench setup-core setup-test clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -39,6 +41,10 @@ test: setup-test
 	@test -d ../shared/speech_commands || \
 		echo "NOTE: ../shared/speech_commands is not here: the tests that need it are skipped, named at the end" >&2
 	$(PYTEST) --dist worksteal --durations 15
+
+fuzz: setup-test
+	OMP_NUM_THREADS=1 TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m tests.fuzz --minutes $(MINUTES) \
+		$(if $(HARNESS),--only $(HARNESS))
 
 docs: setup-test
 	$(BIN)/mkdocs build --strict

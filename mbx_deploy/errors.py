@@ -4,6 +4,25 @@ A message reads `<what is wrong> (<where>): got <x>, need <y>`, a hint names one
 Anything that is not an MbxError is ours, and keeps its traceback.
 """
 
+import unicodedata
+
+# Controls, formats (among them what turns the direction of writing), surrogates (bytes of a name that are no UTF-8),
+# separators of lines and paragraphs.
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def visible(text: str, allowed: str = "") -> str:
+    r"""Return a text in which characters that steer instead of being seen stand as escapes: "\x1b" for ESC.
+
+    allowed: those that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter in allowed or unicodedata.category(letter) not in _UNSEEN else ascii(letter)[1:-1]
+        for letter in text
+    )
+
 
 class MbxError(Exception):
     """One clear line for the user, and at most one hint."""
@@ -17,8 +36,8 @@ class MbxError(Exception):
 
     def render(self) -> str:
         """Return the text for stderr: one line, and the hint on a second."""
-        line = f"error: {self.what}"
-        return f"{line}\n  hint: {self.hint}" if self.hint else line
+        line = f"error: {visible(self.what)}"
+        return f"{line}\n  hint: {visible(self.hint)}" if self.hint else line
 
 
 class InputError(MbxError):

@@ -81,9 +81,11 @@ fi
 # Programs that only tests compare with: without them these are skipped.
 if [ "${1:-}" = test ]; then
     peers=()
-    for peer in flac sox espeak-ng openocd; do
+    for peer in flac sox espeak-ng openocd clang; do
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
+    # clang only suggests its runtimes, libFuzzer among them.
+    ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 || peers+=(libclang-rt-dev)
     command -v bossac >/dev/null || peers+=(bossa-cli)
     if [ "${#peers[@]}" -gt 0 ]; then
         (debian_install "${peers[@]}") || say "going on without ${peers[*]}: tests that compare with them are skipped"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mbx_deploy.codegen.constants import plain_text
+from mbx_deploy.codegen.languages import Verbatim, plain_text
 from mbx_deploy.compiler.cascade import WORD_BYTES, Cascade, Shift, Stripe, row_bytes, row_count, stripe_view
 from mbx_deploy.compiler.kernels.kernel import Array, Field, Layout, Struct
 from mbx_deploy.compiler.memory_plan import MemoryPlan
@@ -168,9 +168,9 @@ def _struct_context(name_in_c: str, struct: Struct, comment: str, prefix: str = 
     return {"name_in_c": name_in_c, "type": struct.type, "comment": comment, "lines": lines, "is_free": False}
 
 
-def _line(name: str, value: Field, prefix: str, number: int) -> str:
+def _line(name: str, value: Field, prefix: str, number: int) -> Verbatim:
     at_start = isinstance(value, Struct) and value.layout is Layout.COLUMN
-    return f"{'' if at_start else '    '}.{name} = {_text(name, value, prefix, number)},"
+    return Verbatim(f"{'' if at_start else '    '}.{name} = {_text(name, value, prefix, number)},")
 
 
 def _text(name: str, value: Field, prefix: str, number: int) -> str:

@@ -1,10 +1,10 @@
 """The constants of the generated C: what the network's kernels and the front end read, laid out for them."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from mbx_deploy.codegen.languages import Verbatim, plain_text
 from mbx_deploy.compiler.kernels.kernel import Array, arrays_of
 from mbx_deploy.compiler.memory_plan import MemoryPlan
 from mbx_deploy.compiler.model import CompiledModel
@@ -33,12 +33,13 @@ class CArray:
         return int(self.values.size * self.values.dtype.itemsize)
 
     @property
-    def text(self) -> str:
+    def text(self) -> Verbatim:
         """The initialiser, some 110 columns wide."""
         words = [_literal(value, self.type) for value in self.values.ravel().tolist()] or ["0"]
         width = max(len(word) for word in words) + 2
         row = max(1, 112 // width)
-        return "\n".join("    " + ", ".join(words[start : start + row]) + "," for start in range(0, len(words), row))
+        rows = (", ".join(words[start : start + row]) for start in range(0, len(words), row))
+        return Verbatim("\n".join(f"    {line}," for line in rows))
 
 
 def _literal(value: int, kind: str) -> str:
@@ -83,8 +84,3 @@ def frontend_arrays(recognizer: CompiledModel) -> list[CArray]:
         comment = f"rows of the orthonormal DCT-II, Q31: the left half, of even rows folded up to {folds} more times"
         arrays.append(CArray("dct_q31", "int32_t", weights, comment))
     return arrays
-
-
-def plain_text(text: str) -> str:
-    """Return text that can stand in a C comment."""
-    return re.sub(r"[^A-Za-z0-9_ .,'-]", "_", text)

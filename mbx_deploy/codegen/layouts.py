@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
-from mbx_deploy.codegen.templates import FRONTEND_ASSEMBLY
-from mbx_deploy.system.resources import firmware_templates_folder, runtime_file
+from mbx_deploy.codegen.languages import Verbatim
+from mbx_deploy.codegen.templates import FRONTEND_ASSEMBLY, render_files
+from mbx_deploy.system.resources import runtime_file
 from mbx_deploy.system.version import __version__
 
 CMAKE = "cmake"
@@ -169,24 +168,17 @@ def arrange(name: str, files: dict[str, str | bytes], context: dict[str, Any]) -
         "cores": CORES.get(context["target"].kernels, "the target's core; on others C of the same bytes stands in"),
         "library_sources": [layout.place(path) for path in library_sources],
         "heading": layout.heading,
-        "usage": _named(layout.usage, context),
+        "usage": Verbatim(_named(layout.usage, context)),
         "example": EXAMPLES[context["hearing"]],
         "summary": _summary(context),
         "signature": layout.signature,
         "leave": layout.leave,
-        "leave_well": layout.leave_well,
+        "leave_well": Verbatim(layout.leave_well),
         "instance_kb": -(-context["arena_bytes"] // 1024) + (8 if context["hearing"] else 1),
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(firmware_templates_folder() / "templates" / "layouts"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
+    templates = {**layout.templates, "README.md": "README.md.j2"}
+    arranged |= render_files(
+        {_named(path, context): f"layouts/{template}" for path, template in templates.items()}, context
     )
-    environment.filters["plain"] = context["plain"]
-    for path, template in {**layout.templates, "README.md": "README.md.j2"}.items():
-        arranged[_named(path, context)] = environment.get_template(template).render(context)
     kept = ("model.tflite", f"{context['target'].name}.toml")
     return arranged | {path: files[path] for path in kept}

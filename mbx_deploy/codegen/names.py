@@ -64,9 +64,3 @@ def label_macros(labels: tuple[str, ...]) -> list[str]:
         taken.add(unique)
         found.append(unique)
     return found
-
-
-def c_string(text: str) -> str:
-    """Return a text as a literal of C, in octal what is not plain ASCII."""
-    parts = [chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()]
-    return '"' + "".join(parts) + '"'

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from mbx_deploy.codegen.calls import call_contexts, runners
-from mbx_deploy.codegen.constants import CArray, constant_arrays, frontend_arrays, plain_text
+from mbx_deploy.codegen.constants import CArray, constant_arrays, frontend_arrays
+from mbx_deploy.codegen.languages import Verbatim, plain_text
 from mbx_deploy.codegen.layouts import CMAKE, arrange
 from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_ends, describe_side
 from mbx_deploy.codegen.names import check_prefix, label_macros
@@ -82,7 +83,7 @@ def generate_project(
     files |= render_files(rendered, context)
     files["model.tflite"] = model.data
     files[f"{target.name}.toml"] = target.text
-    return files if layout == CMAKE else arrange(layout, files, context | {"plain": plain_text})
+    return files if layout == CMAKE else arrange(layout, files, context)
 
 
 def _check_stride(stride_frames: int, hearing: Hearing) -> None:
@@ -258,8 +259,10 @@ def _state_contexts(model: CompiledModel, prefix: str) -> list[dict[str, Any]]:
     ]
 
 
-def _byte_rows(data: bytes) -> list[str]:
-    return [", ".join(f"0x{byte:02x}" for byte in data[start : start + 16]) for start in range(0, len(data), 16)]
+def _byte_rows(data: bytes) -> list[Verbatim]:
+    return [
+        Verbatim(", ".join(f"0x{byte:02x}" for byte in data[start : start + 16])) for start in range(0, len(data), 16)
+    ]
 
 
 def arena_bytes(model: CompiledModel) -> int:

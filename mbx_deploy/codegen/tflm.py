@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mbx_deploy.codegen.languages import Verbatim
 from mbx_deploy.codegen.target import Target
 from mbx_deploy.compiler.lower import call_name
 from mbx_deploy.compiler.model import CompiledModel
@@ -121,7 +122,7 @@ def tflm_context(recognizer: CompiledModel, sizes: TflmSizes | None, machine: Ta
             "kernels": sorted({_OPS[name][1] for name in names}),
             "layers": _layers(recognizer),
             "engine_bytes": sizes.engine,
-            "network": {"count": len(data), "text": text},
+            "network": {"count": len(data), "text": Verbatim(text)},
             "pins": PINS,
         },
     }

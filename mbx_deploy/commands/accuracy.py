@@ -123,6 +123,58 @@ def evaluate(
 
 @click.command()
 @click.argument("model")
+@click.option("--data", type=click.Path(path_type=Path), help="A data set: its words that are none of the labels.")
+@click.option(
+    "--streams",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of long recordings, with labels or without. Again for each.",
+)
+@click.option(
+    "--never-met",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of words, a folder a word, that training never met. Again for each.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The .tflite to write, with the card in it.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write what was measured to this file, too.")
+def card(
+    model: str,
+    data: Path | None,
+    streams: tuple[Path, ...],
+    never_met: tuple[Path, ...],
+    output: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Measure what a model's card owes: words that training met and never met, false accepts an hour by kind, misses.
+
+    MODEL: a .tflite or a shipped model's name. Events are counted, by the decision that the model carries.
+    """
+    from mbx_deploy.errors import InputError
+    from mbx_deploy.measure.card import render_card, with_open_world
+    from mbx_deploy.measure.room_card import measure_open_world
+    from mbx_deploy.network.metadata import read_metadata, write_metadata
+    from mbx_deploy.system.files import check_file, write_file
+    from mbx_deploy.system.resources import resolve_model
+
+    if data is None and not streams and not never_met:
+        raise InputError("nothing to measure: got no folder, need --data, --streams or --never-met")
+    for path in (output, json_path):
+        if path:
+            check_file(path)
+    artifact = resolve_model(model)
+    found = measure_open_world(artifact, data, streams, never_met, note, Progress("card"))
+    content = artifact.read_bytes()
+    metadata = with_open_world(read_metadata(content) or {}, found)
+    click.echo(render_card(artifact.stem, metadata))
+    if output:
+        write_file(output, write_metadata(content, metadata))
+    if json_path:
+        write_file(json_path, json.dumps(found, indent=2, sort_keys=True) + "\n")
+
+
+@click.command()
+@click.argument("model")
 @click.option("--positives", required=True, type=click.Path(path_type=Path), help="Streams of words with label tracks.")
 @click.option("--negatives", required=True, type=click.Path(path_type=Path), help="Long recordings without the words.")
 @click.option(
@@ -171,6 +223,9 @@ def tune(
 @MAX_FLASH_OPTION
 @MAX_RAM_OPTION
 @MAX_INSTRUCTIONS_OPTION
+@click.option("--streams", type=click.Path(path_type=Path), help="Long recordings. Default: the baseline's.")
+@click.option("--max-false-accepts", type=click.FloatRange(0.0), help="An hour, in the long recordings.")
+@click.option("--max-misses", type=POINTS, help="Of the words in the long recordings, in points.")
 @click.option("--target", help="With --update: what the model is built for. Of a new baseline cortex-m4.")
 @click.option("--split", type=SPLIT_CHOICES, help="With --update: which of the data's clips. Of a new one testing.")
 @click.option("--clips", type=click.IntRange(1), help="With --update: clips at most, evenly spread. Of a new one all.")
@@ -188,18 +243,23 @@ def regress(
     max_flash: int | None,
     max_ram: int | None,
     max_instructions: int | None,
+    streams: Path | None,
+    max_false_accepts: float | None,
+    max_misses: float | None,
     target: str | None,
     split: str | None,
     clips: int | None,
     forward: str | None,
     json_path: Path | None,
 ) -> None:
-    """Compare a model with its baseline: bytes, accuracy, float, flash, RAM, instructions; exit 1 where it fell behind.
+    """Compare a model with its baseline: bytes, accuracy, float, flash, RAM, instructions, and false accepts and misses
+    in long recordings; exit 1 where it fell behind.
 
     MODEL: a .tflite, a .nemo or a shipped model's name. BUILD: a folder that `build` wrote, its own C is run.
     """
     from mbx_deploy.firmware.budgets import Budgets
     from mbx_deploy.measure import regress as regression
+    from mbx_deploy.measure.stream_budgets import HeardBudgets
     from mbx_deploy.system.files import check_file, write_file
 
     if json_path:
@@ -215,6 +275,8 @@ def regress(
         accuracy_margin=None if margin is None else margin / 100.0,
         float_margin=None if float_margin is None else float_margin / 100.0,
         budgets=Budgets(max_flash, max_ram, max_instructions),
+        streams=streams,
+        heard=HeardBudgets(max_false_accepts, None if max_misses is None else max_misses / 100.0),
         allow_changed_bytes=allow_changed_bytes,
         skip_accuracy=skip_accuracy,
         forward=forward,

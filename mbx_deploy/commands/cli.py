@@ -11,13 +11,20 @@ import click
 
 from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, training
 from mbx_deploy.errors import MbxError
+from mbx_deploy.system.scratch import sweep
+from mbx_deploy.system.terminal import show_controls, visible_streams
 from mbx_deploy.system.version import __version__
 
 
 class _Group(click.Group):
     """Prints a user's error as one line and a hint, and exits with its code; anything else keeps its traceback."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        with visible_streams():
+            return super().main(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
+        sweep()
         try:
             return super().invoke(ctx)
         except MbxError as error:
@@ -38,6 +45,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _interrupt)
+    show_controls()  # of a traceback, too
     cli(prog_name="mbx-deploy")
 
 
@@ -45,7 +53,11 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+# color: click leaves escapes as they are, and the streams show them.
+_SETTINGS = {"help_option_names": ["-h", "--help"], "color": True}
+
+
+@click.group(cls=_Group, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="mbx-deploy")
 def cli() -> None:
     """Spoken-command recognisers on microcontrollers: train, quantize, generate C, prove that it computes the same."""
@@ -68,6 +80,7 @@ for _command in (
     accuracy.evaluate,
     accuracy.regress,
     accuracy.tune,
+    accuracy.card,
     data.data,
     catalogue.import_command,
     catalogue.models,

@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mbx_deploy.engines.open import MODEL, engine_names
+from mbx_deploy.system.terminal import redraw
 
 if TYPE_CHECKING:
     _IntType = click.ParamType[int]
@@ -83,6 +84,36 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def tell_passed_over(data: Path) -> None:
+    """Say what of a data set is not used, or not as it looks. That it is none at all is told by whoever reads it."""
+    from mbx_deploy.data.corpus import passed_over
+    from mbx_deploy.data.reader import read_corpus
+    from mbx_deploy.errors import InputError
+
+    try:
+        lines = passed_over(read_corpus(data))
+    except InputError:
+        return
+    for line in lines:
+        note(f"{data}: {line}")
+
+
+def summary_lines(values: Mapping[str, Any], indent: int = 0) -> list[str]:
+    """Return a result as lines for people: a name and its value each, tables within tables indented."""
+    lines: list[str] = []
+    for key, value in values.items():
+        name = f"{'  ' * indent}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            lines += [f"{name}:", *summary_lines(value, indent + 1)]
+        elif isinstance(value, float):
+            lines.append(f"{name}: {value:.4g}")
+        elif isinstance(value, list | tuple):
+            lines.append(f"{name}: {', '.join(f'{one:.4g}' if isinstance(one, float) else str(one) for one in value)}")
+        else:
+            lines.append(f"{name}: {value}")
+    return lines
+
+
 def note(line: str) -> None:
     """Print a note on stderr: something the user should know of a result."""
     click.echo(f"note: {line}", err=True)
@@ -111,7 +142,7 @@ class Progress:
     def __call__(self, done: int, of: int) -> None:
         """Show that so many of so many are done."""
         if sys.stderr.isatty():
-            click.echo(f"\r{self.what}: {done}/{of}", err=True, nl=done == of)
+            redraw(f"{self.what}: {done}/{of}", sys.stderr, end="\n" if done == of else "")
         elif done * 10 // of > self.tenths:
             self.tenths = done * 10 // of
             click.echo(f"{self.what}: {done}/{of}", err=True)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mbx_deploy.commands.console import BAUD_OPTION, PORT_OPTION, note
+from mbx_deploy.system.terminal import redraw
 
 
 @click.command()
@@ -70,7 +71,9 @@ class _Screen:
         if event["event"] == "scores":
             self.scores = event
         if event["event"] == "level" and self.meter:
-            click.echo(f"\r{render_meter(event, self.scores)}", nl=False)
+            redraw(render_meter(event, self.scores), sys.stdout)
         line = render_event(event)
-        if line is not None:
-            click.echo(f"\r\x1b[K{line}" if self.meter else line)
+        if line is not None and self.meter:
+            redraw(line, sys.stdout, clear=True, end="\n")
+        elif line is not None:
+            click.echo(line)

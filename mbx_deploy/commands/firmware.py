@@ -284,8 +284,11 @@ def profile(folder: Path, json_path: Path | None) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .html file to write.")
 @click.option("--data", type=click.Path(path_type=Path), help="A data set: accuracy, noise, parity on recordings.")
 @click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
-def report(folder: Path, output: Path, data: Path | None, clips: int) -> None:
-    """Write one HTML page about a build: model card, accuracy, noise, memory, layers, error, front end, parity.
+@click.option(
+    "--streams", multiple=True, type=click.Path(path_type=Path), help="A folder of long recordings. Again for each."
+)
+def report(folder: Path, output: Path, data: Path | None, clips: int, streams: tuple[Path, ...]) -> None:
+    """Write one HTML page about a build: model card, accuracy, noise, rooms, memory, layers, error, front end, parity.
 
     Exits with 1 where the engines' bytes differ; the page is written then, too, and says where.
     """
@@ -298,7 +301,7 @@ def report(folder: Path, output: Path, data: Path | None, clips: int) -> None:
     require_matplotlib()
     loaded = load_hearing_build(folder)
     check_file(output)
-    findings = gather(loaded, data, clips, say, Progress("compare"))
+    findings = gather(loaded, data, clips, say, Progress("compare"), streams)
     write_file(output, render_page(findings))
     click.echo(f"report: {click.format_filename(output)}")
     for why in findings.missing.values():

@@ -49,6 +49,7 @@ def run_finetuning(
     streaming: bool = False,
     negatives: tuple[Path, ...] = (),
     only_words: bool = False,
+    split_by: str = "auto",
 ) -> dict[str, Any]:
     """Teach a checkpoint other words, and return how sure the result is, as JSON takes it.
 
@@ -61,6 +62,12 @@ def run_finetuning(
         hint = "install it: pip install 'mbx-deploy[train]'"
         raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
     config = FinetuneConfig(
-        words, clips_per_word, seed=seed, streaming=streaming, negatives=negatives, only_words=only_words
+        words,
+        clips_per_word,
+        seed=seed,
+        streaming=streaming,
+        negatives=negatives,
+        only_words=only_words,
+        split_by=split_by,
     )
     return finetune(load_base(base), data, output, config, say).to_dict()

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print_json, say
+from mbx_deploy.commands.console import (
+    FORWARD_OPTION,
+    JSON_OPTION,
+    note,
+    print_json,
+    say,
+    summary_lines,
+    tell_passed_over,
+)
 
 
 @click.command()
@@ -18,6 +26,7 @@ from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print
     type=click.Path(path_type=Path),
     help="A folder of what is no command: other words, a folder a word, and long recordings. Again for each.",
 )
+@click.option("--words", help="The commands, with commas between them, instead of the configuration's labels.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the configuration's.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
@@ -31,6 +40,7 @@ def train(
     config: Path | None,
     data: Path,
     negatives: tuple[Path, ...],
+    words: str | None,
     output: Path,
     epochs: int | None,
     seed: int | None,
@@ -43,8 +53,12 @@ def train(
 ) -> None:
     """Train MatchboxNet; writes OUTPUT/model.pt. Ctrl-C stops it, the same line goes on."""
     from mbx_deploy.commands.torch_runs import run_training
+    from mbx_deploy.data.protocols import SILENCE, UNKNOWN
 
-    overrides = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    labels = None if words is None else [*(word.strip() for word in words.split(",")), UNKNOWN, SILENCE]
+    given = (("epochs", epochs), ("seed", seed), ("labels", labels))
+    overrides = {key: value for key, value in given if value is not None}
+    tell_passed_over(data)
     engine = {"accelerator": accelerator, "num_nodes": num_nodes, "precision": precision, "devices": devices or "auto"}
     summary = run_training(config, overrides, data, output, resume, engine, negatives)
     if not summary:  # one of several processes: the first one tells
@@ -52,8 +66,8 @@ def train(
     if as_json:
         print_json(summary)
         return
-    for key, value in summary.items():
-        click.echo(f"{key}: {value}")
+    for line in summary_lines(summary):
+        click.echo(line)
 
 
 @click.command()
@@ -75,6 +89,13 @@ def train(
 )
 @click.option("--streaming", is_flag=True, help="Make a streaming model of a windowed one.")
 @click.option("--only-words", is_flag=True, help="Learn neither unknown nor silence: every sound will be a word.")
+@click.option(
+    "--split-by",
+    type=click.Choice(["auto", "speaker", "recording"]),
+    default="auto",
+    show_default=True,
+    help="What cross-validation holds out. auto: speakers, where there are enough.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt file to write.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is drawn.")
 @JSON_OPTION
@@ -86,6 +107,7 @@ def finetune(
     negatives: tuple[Path, ...],
     streaming: bool,
     only_words: bool,
+    split_by: str,
     output: Path,
     seed: int,
     as_json: bool,
@@ -94,13 +116,14 @@ def finetune(
     from mbx_deploy.commands.torch_runs import run_finetuning
 
     chosen = tuple(word.strip() for word in words.split(","))
-    report = run_finetuning(base, data, chosen, clips, output, seed, say, streaming, negatives, only_words)
+    tell_passed_over(data)
+    report = run_finetuning(base, data, chosen, clips, output, seed, say, streaming, negatives, only_words, split_by)
     if as_json:
         print_json(report)
         return
     low, high = report["interval"]
     click.echo(
-        f"{report['accuracy']:.1%} by cross-validation over {report['speakers']} speakers "
+        f"{report['accuracy']:.1%} by cross-validation over {report['speakers']} {report['split_by']}s "
         f"(95 %: {low:.1%} to {high:.1%})"
     )
     if report["testing"] is not None:

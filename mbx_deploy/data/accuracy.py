@@ -95,7 +95,8 @@ def command_interval(logits: np.ndarray, split: Split) -> tuple[float, float]:
     if not len(commands):
         return 0.0, 0.0
     right = logits.argmax(axis=1)[commands] == split.classes[commands]
-    return speaker_interval(right, speakers([split.names[number] for number in commands]))
+    voices = split.voices
+    return speaker_interval(right, [voices[number] for number in commands])
 
 
 def speaker_interval(right: np.ndarray, voices: Sequence[str]) -> tuple[float, float]:
@@ -124,9 +125,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def speakers(names: Sequence[str]) -> list[str]:
-    """Return who speaks each clip, by the data set's naming: "word/<speaker>_nohash_<n>.wav"."""
-    return [name.split("/")[-1].split("_")[0] for name in names if not name.startswith(f"{SILENCE}/")]
+def speakers(split: Split) -> set[str]:
+    """Return who speaks in a split; a clip of which nothing says so is a speaker of its own, silence is none."""
+    return {voice for voice, name in zip(split.voices, split.names, strict=True) if not name.startswith(f"{SILENCE}/")}
 
 
 def voices(names: Sequence[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """Sound files -> int16 mono at the model's rate, and recordings -> clips of the model's length.
 
-WAV (RIFF, RIFX, RF64), FLAC and Ogg are read, told apart by their first bytes, never by their name.
-A file that cannot be trusted whole is refused rather than shortened; only of Ogg, which does not
-say how long it is, a cut file reads as a short one.
+WAV (RIFF, RIFX, RF64), FLAC, Ogg (Vorbis, Opus), MP3 and AIFF are read, and by ffmpeg, where it is installed, what
+telephones and browsers give; they are told apart by their first bytes, never by their name. A file that cannot be
+trusted whole is refused rather than shortened; only of Ogg and MP3, which do not say how long they are, and of what
+ffmpeg reads, a cut file reads as a short one.
 """
 
 import io
@@ -16,6 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from mbx_deploy.data.formats import decode, foreign_format, native_format
 from mbx_deploy.errors import InputError
 
 MAX_FILE_BYTES = 1 << 30
@@ -23,12 +25,12 @@ MAX_DURATION_S = 600
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_FLOAT_PEAK = 256.0  # 48 dB over full scale: such a file was not scaled to -1..1
 WINDOW_STEP_SAMPLES = 160  # fit_clip looks for the loudest window at multiples of this
+WORD_STEPS = 20  # of 10 ms: no word is shorter, and a click is
 
-# Data sizes that writers leave in a WAV header when they cannot seek back to mend it:
-# 0 (GStreamer and others), 0x7FFFF000 (sox, espeak-ng), 2^31 - 1 and 2^31 (arecord), 2^32 - 1
-# (ffmpeg).
-_STREAMED_DATA_SIZES = frozenset({0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})
-_STREAMED_RF64_SIZES = frozenset({0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
+# Data sizes that writers leave in a WAV header when they cannot seek back to mend it: 0 (GStreamer and others), and
+# what no file that is read can hold: 0x7FFFF000 (sox, espeak-ng), 2^31 - 1 and 2^31 (arecord), 2^32 - 1 (ffmpeg), less
+# a header's length at times.
+_STREAMED_SIZE = MAX_FILE_BYTES
 _RIFF_BYTE_ORDER = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">"}
 _MAX_RIFF_CHUNKS = 1_000
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a FLAC whose header leaves it open is 2^63 - 1
@@ -36,7 +38,8 @@ _BLOCK_VALUES = 1 << 18  # samples a read, all channels together: what bounds th
 
 # libsndfile decodes these to 16 bits or fewer, so that reading them as int16 loses nothing.
 _INT16_SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"})
-_SUBTYPE_NAMES = {"PCM_24": "24-bit", "PCM_32": "32-bit", "FLOAT": "float", "DOUBLE": "double"}
+_SUBTYPE_NAMES = {"PCM_24": "24-bit", "PCM_32": "32-bit", "FLOAT": "float", "DOUBLE": "double",
+                  "VORBIS": "Vorbis", "OPUS": "Opus", "MPEG_LAYER_III": "MP3"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,17 @@ def read_recording(
     through float64: channels are averaged with equal weights, the rate is changed by soxr (VHQ),
     and one rounding to int16 follows, x * 32768 to the nearest, ties to even, saturated.
 
-    Raises InputError: not a file that can be read, not WAV, FLAC or Ogg, cut short, damaged, no
-    samples, NaN, infinity or absurd values, more than most_seconds or more than 1 GiB.
+    Raises InputError: not a file that can be read, of no format that is known, cut short, damaged, no samples, NaN,
+    infinity or absurd values, more than most_seconds or more than 1 GiB. ToolMissing for what needs ffmpeg, without it.
     """
     where = _shown(path)
     try:
-        with _open_regular_file(path, where) as file, _open_sound(file, where) as sound:
+        with _open_regular_file(path, where) as file, _open_sound(file, where, most_seconds) as sound:
             sound.most_seconds = most_seconds
             _check_header(sound, where)
             rate_hz, channels, subtype = sound.samplerate, sound.channels, sound.subtype
-            notes = []
+            notes = [f"decoded from {sound.decoded_from} by ffmpeg"] if sound.decoded_from else []
+            converted = len(notes)
             if channels > 1:
                 kind = "stereo" if channels == 2 else f"{channels} channels"
                 notes.append(f"converted from {kind} to mono (mean)")
@@ -78,7 +82,7 @@ def read_recording(
                 notes.append(f"converted from {rate_hz} Hz to {sample_rate_hz} Hz")
             if subtype not in _INT16_SUBTYPES:
                 notes.append(f"converted from {_SUBTYPE_NAMES.get(subtype, subtype)} to 16-bit")
-            if notes:
+            if len(notes) > converted:
                 samples, saturated = _round_to_int16(_read_float(sound, sample_rate_hz, where))
                 if saturated:
                     notes.append(f"saturated {saturated} samples at full scale")
@@ -97,10 +101,10 @@ def read_recording(
 def fit_clip(samples: np.ndarray, clip_samples: int) -> np.ndarray:
     """Return exactly `clip_samples` of a recording: int16 (clip_samples,), a copy.
 
-    samples: int16 (n,), any n. A short recording gets zeros appended. Of a long one the window with
-    the most energy is taken: the sum of squares in int64 (cannot overflow: 2^30 each, so 2^33
-    samples would be needed), over the starts 0, 160, 320, ... and the last possible one; among
-    equals the earliest wins.
+    samples: int16 (n,), any n. A short recording gets zeros appended. Of a long one the window with the most energy is
+    taken, over the starts 0, 160, 320, ... and the last possible one; among equals the earliest wins. Each 10 ms count
+    at most as much as the 20th loudest of the recording's: a click is shorter than that, a word is not. Sums of squares
+    in int64 cannot overflow: 2^30 each, so 2^33 samples would be needed.
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise ValueError(f"fit_clip: got {samples.dtype} {samples.shape}, need int16 (n,)")
@@ -110,12 +114,27 @@ def fit_clip(samples: np.ndarray, clip_samples: int) -> np.ndarray:
     if excess <= 0:
         return np.concatenate([samples, np.zeros(-excess, np.int16)])
     energy = np.zeros(samples.size + 1, np.int64)
-    np.cumsum(np.square(samples, dtype=np.int64), out=energy[1:])
+    np.cumsum(_limited_squares(samples), out=energy[1:])
     starts = np.arange(0, excess + 1, WINDOW_STEP_SAMPLES)
     if starts[-1] != excess:
         starts = np.append(starts, excess)
     start = starts[np.argmax(energy[starts + clip_samples] - energy[starts])]
     return samples[start : start + clip_samples].copy()
+
+
+def _limited_squares(samples: np.ndarray) -> np.ndarray:
+    """Return the squares of int16 (n,), int64 (n,); of each 10 ms that are louder than the 20th loudest, scaled down to
+    them. Where fewer are not silent, all stay as they are.
+    """
+    squares: np.ndarray = np.square(samples, dtype=np.int64)
+    steps = -(-samples.size // WINDOW_STEP_SAMPLES)
+    sums = np.add.reduceat(squares, np.arange(steps) * WINDOW_STEP_SAMPLES)
+    most = int(np.partition(sums, steps - WORD_STEPS)[steps - WORD_STEPS]) if steps >= WORD_STEPS else 0
+    for step in np.flatnonzero(sums > most) if most else ():
+        part = slice(step * WINDOW_STEP_SAMPLES, (step + 1) * WINDOW_STEP_SAMPLES)
+        # 2^30 * 2^24: a quotient of 24 bits is exact enough, and int64 holds the product.
+        squares[part] = squares[part] * (most * (1 << 24) // int(sums[step])) >> 24
+    return squares
 
 
 class _ForwardSound(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
@@ -126,6 +145,8 @@ class _ForwardSound(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
     """
 
     most_seconds = MAX_DURATION_S  # of sound that is taken
+    decoded_from = ""  # the format that ffmpeg decoded
+    decoded: object = None  # the file that it made, kept open
 
     def seekable(self) -> bool:
         return False
@@ -194,17 +215,26 @@ def _open_regular_file(path: str | os.PathLike[str], where: str) -> io.FileIO:
     )
 
 
-def _open_sound(file: io.FileIO, where: str) -> _ForwardSound:
+def _open_sound(file: io.FileIO, where: str, most_seconds: int) -> _ForwardSound:
     """Return the decoder at the first frame; `file` must outlive it."""
-    magic = file.read(4) or b""
-    streamed_size_at = None
-    if magic in _RIFF_BYTE_ORDER:
-        streamed_size_at = _check_riff_sizes(file, where)
-    elif magic not in (b"fLaC", b"OggS"):
+    head = file.read(12) or b""
+    name = native_format(head)
+    foreign = foreign_format(head) if name is None else None
+    if foreign is not None:
+        made = decode(file, foreign, where, most_seconds)
+        sound = _open_native(made, where, True)
+        sound.decoded_from, sound.decoded = foreign, made
+        return sound
+    if name is None:
         raise InputError(
-            f"not a sound file ({where}): got the first bytes {magic!r}, need WAV, FLAC or Ogg",
+            f"not a sound file ({where}): got the first bytes {head[:4]!r}, need WAV, FLAC, Ogg or MP3",
             "convert it, for example with sox or ffmpeg",
         )
+    return _open_native(file, where, name == "WAV")
+
+
+def _open_native(file: io.FileIO, where: str, riff: bool) -> _ForwardSound:
+    streamed_size_at = _check_riff_sizes(file, where) if riff else None
     file.seek(0)
     source: int | _StreamedWav = file.fileno()
     if streamed_size_at is not None:
@@ -214,7 +244,7 @@ def _open_sound(file: io.FileIO, where: str) -> _ForwardSound:
     except soundfile.LibsndfileError as error:
         raise InputError(
             f"not a sound file that can be decoded ({where}): got {_reason(error)!r}, "
-            "need a whole WAV, FLAC or Ogg file",
+            "need a whole WAV, FLAC, Ogg or MP3 file",
             "convert it, for example with sox or ffmpeg",
         ) from error
 
@@ -238,7 +268,7 @@ def _check_riff_sizes(file: io.FileIO, where: str) -> int | None:
         return None
     order = _RIFF_BYTE_ORDER[header[:4]]
     (riff_size,) = struct.unpack(order + "I", header[4:8])
-    unknown_sizes, long_size = _STREAMED_DATA_SIZES, None
+    long_size = None
     position = 12
     for _ in range(_MAX_RIFF_CHUNKS):
         file.seek(position)
@@ -252,10 +282,10 @@ def _check_riff_sizes(file: io.FileIO, where: str) -> int | None:
             present = file_size - position - 8
             finished = riff_size == file_size - 8
             if size == 0xFFFFFFFF and long_size is not None:
-                size, unknown_sizes = long_size, _STREAMED_RF64_SIZES
+                size = long_size
             if size == 0 and finished:
                 raise _no_samples(where)
-            if size > present and size not in unknown_sizes:
+            if present < size <= _STREAMED_SIZE:
                 raise _cut_short(where, f"{present} bytes of sound", f"{size} as its header says")
             return position + 4 if size == 0 else None
         position += 8 + size + size % 2

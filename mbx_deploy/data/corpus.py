@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mbx_deploy.data.formats import is_readable
 from mbx_deploy.errors import InputError
 
 SPLITS = ("training", "validation", "testing")
 NOISE_FOLDER = "_background_noise_"
-SUFFIXES = (".flac", ".wav")
 
 # Source: Warden, "Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition", 2018, and the
 # README of the data set.
@@ -51,7 +51,8 @@ class Corpus:
     source: the folder or manifest it was read from. kind: "lists", "manifests" or "hash", by what divides it.
     utterances: those of one split stand in the order in which they are trained on. labels: all of them, sorted, also
     those without a recording. noise: recordings of background noise, ordered by name. ignored: the names of files
-    among the recordings that are none.
+    among the recordings that are none. unread: the names of files that look like sound and can't be read on this
+    machine. notes: what else a user would want to know of how the folder was taken, a line each.
     """
 
     source: Path
@@ -60,6 +61,8 @@ class Corpus:
     labels: tuple[str, ...]
     noise: tuple[Path, ...] = ()
     ignored: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> tuple[Utterance, ...]:
         """Return the utterances of one split."""
@@ -99,7 +102,20 @@ def speaker_of(name: str) -> str | None:
 def find_noise(folder: Path) -> tuple[Path, ...]:
     """Return the recordings in the folder's _background_noise_, ordered by name."""
     found = sorted((folder / NOISE_FOLDER).glob("*"))
-    return tuple(p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return tuple(p for p in found if is_readable(p.suffix.lower()) and not p.name.startswith("."))
+
+
+def passed_over(corpus: Corpus) -> list[str]:
+    """Return what of a data set is not used, or not as it looks, a line each: nothing is passed over in silence."""
+    lines = []
+    if corpus.unread:
+        by_label = Counter(name.split("/")[0] for name in corpus.unread)
+        labels = ", ".join(f"{label} {count}" for label, count in sorted(by_label.items())[:8])
+        lines.append(
+            f"{len(corpus.unread)} files look like sound and are not used, for want of ffmpeg: {labels} "
+            f"(first: {corpus.unread[0]}); install ffmpeg, or convert them to WAV"
+        )
+    return [*lines, *corpus.notes]
 
 
 def check_disjoint(corpus: Corpus) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mbx_deploy.data.audio import Recording, fit_clip, read_recording
-from mbx_deploy.data.corpus import SPLITS, Corpus, Utterance, check_disjoint, find_noise
+from mbx_deploy.data.corpus import SPLITS, Corpus, Utterance, check_disjoint, find_noise, speaker_of
 from mbx_deploy.data.protocols import (
     SILENCE,
     UNKNOWN,
@@ -27,6 +27,7 @@ from mbx_deploy.data.reader import read_corpus
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ, map_utterances
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.documents import show
+from mbx_deploy.system.terminal import redraw
 
 __all__ = [
     "CLIP_SAMPLES",
@@ -67,7 +68,7 @@ class Split:
 
     samples: int16 (N, clip_samples). classes: int64 (N,), indices into labels. names: the utterances' names, which are
     paths relative to the data set's folder, or "silence/<number>". noise: this split's part of the background noise,
-    int16 (n,) each.
+    int16 (n,) each. speakers: who speaks each clip, None where nothing says so; empty where nobody asked.
     """
 
     labels: tuple[str, ...]
@@ -75,6 +76,13 @@ class Split:
     classes: np.ndarray
     names: tuple[str, ...]
     noise: tuple[np.ndarray, ...] = field(repr=False)
+    speakers: tuple[str | None, ...] = field(default=(), repr=False)
+
+    @property
+    def voices(self) -> list[str]:
+        """Return who speaks each clip; a clip of which nothing says so is a voice of its own."""
+        known = self.speakers or tuple(speaker_of(name) for name in self.names)
+        return [speaker or name for speaker, name in zip(known, self.names, strict=True)]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -300,14 +308,16 @@ def _load_clips(
     spoken = [int(number) for number in kept if number < len(utterances)]
     samples = _read_clips([utterances[number] for number in spoken], clip_samples, what)
     names = [utterances[number].name for number in spoken]
+    voices = [utterances[number].speaker for number in spoken]
     classes = [index[label] for label in (found[number] for number in spoken) if label is not None]
     if silence:
         quiet = silence_clips(noise, silence, np.random.default_rng(silence_seed), clip_samples)
         chosen = kept[len(spoken) :] - len(utterances)
         samples = np.concatenate([samples, quiet[chosen]])
         names += [f"{SILENCE}/{number:04d}" for number in chosen]
+        voices += [None] * len(chosen)
         classes += [index[SILENCE]] * len(chosen)
-    return Split(tuple(labels), samples, np.array(classes, dtype=np.int64), tuple(names), noise)
+    return Split(tuple(labels), samples, np.array(classes, dtype=np.int64), tuple(names), noise, tuple(voices))
 
 
 def _checked_split(corpus: Corpus, split: str) -> tuple[Utterance, ...]:
@@ -352,10 +362,13 @@ def _read_clips(utterances: Sequence[Utterance], clip_samples: int, what: str | 
 
     def say(done: int, of: int) -> None:
         if what and done % 1000 == 0 and sys.stderr.isatty():
-            print(f"\r{what}: {done}/{of} clips", end="", file=sys.stderr, flush=True)
+            redraw(f"{what}: {done}/{of} clips", sys.stderr)
 
     map_utterances(utterances, fill, progress=say)
     if what:
-        start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}{what}: {len(utterances)}/{len(utterances)} clips", file=sys.stderr)
+        line = f"{what}: {len(utterances)}/{len(utterances)} clips"
+        if sys.stderr.isatty():
+            redraw(line, sys.stderr, end="\n")
+        else:
+            print(line, file=sys.stderr)
     return clips

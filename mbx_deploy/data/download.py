@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mbx_deploy.data.pace import TIMEOUT_S, Pace
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.files import cannot_write
+from mbx_deploy.system.json_documents import parse_json
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
-TIMEOUT_S = 60.0
-MAX_FRUITLESS_TRIES = 5  # in a row, without a byte
+MAX_SECONDS = 86_400.0  # for all tries of a run; the next one goes on
+MAX_FRUITLESS_TRIES = 5  # in a row, without a byte or too slow
 MAX_TRIES = 1000
 MEGABYTE = 1_000_000
 _BLOCK_BYTES = 1 << 16
@@ -38,6 +40,10 @@ class Remote:
 
 class _Cut(Exception):
     """The server or the network failed in a way that may pass."""
+
+
+class _Slow(_Cut):
+    """The server sends, but too slowly."""
 
 
 def download(remote: Remote, part: Path, say: Say, progress: Progress, sleep: Callable[[float], None]) -> None:
@@ -79,6 +85,7 @@ def check_url(url: str) -> None:
 def _receive(remote: Remote, part: Path, say: Say, progress: Progress, sleep: Callable[[float], None]) -> None:
     """Return when part has the file's size."""
     fruitless = 0
+    deadline = time.monotonic() + MAX_SECONDS
     try:
         with part.open("ab") as file:
             have = file.tell()
@@ -86,17 +93,17 @@ def _receive(remote: Remote, part: Path, say: Say, progress: Progress, sleep: Ca
                 if have == remote.size_bytes:
                     return
                 before = have
-                reason = "the connection was cut"
+                slow, reason = False, "the connection was cut"
                 try:
-                    _request(remote, part, file, progress)
+                    _request(remote, part, file, progress, deadline)
                 except _Cut as cut:
-                    reason = str(cut)
+                    slow, reason = isinstance(cut, _Slow), str(cut)
                 file.flush()
                 have = file.seek(0, 2)
                 if have == remote.size_bytes:
                     return
-                fruitless = 0 if have > before else fruitless + 1
-                if fruitless == MAX_FRUITLESS_TRIES:
+                fruitless = 0 if have > before and not slow else fruitless + 1
+                if fruitless == MAX_FRUITLESS_TRIES or time.monotonic() >= deadline:
                     break
                 say(f"{reason} after {_megabytes(have)} of {_megabytes(remote.size_bytes)} MB, trying again")
                 sleep(min(2.0**fruitless, 30.0))
@@ -108,10 +115,20 @@ def _receive(remote: Remote, part: Path, say: Say, progress: Progress, sleep: Ca
     )
 
 
-def _request(remote: Remote, part: Path, file: BinaryIO, progress: Progress) -> None:
+def _request(remote: Remote, part: Path, file: BinaryIO, progress: Progress, deadline: float) -> None:
     """Ask once, and append what comes, from the beginning if the server says so. Raises _Cut, InputError, OSError where
     the file cannot be written.
     """
+    with Pace(deadline) as pace:
+        try:
+            _take_answer(remote, part, file, progress, pace)
+        except _Cut:
+            if pace.reason is not None:
+                raise _Slow(pace.reason) from None
+            raise
+
+
+def _take_answer(remote: Remote, part: Path, file: BinaryIO, progress: Progress, pace: Pace) -> None:
     have = file.tell()
     headers = {"User-Agent": "mbx-deploy", "Accept-Encoding": "identity"}
     validator = _load_validator(part, remote.url) if have else None
@@ -119,7 +136,7 @@ def _request(remote: Remote, part: Path, file: BinaryIO, progress: Progress) -> 
         headers["Range"] = f"bytes={have}-"
         if validator:
             headers["If-Range"] = validator
-    with _open(remote, headers, file) as response:
+    with _open(remote, headers, file, pace) as response:
         if not (have and _continues(response, have, remote.size_bytes, validator)):
             if response.status == 206:  # a part of another file, or another part: ask anew, for all of it
                 file.truncate(0)
@@ -138,6 +155,7 @@ def _request(remote: Remote, part: Path, file: BinaryIO, progress: Progress) -> 
                 raise _Cut("the connection was cut")
             file.write(block[: remote.size_bytes - have])
             have += len(block)
+            pace.received += len(block)
             if have > remote.size_bytes:
                 file.truncate(0)
                 raise _other_file(remote, f"more than {remote.size_bytes} bytes")
@@ -146,29 +164,19 @@ def _request(remote: Remote, part: Path, file: BinaryIO, progress: Progress) -> 
                 progress(_megabytes(have), _megabytes(remote.size_bytes))
 
 
-def _open(remote: Remote, headers: dict[str, str], file: BinaryIO) -> http.client.HTTPResponse:
-    opener = urllib.request.OpenerDirector()
-    for handler in (  # urllib's own set also opens file: and ftp:, where a redirection may lead
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
+def _open(remote: Remote, headers: dict[str, str], file: BinaryIO, pace: Pace) -> http.client.HTTPResponse:
     try:
-        response = opener.open(urllib.request.Request(remote.url, headers=headers), timeout=TIMEOUT_S)
+        response = pace.opener().open(urllib.request.Request(remote.url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
             file.truncate(0)
             raise _Cut("the server has less of the file than is here") from None
         if error.code in _TRY_AGAIN:
-            raise _Cut(f"the server said {error.code} {error.reason}") from None
+            raise _Cut(f"the server said {error.code} {error.reason:.100}") from None
         raise InputError(
-            f"the server refuses ({remote.url}): got {error.code} {error.reason}, need the archive", "try another --url"
+            f"the server refuses ({remote.url}): got {error.code} {error.reason:.100}, need the archive",
+            "try another --url",
         ) from None
     except (OSError, http.client.HTTPException) as error:
         raise _Cut(_reason(error)) from None
@@ -213,7 +221,7 @@ def _save_validator(part: Path, url: str, response: http.client.HTTPResponse) ->
 def _load_validator(part: Path, url: str) -> str | None:
     """Return what tells the version that was begun; None if that is not known, then the checksum has to tell."""
     try:
-        saved = json.loads(part.with_suffix(".json").read_text())
+        saved = parse_json(part.with_suffix(".json").read_text())
         validator = saved["validator"] if saved["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

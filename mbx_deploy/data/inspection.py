@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.data.audio import Recording, read_recording
-from mbx_deploy.data.corpus import SPLITS, Corpus, Utterance
+from mbx_deploy.data.corpus import SPLITS, Corpus, Utterance, passed_over
 from mbx_deploy.data.reader import read_corpus
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ, map_utterances
 from mbx_deploy.errors import InputError
@@ -51,7 +51,8 @@ class Inspection:
     repeated: utterances that name the same stretch of the same file again in the same split. duplicates: groups of
     different stretches with the same sound, digital silence not counted. conflicts: the same sound under two labels.
     speaker_leaks: {speaker: splits}. audio_leaks: groups "<split>: <name>" of the same sound in two splits.
-    broken: {name: why it cannot be read}, background noise among them.
+    broken: {name: why it cannot be read}, background noise among them. passed_over: what is not used, or not as it
+    looks, a line each, see corpus.passed_over().
     """
 
     source: str
@@ -76,6 +77,7 @@ class Inspection:
     empty_labels: list[str]
     labels_only_in_testing: list[str]
     ignored: list[str]
+    passed_over: list[str]
     noise: dict[str, Any]
 
     @property
@@ -140,6 +142,7 @@ def summarize(corpus: Corpus, measurements: Sequence[Measurement]) -> Inspection
             if counts["testing"][label] and not counts["training"][label] and not counts["validation"][label]
         ],
         ignored=list(corpus.ignored),
+        passed_over=passed_over(corpus),
         noise=noise,
     )
 

@@ -27,6 +27,8 @@ from mbx_deploy.data.corpus import (
     which_set,
 )
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
+from mbx_deploy.system.json_documents import parse_json
 
 SUFFIXES = (".json", ".jsonl")
 PATH_KEYS = ("audio_filepath", "audio_filename")
@@ -113,13 +115,9 @@ def _sisters(path: Path, key: str) -> dict[str, Path]:
 def _read_utterances(path: Path, split: str | None) -> list[Utterance]:
     """Return the utterances of one manifest in its order; split None: by which_set()."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"a manifest is too long ({path}): got {path.stat().st_size} bytes, need at most {MAX_BYTES}"
-            )
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        raise InputError(f"cannot read a manifest ({path}): {error.strerror}", "check its name") from None
+        lines = read_document(path, MAX_BYTES).removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except DocumentError as error:
+        raise InputError(f"cannot read a manifest ({path}): {error}", "check its name") from None
     utterances = [
         _utterance(path, number, _parse(line, f"{path}:{number}"), split)
         for number, line in enumerate(lines, start=1)
@@ -149,9 +147,9 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise InputError(f"a line is too long ({where}): got {len(line)} bytes, need at most {MAX_LINE_BYTES}")
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        value = parse_json(line, pairs=pairs, constant=constant)
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise InputError(
             f"a broken line ({where}): got {shown(line[:80].decode('utf-8', 'replace').strip())} ({reason}), "
             "need a JSON object",

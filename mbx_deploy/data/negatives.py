@@ -14,13 +14,13 @@ import numpy as np
 
 from mbx_deploy.data.audio import fit_clip, read_recording
 from mbx_deploy.data.dataset import CLIP_SAMPLES, SAMPLE_RATE_HZ, Split, command_words
+from mbx_deploy.data.formats import is_readable
 from mbx_deploy.data.protocols import SILENCE, UNKNOWN
 from mbx_deploy.errors import InputError
 
 WORD_SECONDS = 3.0
 MOST_SECONDS = 4 * 3600  # of one recording: an evening in a room, half a gigabyte in memory
 _READERS = 4  # the decoder releases the GIL
-_SUFFIXES = (".wav", ".flac", ".ogg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def load_negatives(folders: Sequence[Path], labels: Sequence[str], left_out: Seq
     for folder in (Path(folder) for folder in folders):
         if not folder.is_dir():
             raise InputError(f"no such folder of negatives ({folder}): need one with recordings, .wav, .flac or .ogg")
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        found = sorted(path for path in folder.rglob("*") if is_readable(path.suffix.lower()) and path.is_file())
         paths = [path for path in found if path.parent.name not in left_out]
         commands = sorted({path.parent.name for path in paths} & set(command_words(labels)))
         if commands:

@@ -65,6 +65,7 @@ def _remarks(found: Inspection) -> list[str]:
     if found.ignored:
         kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in found.ignored).most_common()
         lines.append(f"{len(found.ignored)} other files ignored: " + ", ".join(f"{n} {kind}" for kind, n in kinds))
+    lines += [f"NOTE: {line}" for line in found.passed_over]
     lines += _listed("digital silence", found.silent)
     lines += _listed("clipped", found.clipped)
     lines += _listed("end before their line says", found.overlong)

@@ -21,7 +21,9 @@ from mbx_deploy.data.dataset import CLIP_SAMPLES
 from mbx_deploy.data.negatives import WordSource
 from mbx_deploy.data.recordings import SAMPLE_RATE_HZ
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.files import check_folder, replace_folder
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import need_tool, run_tool
 
 WORD_LIST = Path(__file__).with_name("common_words.txt")
@@ -58,8 +60,8 @@ def read_words(source: str) -> tuple[str, ...]:
     path = Path(source)
     if path.is_file():
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_document(path).decode("utf-8").splitlines()
+        except (DocumentError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the list of words ({path}): {error}") from None
         found = [line.split("#")[0].strip().lower() for line in lines]
     elif "/" in source or source.endswith(".txt"):
@@ -166,10 +168,9 @@ def phonemes(words: Sequence[str], accent: str) -> list[tuple[str, ...]]:
     tool = need_tool("espeak-ng", "to compare how words sound")
     # A blank line between words: without it they are one sentence.
     text = "\n\n".join(words) + "\n"
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        output = run_tool([tool, "-q", "-x", "--sep=_", "-v", accent, "-f", file.name]).stdout
+    with scratch_folder() as folder:
+        (folder / "words.txt").write_text(text, encoding="utf-8")
+        output = run_tool([tool, "-q", "-x", "--sep=_", "-v", accent, "-f", str(folder / "words.txt")]).stdout
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     if len(lines) != len(words):
         raise InputError(f"espeak-ng gave phonemes of {len(lines)} words: got {len(words)} words, need as many")
@@ -197,7 +198,7 @@ def _voice_table(language: str) -> list[list[str]]:
 def _speak(tool: str, word: str, voice: str, rng: np.random.Generator) -> np.ndarray:
     """Return a word as a voice speaks it, int16 (n,) at SAMPLE_RATE_HZ."""
     pitch, speed = int(rng.integers(*_PITCH)), int(rng.integers(*_WORDS_A_MINUTE))
-    with tempfile.TemporaryDirectory(prefix="mbx-speak-") as scratch:
+    with scratch_folder() as scratch:
         path = Path(scratch) / "word.wav"
         run_tool([tool, "-v", voice, "-p", str(pitch), "-s", str(speed), "-w", str(path), word])
         return read_recording(path, SAMPLE_RATE_HZ).samples

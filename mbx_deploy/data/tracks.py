@@ -9,15 +9,16 @@ Recordings that none of them mentions hold no words.
 """
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
+from mbx_deploy.system.json_documents import parse_json
 
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MOST_TEXT_BYTES = 64 << 20
 # Labels that say that nobody speaks a word: their stretches are not words to be heard.
 NOT_WORDS = frozenset(("", "silence", "unknown", "noise", "speech", "music", "background", "_silence_", "_unknown_"))
@@ -52,7 +53,7 @@ def find_recordings(folder: Path) -> list[LongRecording]:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
     except OSError as error:
         raise InputError(f"can't read the folder ({folder}): {error.strerror}") from None
-    sounds = [path for path in files if path.suffix.lower() in SOUND_SUFFIXES]
+    sounds = [path for path in files if is_readable(path.suffix.lower())]
     if not sounds:
         raise InputError(f"no recordings ({folder}): need {', '.join(SOUND_SUFFIXES)} files")
     kinds, words = _kinds(folder), _manifests(folder, files, set(sounds))
@@ -67,10 +68,8 @@ def find_recordings(folder: Path) -> list[LongRecording]:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MOST_TEXT_BYTES:
-            raise InputError(f"labels too large ({path}): need at most {MOST_TEXT_BYTES >> 20} MiB")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_document(path, MOST_TEXT_BYTES).decode("utf-8-sig")
+    except (DocumentError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the labels ({path}): {error}") from None
 
 
@@ -124,8 +123,8 @@ def _json(path: Path) -> list[Stretch]:
 
 def _load(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise InputError(f"bad labels ({where}): {error}") from None
 
 

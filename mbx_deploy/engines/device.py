@@ -21,6 +21,7 @@ from mbx_deploy.serial.messages import Answer, Hello, Message, State
 IN_FLIGHT = 8  # pieces of values: 2.2 KB, which a board's ring takes while the network runs
 PROGRESS_S = 60.0  # without any, before we give up
 ATTEMPTS = 3
+MOST_ANSWER_BYTES = 1 << 20  # of a window's features or checksums
 CORRUPTED = 3  # messages.FAILURES: the bytes that arrived are not those that were sent
 
 
@@ -183,7 +184,8 @@ class DeviceEngine:
         while total is None or len(data) < total:
             body = messages.read(course.token, course.windows & 0xFFFF, what, len(data))
             answer = self.link.ask(messages.READ, body, ours, SILENCE_S)
-            if not answer.data or (total is not None and answer.total != total):
+            changed = total is not None and answer.total != total
+            if not answer.data or changed or not len(data) < answer.total <= MOST_ANSWER_BYTES:
                 raise CheckFailed("the device contradicts itself: an answer's length")
             total = answer.total
             data += answer.data
@@ -210,7 +212,8 @@ class DeviceEngine:
         config, program = self.model.config, self.model.program
         shape = (config.num_frames, config.num_coefficients)
         data = course.data if item.kind == ITEM_FEATURES else self._read(course, messages.READ_FEATURES)
-        told = np.frombuffer(self._read(course, messages.READ_CHECKSUMS), "<u4").tolist()
+        checksums = self._read(course, messages.READ_CHECKSUMS)
+        told = np.frombuffer(checksums[: len(checksums) // 4 * 4], "<u4").tolist()
         if len(data) != shape[0] * shape[1] or not told or told[0] != zlib.crc32(data):
             raise CheckFailed("the device contradicts itself: its features are not what its network took")
         names = [call.name for call in program.calls]

@@ -4,7 +4,6 @@ The folder appears whole or not at all.
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from mbx_deploy.firmware.tflm import (
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network.program import multiply_accumulates
 from mbx_deploy.system.files import check_folder, write_folder
+from mbx_deploy.system.scratch import scratch_folder
 
 DEFAULT_STRIDE_MS = 250
 
@@ -249,7 +249,7 @@ def check_budgets(
     if budgets.instructions is not None:
         if count is None:
             raise ValueError("a budget of instructions needs a count")
-        with tempfile.TemporaryDirectory(prefix="mbx-build-") as folder:
+        with scratch_folder() as folder:
             write_folder(Path(folder) / "build", binaries)
             needs["instructions"] = count(model, Path(folder) / "build" / ELF_NAME, target)
     budgets.check(needs, target.name)

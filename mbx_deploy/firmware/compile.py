@@ -13,6 +13,7 @@ from mbx_deploy.firmware.folder import ELF_NAME
 from mbx_deploy.firmware.image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 from mbx_deploy.firmware.stack import elf_sizes, stack_bound
 from mbx_deploy.system.files import cannot_write, write_folder
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import find_tool, run_tool
 
 INDIRECT_FUNCTIONS = ("invoke", "observe", "mbx_session_observe", "keep_checksum", SHIFT_FUNCTION, f"{STEP_PREFIX}*")
@@ -49,7 +50,7 @@ def compile_project(
     """
     generator = "Ninja" if find_tool("ninja") else "Unix Makefiles"
     try:
-        with tempfile.TemporaryDirectory(prefix="mbx-build-") as temporary:
+        with scratch_folder() as temporary:
             source, binary, what = Path(temporary) / "project", Path(temporary) / "build", "configuring the project"
             write_folder(source, files)
             run_tool(["cmake", "-G", generator, "-S", str(source), "-B", str(binary), *options], what=what)

@@ -1,7 +1,6 @@
 """The folder that a build writes, and how it is read back."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,12 @@ from mbx_deploy.codegen.templates import session_main
 from mbx_deploy.codegen.tflm import RUNTIMES
 from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
+from mbx_deploy.system.json_documents import parse_json
 
 _AGAIN = "build it again"
 MOST_MANIFEST_BYTES = 4 << 20
+MOST_FILE_BYTES = 256 << 20
 MOST_FRAMES = 100_000
 DEFAULT_PREFIX = "kws"
 ELF_NAME = "firmware.elf"
@@ -72,11 +74,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise InputError(f"not a build ({folder}): it holds no manifest.json", "make one with mbx-deploy build")
-        if path.stat().st_size > MOST_MANIFEST_BYTES:
-            raise ValueError(f"its manifest has more than {MOST_MANIFEST_BYTES >> 20} MiB")
-        manifest = json.loads(path.read_text())
-    except RecursionError:
-        raise InputError(f"the build is damaged ({folder}): its manifest is nested too deeply", _AGAIN) from None
+        manifest = parse_json(read_document(path, MOST_MANIFEST_BYTES))
     except (OSError, ValueError) as error:
         raise InputError(f"the build is damaged ({folder}): {error}", _AGAIN) from None
     if not isinstance(manifest, dict):
@@ -123,11 +121,9 @@ def check_digests(folder: Path, manifest: dict[str, Any]) -> None:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"the build is damaged ({folder}): its manifest names {name!r:.60}, outside of it", _AGAIN)
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(
-                f"the build is damaged ({path}): {(error.strerror or str(error)).lower()}", _AGAIN
-            ) from None
+            found = hashlib.sha256(read_document(path, MOST_FILE_BYTES)).hexdigest()
+        except DocumentError as error:
+            raise InputError(f"the build is damaged ({path}): {error}", _AGAIN) from None
         if found != digest:
             raise InputError(f"the build was changed ({path}): its digest is not the manifest's", _AGAIN)
 

@@ -12,6 +12,7 @@ UF2_FAMILY_PRESENT = 0x2000
 BOOT2_BYTES = 256
 BOOT2_CRC_POLYNOMIAL = 0x04C11DB7
 ERASED = b"\xff"
+MAX_IMAGE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,23 @@ def read_flash_image(elf: bytes) -> FlashImage:
     """
     if elf[:6] != b"\x7fELF\x01\x01":
         raise ValueError("not a little-endian 32-bit ELF")
-    table, size, count = struct.unpack_from("<I", elf, 28)[0], *struct.unpack_from("<2H", elf, 42)
     segments = []
-    for number in range(count):
-        kind, offset, _, address, length = struct.unpack_from("<5I", elf, table + number * size)
-        if kind == PT_LOAD and length:
-            segments.append((address, elf[offset : offset + length]))
+    try:
+        table, size, count = struct.unpack_from("<I", elf, 28)[0], *struct.unpack_from("<2H", elf, 42)
+        for number in range(count):
+            kind, offset, _, address, length = struct.unpack_from("<5I", elf, table + number * size)
+            if kind == PT_LOAD and length:
+                segments.append((address, elf[offset : offset + length]))
+            if sum(len(content) for _, content in segments) > MAX_IMAGE_BYTES:
+                raise ValueError(f"the ELF loads more than {MAX_IMAGE_BYTES} bytes")
+    except struct.error:
+        raise ValueError("the ELF is cut short") from None
     if not segments:
         raise ValueError("the ELF loads nothing")
     segments.sort()
     origin = segments[0][0]
+    if segments[-1][0] - origin > MAX_IMAGE_BYTES:
+        raise ValueError(f"the ELF's parts lie more than {MAX_IMAGE_BYTES} bytes apart")
     data = bytearray()
     for address, content in segments:
         data += ERASED * (address - origin - len(data))

@@ -1,16 +1,13 @@
 """TFLite Micro for a target: finds its checkouts, compiles it once, and measures what memory it needs there.
 
-The static library is kept in the cache, by the target's flags, the checkouts and the kernels; Ninja or make see there
-whether a checkout has changed since.
+The static library is kept in the cache, by the target's flags, the kernels, and the checkouts' files as they are.
 """
 
-import fcntl
 import hashlib
 import os
 import struct
 import subprocess
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,10 @@ from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.firmware.memory import memory_needs
 from mbx_deploy.network.stripped import bare_network
-from mbx_deploy.system.tools import cache_folder, find_tool, need_tool, run_tool
+from mbx_deploy.system.cache import cached
+from mbx_deploy.system.files import write_folder
+from mbx_deploy.system.scratch import scratch_folder
+from mbx_deploy.system.tools import find_tool, need_tool, run_tool
 
 ARENA_MARGIN_BYTES = 256
 MEASURE_STACK_BYTES = 16384
@@ -40,6 +40,7 @@ _HOLDS = {
     "CMSIS_NN_DIR": ("CMSIS-NN", "Include/arm_nnfunctions.h"),
 }
 _OPTIONAL = ("CMSIS_NN_DIR",)
+_SOURCES = (".h", ".hpp", ".inc", ".c", ".cc", ".cpp", "CMakeLists.txt")
 
 # Of a project that is not compiled here: ample for networks of this kind, and checked by init.
 UNMEASURED = TflmSizes(1 << 16, MEASURE_ENGINE_BYTES)
@@ -122,24 +123,36 @@ def tflm_library(files: dict[str, str | bytes], checkouts: Checkouts) -> Path:
 
     Raises MbxError with the compiler's first error.
     """
-    sources = {name: str(files[name]) for name in ("tflm/CMakeLists.txt", "toolchain.cmake") if name in files}
-    key = hashlib.sha256(repr((sorted(sources.items()), checkouts.definitions)).encode()).hexdigest()[:24]
-    folder = cache_folder() / f"tflm-{key}"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name, text in sources.items():
-            path = folder / name
-            path.parent.mkdir(exist_ok=True)
-            if not path.exists() or path.read_text() != text:
-                path.write_text(text)
-        generator = "Ninja" if find_tool("ninja") else "Unix Makefiles"
-        binary = folder / "build"
-        configure = ["cmake", "-G", generator, "-S", str(folder / "tflm"), "-B", str(binary), *checkouts.definitions]
-        run_tool(configure, what="configuring TFLite Micro")
-        jobs = str(os.cpu_count() or 1)
-        run_tool(["cmake", "--build", str(binary), "--parallel", jobs], what="compiling TFLite Micro", timeout_s=3600.0)
-    return binary / "libtflm.a"
+    names = [name for name in ("tflm/CMakeLists.txt", "toolchain.cmake") if name in files]
+    sources: dict[str, str | bytes] = {name: files[name] for name in names}
+    key = hashlib.sha256(repr((sorted(sources.items()), checkouts.definitions)).encode())
+    for folder in checkouts.folders.values():
+        for line in _listing(folder):
+            key.update(line.encode())
+
+    def make() -> bytes:
+        with scratch_folder() as scratch:
+            write_folder(scratch / "source", sources)
+            binary = scratch / "build"
+            generator = "Ninja" if find_tool("ninja") else "Unix Makefiles"
+            configure = ["cmake", "-G", generator, "-S", str(scratch / "source" / "tflm"), "-B", str(binary)]
+            run_tool([*configure, *checkouts.definitions], what="configuring TFLite Micro")
+            jobs = str(os.cpu_count() or 1)
+            command = ["cmake", "--build", str(binary), "--parallel", jobs]
+            run_tool(command, what="compiling TFLite Micro", timeout_s=3600.0)
+            return (binary / "libtflm.a").read_bytes()
+
+    return cached(f"tflm-{key.hexdigest()[:32]}", ".a", make)
+
+
+def _listing(folder: Path) -> Iterator[str]:
+    """Yield a line for each source of a checkout, by which a changed one is told: path, size and time of change."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(_SOURCES):
+                found = os.stat(os.path.join(place, name))
+                yield f"{place}/{name} {found.st_size} {found.st_mtime_ns}\n"
 
 
 def measure_tflm(model: CompiledModel, target: Target, checkouts: Checkouts, progress: Progress) -> Measured:
@@ -158,7 +171,7 @@ def measure_tflm(model: CompiledModel, target: Target, checkouts: Checkouts, pro
     files = generate_project(model, machine, tflm=roomy)
     progress("compiling TFLite Micro, which takes a while the first time")
     library = tflm_library(files, checkouts)
-    with tempfile.TemporaryDirectory(prefix="mbx-measure-") as temporary:
+    with scratch_folder() as temporary:
         source, binary = Path(temporary) / "project", Path(temporary) / "build"
         for name, content in files.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)

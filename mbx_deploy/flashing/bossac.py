@@ -1,6 +1,5 @@
 """Boards whose bootloader speaks SAM-BA over USB: through bossac, in the build that Arduino made of it."""
 
-import tempfile
 from pathlib import Path
 
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
@@ -10,6 +9,7 @@ from mbx_deploy.flashing.programs import run_program
 from mbx_deploy.flashing.usb import UsbDevice, list_usb
 from mbx_deploy.serial.port import close_port, open_alone
 from mbx_deploy.system.doctor import BOSSAC_INSTALL, find_bossac
+from mbx_deploy.system.scratch import scratch_folder
 
 
 class Bossac:
@@ -50,7 +50,7 @@ class Bossac:
     def write(self, firmware: Firmware, device: Device, say: Say) -> str:
         """Write, let bossac read back and compare, start."""
         close_port(open_alone(Path(device.ident), "--probe"))
-        with tempfile.TemporaryDirectory(prefix="mbx-flash-") as temporary:
+        with scratch_folder() as temporary:
             (Path(temporary) / "firmware.bin").write_bytes(firmware.content("bin"))
             say(f"writing {len(firmware.image.data):,} bytes")
             options = ["-U", "-i", "-e", "-w", "-v", "firmware.bin", "-R"]

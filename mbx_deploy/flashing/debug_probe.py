@@ -5,10 +5,8 @@ back, and started.
 """
 
 import importlib.util
-import json
 import re
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +17,8 @@ from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import LIST_S, Outcome, run_program
 from mbx_deploy.flashing.usb import list_usb
 from mbx_deploy.system.doctor import apt_line, pip_line
+from mbx_deploy.system.json_documents import parse_json
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import find_tool
 
 IMAGE_NAME, BACK_NAME = "firmware.hex", "back.bin"
@@ -45,7 +45,7 @@ class _ProbeTool(ABC):
             check_identity(firmware, _word(self._look(firmware, device), self.name, firmware, device))
         else:
             say(f"the file of {firmware.target.name} names no identity of its chip: it is not compared")
-        with tempfile.TemporaryDirectory(prefix="mbx-flash-") as temporary:
+        with scratch_folder() as temporary:
             folder = Path(temporary)
             (folder / IMAGE_NAME).write_bytes(firmware.content("hex"))
             say(f"writing {len(firmware.image.data):,} bytes")
@@ -86,7 +86,7 @@ class PyOcd(_ProbeTool):
         """Return the probes that pyOCD sees."""
         told = run_program([*self.command, "json", "--probes"], timeout_s=LIST_S)
         try:
-            listed = json.loads(told.output[told.output.index("{") : told.output.rindex("}") + 1])
+            listed = parse_json(told.output[told.output.index("{") : told.output.rindex("}") + 1])
             if listed["status"]:
                 raise InputError(f"pyocd can't list the probes: {listed.get('error')}", "pyocd list tells more")
             return [

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mbx_deploy.flashing.device import READ_BACK, Device, Say, lost, wrong_chip
 from mbx_deploy.flashing.firmware import Firmware
 from mbx_deploy.flashing.programs import run_program
 from mbx_deploy.flashing.usb import list_usb
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import find_tool
 
 MOUNTS = Path("/proc/self/mounts")
@@ -104,7 +104,7 @@ class Picotool:
     def write(self, firmware: Firmware, device: Device, say: Say) -> str:
         """Write, let picotool read back and compare, start."""
         bus, _, address = device.ident.partition(":")
-        with tempfile.TemporaryDirectory(prefix="mbx-flash-") as temporary:
+        with scratch_folder() as temporary:
             (Path(temporary) / IMAGE_NAME).write_bytes(firmware.content("uf2"))
             say(f"writing {len(firmware.image.data):,} bytes")
             options = ["--verify", "--execute", IMAGE_NAME, "--bus", bus, "--address", address]

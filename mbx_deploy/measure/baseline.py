@@ -3,7 +3,8 @@
     {"format": "mbx-deploy baseline 1", "labels": [...], "frontend_digest": hex, "model_digest": hex, "target": name,
      "data": null or {"folder", "split", "limit", "clips", "digest"}, "margins": {"accuracy", "float"},
      "budgets": {"flash_bytes", "ram_bytes", "instructions"}, "constants": {name: digest},
-     "stages": {"synthetic": {...}, "recordings": null or {...}}, "measured": {...}}
+     "stages": {"synthetic": {...}, "recordings": null or {...}}, "measured": {...},
+     "streams": {"folder", "recordings", "digest", "budgets": {"false_accepts_per_hour", "miss_rate"}}, where there are}
 
 Fractions are of 1. "folder" is relative to the file, so that both can lie in a repository.
 """
@@ -16,7 +17,10 @@ from typing import Any
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.budgets import Budgets
 from mbx_deploy.measure.fingerprint import Fingerprint, need_digests
+from mbx_deploy.measure.stream_budgets import HeardBudgets, Streams
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.files import write_file
+from mbx_deploy.system.json_documents import parse_json
 
 FORMAT = "mbx-deploy baseline 1"
 MOST_BYTES = 4 << 20
@@ -60,10 +64,11 @@ class Baseline:
     constants: dict[str, str]
     stages: dict[str, Fingerprint]
     measured: dict[str, float | None]
+    streams: Streams | None = None
 
     def to_json(self) -> str:
         """Return the file's text; the same baseline gives the same bytes."""
-        values = {
+        values: dict[str, Any] = {
             "format": FORMAT,
             "labels": list(self.labels),
             "frontend_digest": self.frontend_digest,
@@ -76,6 +81,8 @@ class Baseline:
             "stages": {name: dict(vars(found)) for name, found in self.stages.items() if name in STORED_STAGES},
             "measured": self.measured,
         }
+        if self.streams is not None:
+            values["streams"] = self.streams.to_dict()
         return json.dumps(values, indent=1) + "\n"  # unsorted: stages stand in the order of the road
 
 
@@ -92,14 +99,14 @@ def read_baseline(path: Path) -> Baseline | None:
     try:
         if not path.exists():
             return None
-        if path.stat().st_size > MOST_BYTES:
-            raise _damaged(path, f"it has {path.stat().st_size:,} bytes")
-        values = json.loads(path.read_text())
+        values = parse_json(read_document(path, MOST_BYTES))
+    except DocumentError as error:
+        raise _damaged(path, str(error)) from None
     except UnicodeDecodeError:
         raise _damaged(path, "it is no text") from None
     except OSError as error:
         raise InputError(f"can't read the baseline ({path}): {error.strerror}", "name a file with --baseline") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _damaged(path, f"it is no JSON: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         got = values.get("format") if isinstance(values, dict) else type(values).__name__
@@ -157,6 +164,18 @@ def _parse(values: dict[str, Any]) -> Baseline:
         need_digests(values["constants"], "constants"),
         stages,
         measured,
+        _streams(values.get("streams"), measured),
+    )
+
+
+def _streams(values: Any, measured: dict[str, float | None]) -> Streams | None:
+    if values is None:
+        return None
+    if measured.get("false_accepts_per_hour") is None:
+        raise ValueError("nothing was measured of the streams")
+    budgets = {name: None if most is None else _number(most) for name, most in values["budgets"].items()}
+    return Streams(
+        _text(values["folder"]), _count(values["recordings"]), _text(values["digest"]), HeardBudgets(**budgets)
     )
 
 

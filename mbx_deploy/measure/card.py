@@ -12,10 +12,18 @@ import numpy as np
 from mbx_deploy.data.accuracy import spread
 from mbx_deploy.data.dataset import SILENCE, UNKNOWN
 from mbx_deploy.measure.evaluate import Options, evaluate_model
+from mbx_deploy.measure.room_card import room_limits, room_table
 
 CARD_FORMAT = "mbx-deploy-card-1"
 _DIGITS = 4
 _ACCURACIES = ("command_accuracy", "balanced_accuracy", "accuracy")
+
+_GENERAL = (
+    "It names one word in a window and knows no others than its labels; it does not follow running speech.",
+    "Voices, accents and microphones that the data set lacks were not measured.",
+)
+# What cards of older files say of words that training had met.
+_CLOSED_UNKNOWN = "words that are none of its labels"
 
 Note = Callable[[str], None]
 
@@ -114,15 +122,12 @@ def _limits(report: dict[str, Any]) -> list[str]:
     """Return what the model can't do, in sentences, with the numbers that say so."""
     labels, confusion = report["labels"], np.array(report["confusion"])
     words = [i for i, label in enumerate(labels) if label not in (UNKNOWN, SILENCE)]
-    lines = [
-        "It names one word in a window and knows no others than its labels; it does not follow running speech.",
-        "Voices, accents and microphones that the data set lacks were not measured.",
-    ]
-    for label, what in ((UNKNOWN, "words that are none of its labels"), (SILENCE, "clips without speech")):
-        if label in labels and confusion[labels.index(label)].sum():
-            row = confusion[labels.index(label)]
-            share = row[words].sum() / row.sum()
-            lines.append(f"Of {row.sum()} {what}, {share:.1%} were taken for a command word.")
+    lines = list(_GENERAL)
+    # Of the data's other words training met some of each: what a word does that it never met, room_card.py measures.
+    if SILENCE in labels and confusion[labels.index(SILENCE)].sum():
+        row = confusion[labels.index(SILENCE)]
+        share = row[words].sum() / row.sum()
+        lines.append(f"Of {row.sum()} clips without speech, {share:.1%} were taken for a command word.")
     worst = min(report["snr"], key=lambda row: row["accuracy"])
     if worst["snr_db"] is not None:
         found = worst["command_accuracy"] if worst["command_accuracy"] is not None else worst["accuracy"]
@@ -143,9 +148,24 @@ def render_card(name: str, metadata: dict[str, Any]) -> str:
         lines.append(f"             {split}: {found['clips']} clips of {found['speakers']} speakers")
     if not card:
         return "\n".join([*lines, "  no measurements in the file"])
-    lines.append(
-        f"             testing: {card['clips']} clips of {card['speakers']} speakers, none of them in training"
-    )
+    if "clips" in card:
+        lines += _closed_half(card)
+    if "open_world" in card:
+        lines += ["", *room_table(card["open_world"])]
+    return "\n".join([*lines, "", "  limits", *(f"    {line}" for line in card["limits"])])
+
+
+def with_open_world(metadata: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's metadata whose card holds what measure_open_world() found, and says so among its limits."""
+    card = dict(metadata.get("card") or {"format": CARD_FORMAT, "limits": list(_GENERAL)})
+    before = set(room_limits(card.get("open_world") or {}))
+    kept = [line for line in card.get("limits", []) if line not in before and _CLOSED_UNKNOWN not in line]
+    return {**metadata, "card": {**card, "open_world": found, "limits": [*kept, *room_limits(found)]}}
+
+
+def _closed_half(card: dict[str, Any]) -> list[str]:
+    """Return what was measured among the labels alone, as lines."""
+    lines = [f"             testing: {card['clips']} clips of {card['speakers']} speakers, none of them in training"]
     for kind in ("float", "int8"):
         lines.append(f"  {kind:<9}  {_accuracy_line(card[kind])}")
     if "seeds" in card:
@@ -155,8 +175,7 @@ def render_card(name: str, metadata: dict[str, Any]) -> str:
             f"  seeds      {seeds} in float: {found['mean']:.1%} on average, standard deviation {found['std']:.2%}, "
             f"{found['least']:.1%} to {found['most']:.1%}"
         )
-    lines += ["", *_noise_table(card), "", *_confusion_table(card), "", "  limits"]
-    return "\n".join([*lines, *(f"    {line}" for line in card["limits"])])
+    return [*lines, "", *_noise_table(card), "", *_confusion_table(card)]
 
 
 def _accuracy_line(found: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ Two accuracies are told. "accuracy" counts every clip: command words, other word
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +41,7 @@ from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.sim.decision import DecisionRule, answer
 from mbx_deploy.system.resources import resolve_model
+from mbx_deploy.system.scratch import scratch_folder
 
 SLOW_ENGINE_NOISY_CLIPS = 500  # a ratio: at some 70 clips a second, a minute
 DEFAULT_TARGET = "cortex-m4"
@@ -103,7 +103,7 @@ def evaluate_model(
 
     Raises as open_subject(), and InputError for data that is missing, or has none of the model's words.
     """
-    with tempfile.TemporaryDirectory(prefix="mbx-evaluate-") as scratch:
+    with scratch_folder() as scratch:
         subject = open_subject(model, options.engine, options.target, options.forward, note, Path(scratch))
         split = load_known(data, options.split, subject.labels, subject.clip_samples, limit=options.clips)
         absent = [label for label in split.labels if not len(split.indices_of(label))]

@@ -1,6 +1,5 @@
 """A user's inputs of a network alone, from a file of numpy's."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,8 @@ import numpy as np
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.ends import to_int8
+from mbx_deploy.system.arrays import read_npy
+from mbx_deploy.system.documents import DocumentError
 
 MAX_INPUTS_BYTES = 256 << 20
 
@@ -27,15 +28,9 @@ def read_inputs(path: Path, model: CompiledModel) -> np.ndarray:
     need = f"{' or '.join(kinds)} (N, {', '.join(str(length) for length in shape[1:])})"
     hint = f"save one with numpy.save: {need}"
     try:
-        if path.stat().st_size > MAX_INPUTS_BYTES:
-            raise InputError(f"the inputs are too many ({path}): need at most {MAX_INPUTS_BYTES >> 20} MiB")
-        values = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"can't read the inputs ({path}): {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, EOFError, struct.error, SyntaxError, MemoryError) as error:
-        raise InputError(f"the inputs are no .npy file ({path}): {error}", hint) from None
-    if not isinstance(values, np.ndarray):
-        raise InputError(f"the inputs are no .npy file ({path}): an .npz?", hint)
+        values = read_npy(path, MAX_INPUTS_BYTES)
+    except DocumentError as error:
+        raise InputError(f"can't read the inputs ({path}): {error}", hint) from None
     kind = "float32" if values.dtype == np.float64 else values.dtype.name
     if kind not in kinds or values.ndim < 1 or not len(values) or values.shape[1:] not in (shape[1:], shape):
         got = f"{values.dtype} {values.shape}"

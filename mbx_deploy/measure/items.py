@@ -8,13 +8,16 @@ import numpy as np
 
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
 
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
 RANDOM_SEED = 20260101
 STREAM_CLIPS = 4
 RANDOM_INPUTS = 20
+
+MAX_LIST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,13 @@ def find_clips(folder: Path, limit: int | None) -> list[Path]:
             raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
         listed = folder / "testing_list.txt"
         if listed.is_file():
-            names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+            names = [
+                line.strip() for line in read_document(listed, MAX_LIST_BYTES).decode().splitlines() if line.strip()
+            ]
             paths = [path for name in names if (path := _existing(folder / name)) is not None]
         else:
-            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
-    except (OSError, UnicodeDecodeError) as error:
+            paths = sorted(path for path in folder.rglob("*") if is_readable(path.suffix.lower()))
+    except (OSError, DocumentError, UnicodeDecodeError) as error:
         hint = "check it, and its testing_list.txt"
         raise InputError(f"can't read the data folder ({folder}): {error}", hint) from None
     if not paths:

@@ -8,7 +8,6 @@ allow_changed_bytes, or becomes the baseline by an update.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +25,22 @@ from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.compile import missing_tools
 from mbx_deploy.firmware.folder import ELF_NAME, Build, load_hearing_build
 from mbx_deploy.measure.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
+from mbx_deploy.measure.checks import Check, compare
 from mbx_deploy.measure.evaluate import Subject, integer_answers, open_float, pick_clips, run_clips, score
-from mbx_deploy.measure.fingerprint import Fingerprint, changed, clips_digest, constants, fingerprint
+from mbx_deploy.measure.fingerprint import Fingerprint, clips_digest, constants, fingerprint
 from mbx_deploy.measure.items import synthetic_items
 from mbx_deploy.measure.profile.inference import can_count, count_inference
+from mbx_deploy.measure.stream_budgets import NO_HEARD_BUDGETS, HeardBudgets, measure_streams
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.system.files import check_file
 from mbx_deploy.system.resources import resolve_model
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import find_tool
 
 DEFAULT_TARGET = "cortex-m4"
 DEFAULT_SPLIT = "testing"
 TRACED_RECORDINGS = 16
 BUDGET_SLACK = 1.05  # another version of gcc makes a little other code
-ACCURACIES = {"accuracy": "accuracy, all clips", "command_accuracy": "accuracy, command words"}
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -49,7 +50,8 @@ Progress = Callable[[int, int], None]
 class Request:
     """What regress() is asked. What is None comes from the baseline, or where there is none yet, from the defaults.
 
-    model: a path, a shipped model's name, or the folder of a build. data: a data set. update: write the baseline.
+    model: a path, a shipped model's name, or the folder of a build. data: a data set.
+    streams: a folder of long recordings. heard: budgets of what is heard in them. update: write the baseline.
     """
 
     model: str
@@ -62,18 +64,11 @@ class Request:
     accuracy_margin: float | None = None
     float_margin: float | None = None
     budgets: Budgets = NO_BUDGETS
+    streams: Path | None = None
+    heard: HeardBudgets = NO_HEARD_BUDGETS
     allow_changed_bytes: bool = False
     skip_accuracy: bool = False
     forward: str | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison. passed: None where it was left out on purpose. told: got against need, as text."""
-
-    name: str
-    passed: bool | None
-    told: str
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ def regress(request: Request, note: Note = lambda line: None, progress: Progress
         )
     else:
         _check_options(request)
-    with tempfile.TemporaryDirectory(prefix="mbx-regress-") as scratch:
+    with scratch_folder() as scratch:
         recognizer, built = _open_model(request, old, Path(scratch), note)
         if old is not None:
             _check_identity(request, old, recognizer, note)
@@ -119,7 +114,7 @@ def regress(request: Request, note: Note = lambda line: None, progress: Progress
         write_baseline(request.baseline, now)
         return Outcome((), now)
     assert old is not None
-    return Outcome(tuple(compare(old, now, request)), now)
+    return Outcome(tuple(compare(old, now, request.allow_changed_bytes)), now)
 
 
 def _check_options(request: Request) -> None:
@@ -204,6 +199,20 @@ def _measure(
         split, recordings = _load(request, old, recognizer, where)
         stages["recordings"] = fingerprint(host, _items(pick_clips(split, TRACED_RECORDINGS)))
         measured |= _accuracy(request, recognizer, host, split, progress)
+    streams = None
+    where = _streams_folder(request, old)
+    if where is not None:
+        streams, heard = measure_streams(
+            host,
+            recognizer,
+            where,
+            request.baseline,
+            old.streams if old else None,
+            request.update,
+            request.heard,
+            progress,
+        )
+        measured |= heard
     if built is not None:
         measured |= _needs(built)
         stages |= _firmware_stages(built, synthetic, note)
@@ -219,6 +228,7 @@ def _measure(
         constants(recognizer),
         stages,
         measured,
+        streams,
     )
 
 
@@ -243,6 +253,32 @@ def _data_folder(request: Request, old: Baseline | None) -> Path | None:
         raise InputError(
             f"the baseline's recordings are not here ({request.baseline}): got no {folder}",
             "name them with --data; --skip-accuracy compares bytes and sizes only",
+        )
+    return folder
+
+
+def _streams_folder(request: Request, old: Baseline | None) -> Path | None:
+    if request.skip_accuracy:
+        return None
+    if request.streams is not None:
+        if old is not None and old.streams is None and not request.update:
+            raise InputError(
+                f"the baseline holds no long recordings ({request.baseline}): it was made without",
+                "leave --streams out, or give --update with it",
+            )
+        return request.streams
+    if old is None or old.streams is None:
+        if request.heard != NO_HEARD_BUDGETS:
+            raise InputError(
+                "budgets of false accepts and misses are of long recordings: got none, need --streams DIR",
+                "with --update, the baseline remembers the folder",
+            )
+        return None
+    folder = request.baseline.parent / old.streams.folder
+    if not folder.exists():
+        raise InputError(
+            f"the baseline's long recordings are not here ({request.baseline}): got no {folder}",
+            "name them with --streams; --skip-accuracy compares bytes and sizes only",
         )
     return folder
 
@@ -345,84 +381,6 @@ def _budgets(request: Request, old: Budgets, needs: dict[str, int | None], note:
     if request.update:
         request.budgets.check(needs, str(request.baseline))
     return budgets
-
-
-def compare(old: Baseline, now: Baseline, request: Request) -> list[Check]:
-    """Return the checks of what was measured now against the baseline. Margins and budgets are those of now, which are
-    the baseline's unless the request has others.
-    """
-    checks = [_bytes_check(old, now, request.allow_changed_bytes), *_firmware_checks(now)]
-    if now.data is None:
-        if old.data is not None:
-            checks.append(Check("accuracy", None, "left out"))
-    else:
-        checks += [_accuracy_check(name, what, old, now) for name, what in ACCURACIES.items()]
-        checks += _float_checks(old, now)
-    for name, most in now.budgets.to_dict().items():
-        got = now.measured.get(name)
-        if most is not None and got is not None:
-            what = {"flash_bytes": "flash", "ram_bytes": "RAM", "instructions": "instructions per inference"}[name]
-            checks.append(Check(what, got <= most, f"{got:,.0f}, need at most {most:,}"))
-    return checks
-
-
-def _bytes_check(old: Baseline, now: Baseline, allowed: bool) -> Check:
-    differences = []
-    constant = changed(old.constants, now.constants)
-    if constant:
-        more = f" and {len(constant) - 3} more" if len(constant) > 3 else ""
-        differences.append(f"constants: {', '.join(constant[:3])}{more}")
-    for name in ("synthetic", "recordings"):
-        before, found = old.stages.get(name), now.stages.get(name)
-        if before is None or found is None:
-            continue
-        stages = changed(before.stages, found.stages)
-        if before.items != found.items:
-            differences.append(f"{name} inputs: got {found.items}, need {before.items}")
-        elif stages:
-            differences.append(
-                f"{name} inputs: first at stage {stages[0]}, {len(stages)} of {len(found.stages)} stages"
-            )
-    if not differences:
-        items = sum(found.items for name, found in now.stages.items() if name in old.stages)
-        return Check("bytes", True, f"{len(now.stages['synthetic'].stages)} stages of {items} inputs are equal")
-    return Check("bytes", None if allowed else False, f"changed in {'; '.join(differences)}")
-
-
-def _firmware_checks(now: Baseline) -> list[Check]:
-    """Return whether the program itself gives the bytes of the C on this machine."""
-    if "firmware" not in now.stages:
-        return []
-    ours, its = now.stages["synthetic"].stages, now.stages["firmware"].stages
-    differ = changed({name: ours[name] for name in its if name in ours}, its)  # another runtime tells fewer stages
-    told = (
-        f"differs from the C on this machine first at stage {differ[0]}" if differ else "the same bytes in the emulator"
-    )
-    return [Check("firmware", not differ, told)]
-
-
-def _accuracy_check(name: str, what: str, old: Baseline, now: Baseline) -> Check:
-    before, got = old.measured.get(name), now.measured.get(name)
-    if before is None or got is None:
-        return Check(what, None, "no such clips")
-    least = before - now.margins.accuracy
-    return Check(
-        what,
-        got >= least - 1e-12,
-        f"{got:.2%}, need {least:.2%} (the baseline's {before:.2%}, margin {100 * now.margins.accuracy:g} points)",
-    )
-
-
-def _float_checks(old: Baseline, now: Baseline) -> list[Check]:
-    got, real, alike = (now.measured[name] or 0.0 for name in ("accuracy", "float_accuracy", "agreement"))
-    margin, before = now.margins.floating, old.measured["agreement"] or 0.0
-    near = Check(
-        "int8 against float",
-        real - got <= margin + 1e-12,
-        f"{got:.2%} against {real:.2%}, margin {100 * margin:g} points",
-    )
-    told = f"{alike:.2%}, need {before - margin:.2%} (the baseline's {before:.2%})"
-    return [near, Check("same word as float", alike >= before - margin - 1e-12, told)]
 
 
 def render(outcome: Outcome, request: Request) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.system.documents import DocumentError, read_document
 
 CONFIG_NAME = "model_config.yaml"
 WEIGHTS_NAME = "model_weights.ckpt"
@@ -73,13 +74,9 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise InputError(f"the model is a folder ({path}): need a .nemo file")
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise InputError(f"the .nemo file is too large ({path}): got {size} bytes, need at most {MAX_FILE_BYTES}")
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"can't read the model ({path}): {reason}", "give the path of a .nemo file") from None
+        return read_document(path, MAX_FILE_BYTES)
+    except (DocumentError, OSError) as error:
+        raise InputError(f"can't read the model ({path}): {error}", "give the path of a .nemo file") from None
 
 
 def _decompress(data: bytes, path: Path) -> bytes:

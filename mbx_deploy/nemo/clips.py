@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.errors import InputError
 
 SYNTHETIC_CLIPS = 300
 REAL_CLIPS = 500
 _SEED = 20260101
-_SOUND_SUFFIXES = (".wav", ".flac", ".ogg")
 _FFT, _HOP = 512, 128
 
 
@@ -86,12 +86,12 @@ def _recordings(folder: Path) -> list[Path]:
     paths = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _SOUND_SUFFIXES
+        if is_readable(path.suffix.lower())
         and path.parent.name != "_background_noise_"
         and str(path.relative_to(folder).with_suffix("")) not in held_out
     ]
     if not paths:
-        raise InputError(f"the data folder holds no recordings: {folder}", f"need {', '.join(_SOUND_SUFFIXES)} files")
+        raise InputError(f"the data folder holds no recordings: {folder}", f"need {', '.join(SOUND_SUFFIXES)} files")
     return paths
 
 

@@ -20,9 +20,9 @@ from mbx_deploy.nemo.clips import (
     synthetic_origin,
 )
 from mbx_deploy.nemo.imported import Imported
+from mbx_deploy.system.cache import cached
 from mbx_deploy.system.files import write_file
 from mbx_deploy.system.resources import shipped_model_path
-from mbx_deploy.system.tools import cache_folder
 from mbx_deploy.system.version import __version__
 
 if TYPE_CHECKING:
@@ -306,11 +306,13 @@ def cached_artifact(path: Path, forward: str | None, note: Note, data: Path | No
     identity = [__version__, CONVERSION_VERSION, forward, origin, tools]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     key.update(archive.config + b"\0" + archive.weights)
-    result = cache_folder() / f"nemo-{key.hexdigest()[:32]}.tflite"
-    if not result.is_file():
+
+    def make() -> bytes:
         note(f"{path}: converting; the result is kept")
-        imported = imported or import_nemo(path, forward)
-        write_file(result, quantize(imported, calibration or calibrate_on(imported, None)))
+        made = imported or import_nemo(path, forward)
+        return quantize(made, calibration or calibrate_on(made, None))
+
+    result = cached(f"nemo-{key.hexdigest()[:32]}", ".tflite", make)
     metadata = read_metadata(result.read_bytes()) or {}
     for text in metadata.get("training", {}).get("notes", ()):
         note(f"{path}: {text}")

@@ -1,7 +1,6 @@
 """A .tflite that others made -> one of ours: ends cut to int8 features and logits, labels and front end attached."""
 
 import hashlib
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.network import ir
 from mbx_deploy.network.metadata import METADATA_FORMAT, pack_model, unpack_model, write_metadata
 from mbx_deploy.network.reader import parse_tflite
+from mbx_deploy.system.arrays import read_npy
 from mbx_deploy.system.documents import DocumentError, parse_toml, read_document
 
 MAX_SAMPLES_BYTES = 1 << 30
@@ -114,14 +114,10 @@ def read_frontend(path: Path) -> FrontendConfig:
 def read_samples(path: Path) -> np.ndarray:
     """Return the samples of an .npy file, float32. Raises InputError for what is none."""
     try:
-        if path.stat().st_size > MAX_SAMPLES_BYTES:
-            raise InputError(f"the samples are too many ({path}): need at most {MAX_SAMPLES_BYTES >> 20} MiB")
-        values = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"can't read the samples ({path}): {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, EOFError, struct.error, SyntaxError, MemoryError) as error:
-        raise InputError(f"the samples are no .npy file ({path}): {error}", "save one with numpy.save") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        values = read_npy(path, MAX_SAMPLES_BYTES)
+    except DocumentError as error:
+        raise InputError(f"can't read the samples ({path}): {error}", "save them with numpy.save") from None
+    if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise InputError(f"the samples are no numbers ({path}): need float32 (N, ...), all finite")
     return values.astype(np.float32)
 

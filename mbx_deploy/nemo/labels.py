@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mbx_deploy.errors import InputError
-from mbx_deploy.system.documents import DocumentError
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.yaml_documents import parse_yaml
 
 MAX_LABELS = 1000
@@ -17,9 +17,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     In YAML a word is what stands there: yes, no, on and off are no truth values.
     """
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_document(path).decode("utf-8-sig")
+    except (DocumentError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the labels ({path}): {error}", "need a text file, one word a line") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if path.suffix.lower() in (".yaml", ".yml") or any(line.startswith("- ") for line in lines[:2]):

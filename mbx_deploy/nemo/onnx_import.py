@@ -22,6 +22,7 @@ from mbx_deploy.nemo.imported import Imported
 from mbx_deploy.nemo.labels import read_labels
 from mbx_deploy.nemo.onnx_graph import OnnxNetwork, SubBlock, read_network
 from mbx_deploy.nemo.preprocessor import CEILING, Preprocessor, clip_layout
+from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.train.jasper import JasperBlock, JasperConfig, JasperNet, build_jasper
 from mbx_deploy.train.matchboxnet import BATCH_NORM_EPS
 
@@ -59,12 +60,9 @@ def import_onnx(
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"can't read the model ({path}): {reason}", "give the path of an .onnx file") from None
+        return read_document(path, MAX_FILE_BYTES)
+    except DocumentError as error:
+        raise InputError(f"can't read the model ({path}): {error}", "give the path of an .onnx file") from None
 
 
 def _fitting_frontend(
@@ -97,10 +95,9 @@ def _describe(path: Path | None, forward: str | None, frames: int | None) -> tup
     """Return the preprocessor, the frames that its output is padded to or None, and why."""
     if path is not None:
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(f"can't read the front end's YAML ({path}): {reason}") from None
+            data = read_document(path)
+        except DocumentError as error:
+            raise InputError(f"can't read the front end's YAML ({path}): {error}") from None
         preprocessor, crop_frames, reason = describe_frontend(data, path, forward)
         return preprocessor, crop_frames, f"the front end of {path.name}, {reason}"
     stock = Preprocessor(FrontendConfig(), CEILING, zero_invalid=False, pad_to=0)

@@ -11,7 +11,6 @@ packs it anew, with the object API that comes with ai-edge-litert.
 """
 
 import json
-import re
 import struct
 from typing import Any, NoReturn
 
@@ -20,16 +19,15 @@ import numpy as np
 import tflite
 
 from mbx_deploy.errors import InputError, ToolMissing
+from mbx_deploy.system.json_documents import parse_json
 
 METADATA_NAME = "mbx_deploy"
 METADATA_FORMAT = 1
 FILE_IDENTIFIER = b"TFL3"
 
-_MOST_DEPTH = 64  # of nested metadata
-_MARKS = re.compile(rb"\"[^\"\\]*(?:\\.[^\"\\]*)*\"|[\[{\]}]")
-
 ALIGNMENT_BYTES = 16  # Buffer.data is force_align: 16 in TFLite's schema
 _MOST_ENTRIES = 100  # of metadata; converters write two
+_MOST_PARTS = 100_000  # tensors and their names, buffers, ops
 _REQUIRED = {"labels": list, "frontend": dict, "frontend_digest": str}
 _OPTIONAL = {"training": dict, "accuracy": dict, "export": dict}
 
@@ -120,9 +118,8 @@ def encode_metadata(metadata: dict[str, Any]) -> bytes:
 
 def _decode(text: bytes) -> dict[str, Any]:
     try:
-        _check_depth(text)
-        metadata = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        metadata = parse_json(text, constant=_refuse_constant)
+    except ValueError as error:
         raise InputError(f"the metadata of the .tflite are no JSON: {error}") from None
     if not isinstance(metadata, dict):
         raise InputError(
@@ -130,19 +127,6 @@ def _decode(text: bytes) -> dict[str, Any]:
         )
     _check(metadata)
     return metadata
-
-
-def _check_depth(text: bytes) -> None:
-    """Raise ValueError for JSON that is nested too deeply.
-
-    The parser's own guard is Python's recursion limit, which a library may have lifted (onnx2tf does): then the
-    process would die of it.
-    """
-    depth = 0
-    for mark in _MARKS.finditer(text):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark[0], 0)
-        if depth > _MOST_DEPTH:
-            raise ValueError(f"nested more than {_MOST_DEPTH} deep")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -183,19 +167,49 @@ def _parse(data: bytes) -> tflite.Model:
     return model
 
 
+class _Bounds:
+    """Counts what a walk meets. In a flatbuffer many may point to the same: then a small file is read for hours."""
+
+    def __init__(self, file_bytes: int) -> None:
+        self.parts = _MOST_PARTS
+        self.bytes = 4 * file_bytes + 10_000  # some may be shared
+
+    def take(self, *lengths: int, size: int = 4) -> None:
+        """Count a part that has lists of these lengths. Raises ValueError for too much."""
+        self.parts -= 1
+        self.bytes -= size * sum(lengths)
+        if self.parts < 0 or self.bytes < 0:
+            raise ValueError("its parts together are larger than the file")
+
+
 def _walk(model: tflite.Model) -> None:
     """Touch every vector of the file, copying none: what leads outside raises one of _CORRUPT."""
+    bounds = _Bounds(len(model._tab.Bytes))
     for index in range(model.BuffersLength()):
+        bounds.take()
         _buffer_span(model, index)
     for index in range(model.OperatorCodesLength()):
+        bounds.take()
         model.OperatorCodes(index).BuiltinCode()
     for number in range(model.SubgraphsLength()):
+        bounds.take()
         graph = model.Subgraphs(number)
         for index in range(graph.TensorsLength()):
-            graph.Tensors(index).ShapeAsNumpy()
+            _walk_tensor(graph.Tensors(index), bounds)
         for index in range(graph.OperatorsLength()):
-            graph.Operators(index).InputsAsNumpy()
-            graph.Operators(index).OutputsAsNumpy()
+            operator = graph.Operators(index)
+            bounds.take(operator.InputsLength(), operator.OutputsLength())
+            operator.InputsAsNumpy()
+            operator.OutputsAsNumpy()
+
+
+def _walk_tensor(tensor: tflite.Tensor, bounds: _Bounds) -> None:
+    bounds.take(tensor.ShapeLength())
+    tensor.ShapeAsNumpy()
+    bounds.take(len(tensor.Name() or b""), size=1)
+    quantization = tensor.Quantization()
+    if quantization is not None:
+        bounds.take(quantization.ScaleLength(), quantization.ZeroPointLength(), size=8)
 
 
 def _corrupt(error: Exception) -> InputError:

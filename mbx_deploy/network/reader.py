@@ -1,5 +1,6 @@
 """.tflite -> Model. What is unknown (an op, a type, a quantization) is an error that names it."""
 
+import functools
 import hashlib
 import struct
 from pathlib import Path
@@ -7,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.errors import InputError
+from mbx_deploy.errors import InputError, visible
 from mbx_deploy.network import ir
 from mbx_deploy.network.ends import find_ends
 from mbx_deploy.network.foreign import OpTypes, check_graph, why_no_tflite
 from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.op_reader import SUPPORTED_OPS, OpInFile, index_of, read_op
 from mbx_deploy.network.rules import verify_model
+from mbx_deploy.system.documents import DocumentError, read_document
 
 MAX_FILE_BYTES = 64 << 20
+MAX_RANK = 8
+MAX_NAME_LENGTH = 200  # of a tensor's name, for messages and reports
 # Keras' Flatten asks for the batch's size at run time; shapes are fixed here, and the result is in the file.
 SHAPE_OPS = ("SHAPE", "STRIDED_SLICE", "PACK")
 CONSTANT_TYPES = ("int8", "int32")
@@ -23,14 +27,10 @@ CONSTANT_TYPES = ("int8", "int32")
 
 def read_model_file(path: str | Path) -> bytes:
     """Return the bytes of a model's file. Raises InputError where it is missing, no file, or too large to be one."""
-    path = Path(path)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"the model is too large ({path}): need at most {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"can't read the model ({path}): {reason}", "give the path of a .tflite file") from None
+        return read_document(Path(path), MAX_FILE_BYTES)
+    except DocumentError as error:
+        raise InputError(f"can't read the model ({path}): {error}", "give the path of a .tflite file") from None
 
 
 def read_tflite(path: str | Path) -> ir.Model:
@@ -67,7 +67,9 @@ def _parse(data: bytes, name: str, metadata: dict[str, Any] | None) -> ir.Model:
     if file.SubgraphsLength() < 1:
         raise InputError("the model has 0 subgraphs: need 1")
     graph = file.Subgraphs(0)
-    tensors = tuple(_tensor(file, graph.Tensors(i), data) for i in range(_bounded(graph.TensorsLength(), data)))
+    read: dict[int, bytes] = {}  # constants, by the number of the buffer
+    count = _bounded(graph.TensorsLength(), data)
+    tensors = tuple(_tensor(file, graph.Tensors(i), data, read) for i in range(count))
     constants = {i for i in range(len(tensors)) if _buffer(file, graph.Tensors(i), data) is not None}
     listed = _ops(file, graph, tensors, data)
     inputs = [index_of(graph.Inputs(i), tensors) for i in range(_bounded(graph.InputsLength(), data))]
@@ -99,7 +101,8 @@ def _ops(file: Any, graph: Any, tensors: tuple[ir.Tensor, ...], data: bytes) -> 
         code = file.OperatorCodes(i)
         name = names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an op of unknown number")
         if name == "CUSTOM":
-            name = f"CUSTOM:{(code.CustomCode() or b'').decode('utf-8', 'replace')}"
+            custom = (code.CustomCode() or b"").decode("utf-8", "replace")[:MAX_NAME_LENGTH]
+            name = f"CUSTOM:{visible(custom)}"
         codes.append(name)
     found = []
     for number in range(_bounded(graph.OperatorsLength(), data)):
@@ -147,20 +150,27 @@ def _buffer(file: Any, tensor: Any, data: bytes) -> Any:
     return buffer
 
 
-def _tensor(file: Any, tensor: Any, data: bytes) -> ir.Tensor:
+@functools.cache
+def _tensor_types() -> dict[int, str]:
     from tflite.TensorType import TensorType
 
-    names = {value: key.lower() for key, value in vars(TensorType).items() if not key.startswith("_")}
-    dtype = names.get(tensor.Type(), "unknown")
-    rank = _bounded(tensor.ShapeLength(), data)
+    return {value: key.lower() for key, value in vars(TensorType).items() if not key.startswith("_")}
+
+
+def _tensor(file: Any, tensor: Any, data: bytes, read: dict[int, bytes]) -> ir.Tensor:
+    dtype = _tensor_types().get(tensor.Type(), "unknown")
+    rank = tensor.ShapeLength()
+    if rank > MAX_RANK:
+        raise ValueError(f"a tensor of {rank} axes")
     shape = tuple(int(tensor.Shape(i)) for i in range(rank))
     if any(length < 0 for length in shape):
         raise ValueError(f"a tensor of shape {shape}")
-    name = (tensor.Name() or b"").decode("utf-8", "replace")
+    name = visible((tensor.Name() or b"").decode("utf-8", "replace")[:MAX_NAME_LENGTH])
     buffer, constant = _buffer(file, tensor, data), None
     if buffer is not None and dtype in CONSTANT_TYPES:
-        raw = np.asarray(buffer.DataAsNumpy(), np.uint8).tobytes()
-        constant = np.frombuffer(raw, dtype="<i1" if dtype == "int8" else "<i4").reshape(shape)
+        if tensor.Buffer() not in read:  # many tensors may share one
+            read[tensor.Buffer()] = np.asarray(buffer.DataAsNumpy(), np.uint8).tobytes()
+        constant = np.frombuffer(read[tensor.Buffer()], dtype="<i1" if dtype == "int8" else "<i4").reshape(shape)
     scales: tuple[np.float32, ...] = ()
     zero_point = scale_axis = 0
     quantization = tensor.Quantization()

@@ -22,6 +22,7 @@ import numpy as np
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.sim.frontend import quantize_features
 from mbx_deploy.system.files import cannot_write
+from mbx_deploy.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import torch
@@ -161,7 +162,7 @@ def _run_converter(onnx_model: bytes, calibration: np.ndarray) -> Conversion:
         "TF_ENABLE_ONEDNN_OPTS": "0",  # other sums on other CPUs
     }
     try:
-        with tempfile.TemporaryDirectory(prefix="mbx-deploy-export-") as folder:
+        with scratch_folder() as folder:
             paths = [Path(folder) / name for name in _NAMES]
             paths[0].write_bytes(onnx_model)
             np.save(paths[1], calibration[:, None])
@@ -169,7 +170,7 @@ def _run_converter(onnx_model: bytes, calibration: np.ndarray) -> Conversion:
             result = subprocess.run(
                 command,
                 cwd=folder,
-                env=environment,
+                env={**environment, "TMPDIR": str(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

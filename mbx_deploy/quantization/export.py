@@ -6,7 +6,6 @@ write_metadata() -> the file.
 
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -41,6 +40,7 @@ from mbx_deploy.quantization.ranges import observe
 from mbx_deploy.quantization.requantize import set_ranges
 from mbx_deploy.quantization.stream_metadata import stream_metadata
 from mbx_deploy.system.files import write_file
+from mbx_deploy.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import torch
@@ -145,56 +145,26 @@ def export_checkpoint(
     require_export_extra()
     from mbx_deploy.train.checkpoint import load_checkpoint, weights_digest
 
-    for name, count in (
-        ("calibration_clips", calibration_clips),
-        ("check_clips", check_clips),
-        ("qat.epochs", qat.epochs if qat else 1),
-    ):
-        if count < 1:
-            raise InputError(f"bad number of clips ({name}): got {count}, need 1 or more")
     data_root, output_path = Path(data_root), Path(output_path)
-    if output_path.is_dir():
-        raise InputError(f"the output is a folder ({output_path}): need the name of a file")
-    if ranges not in RANGES:
-        raise InputError(f"unknown choice of ranges: got {ranges!r}, need one of {', '.join(RANGES)}")
+    _check_request(output_path, calibration_clips, check_clips, ranges, qat)
     module, info = load_checkpoint(Path(checkpoint_path))
     streaming = getattr(module.config, "streaming", False)
     if streaming and qat:
         raise InputError("fine-tuning for int8 does not know streaming models (--qat)", "leave it out")
     hearing = SplitFeatures(data_root, info.labels, info.frontend, streaming)
     validation = _load_validation(module, hearing, int8_logits)
-
     calibration = hearing.draw("training", calibration_clips)
     _say(f"converting, calibrated on {len(calibration)} training clips")
-    features = natural_units(calibration)
-    conversion, network = _convert(module, features)
-    _say(f"choosing ranges ({ranges}) on {len(validation.split)} validation clips")
-    choice = choose_ranges(conversion.int8_tflite, network, observe(network, features), ranges, validation)
-    _say(render_choice(choice))
-    tuned: torch.nn.Module = module
-    tuning: dict[str, Any] = {}
-    if qat and choice.loss_points > qat.margin_points:
-        _say(f"fine-tuning for int8, {qat.epochs} epochs: it loses {choice.loss_points:.2f} points")
-        result = _fine_tune(module, info, network, choice, data_root, qat)
-        another, another_network = _convert(result.module, features)
-        choice, taken = add_candidate(
-            choice, "qat", set_ranges(another.int8_tflite, another_network, result.ranges), result.ranges, validation
-        )
-        _say(render_choice(choice))
-        tuning = {"epochs": qat.epochs, "margin_points": qat.margin_points, "steps": result.steps, "taken": taken}
-        if taken:
-            tuned, conversion, network = result.module, another, another_network
-    elif choice.loss_points > QAT_MARGIN_POINTS:
-        _say(f"int8 loses {choice.loss_points:.2f} points on the validation clips: try --qat")
-    conversion = dataclasses.replace(conversion, int8_tflite=choice.data)
+    chosen = _choose(module, info, natural_units(calibration), validation, ranges, qat, data_root)
+    conversion, choice = chosen.conversion, chosen.choice
 
     coefficients = hearing.draw("validation", check_clips)
     _say(f"comparing PyTorch, ONNX and TFLite on {len(coefficients)} validation clips")
-    agreement = compare(tuned, conversion, coefficients, int8_logits, module)
-    check_agreement(agreement, bounds or (Bounds() if tuned is module else QAT_BOUNDS))
+    agreement = compare(chosen.module, conversion, coefficients, int8_logits, module)
+    check_agreement(agreement, bounds or (Bounds() if chosen.module is module else QAT_BOUNDS))
     layers = sqnr.measure_layers(
         parse_tflite(conversion.int8_tflite, "the quantized network"),
-        network,
+        chosen.network,
         coefficients[:: -(-len(coefficients) // sqnr.CLIPS)],
     )
     _say(sqnr.render(layers))
@@ -206,29 +176,11 @@ def export_checkpoint(
         accuracy = measure(module, conversion.int8_tflite, heard, split, int8_logits)
         _say(f"command words: float {accuracy.commands_float:.2%}, int8 {accuracy.commands_int8:.2%}")
 
-    metadata: dict[str, Any] = {
-        "format": METADATA_FORMAT,
-        "labels": list(info.labels),
-        "frontend": info.frontend.to_dict(),
-        "frontend_digest": info.frontend.digest(),
-        "training": {**info.provenance, "weights_digest": weights_digest(module)},
-        "accuracy": _rounded(accuracy) if accuracy else {},
-        "export": {
-            "model_config": info.model_config.to_dict(),
-            "calibration": {"split": "training", "clips": len(calibration), "seed": SEED},
-            "ranges": choice.to_dict(),
-            "qat": tuning,
-            "agreement": {
-                "split": "validation",
-                "clips": agreement.clips,
-                "same_label": round(agreement.same_label, 4),
-                "int8_rms": round(agreement.int8_rms, 4),
-            },
-            "worst_layer": {"name": layers.worst.name, "own_db": _rounded_db(layers.worst.own_db)},
-            "packages": {name: packages.version(name).partition("+")[0] for name in _TOOLS},
-        },
+    metadata = {
+        **_metadata(info, chosen, agreement, layers, accuracy, len(calibration)),
+        **stream_metadata(info.model_config, info.labels, info.frontend.sample_rate_hz),
     }
-    metadata.update(stream_metadata(info.model_config, info.labels, info.frontend.sample_rate_hz))
+    metadata["training"] = {**info.provenance, "weights_digest": weights_digest(module)}
     if card:
         metadata["card"] = _measure_card(
             write_metadata(conversion.int8_tflite, metadata), checkpoint_path, data_root, card
@@ -252,9 +204,105 @@ def export_checkpoint(
     )
 
 
+def _check_request(
+    output_path: Path, calibration_clips: int, check_clips: int, ranges: str, qat: QatOptions | None
+) -> None:
+    """Raise InputError for what no export can be asked."""
+    for name, count in (
+        ("calibration_clips", calibration_clips),
+        ("check_clips", check_clips),
+        ("qat.epochs", qat.epochs if qat else 1),
+    ):
+        if count < 1:
+            raise InputError(f"bad number of clips ({name}): got {count}, need 1 or more")
+    if output_path.is_dir():
+        raise InputError(f"the output is a folder ({output_path}): need the name of a file")
+    if ranges not in RANGES:
+        raise InputError(f"unknown choice of ranges: got {ranges!r}, need one of {', '.join(RANGES)}")
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What is exported: the ranges that were chosen are in the conversion's int8 file. module: the checkpoint's, or
+    what fine-tuning for int8 made of it. tuning: what that was told and did, empty without it.
+    """
+
+    module: "torch.nn.Module"
+    conversion: Conversion
+    network: FloatNetwork
+    choice: Choice
+    tuning: dict[str, Any]
+
+
+def _choose(
+    module: "torch.nn.Module",
+    info: "CheckpointInfo",
+    features: np.ndarray,
+    validation: Validation,
+    ranges: str,
+    qat: QatOptions | None,
+    data_root: Path,
+) -> _Chosen:
+    """Return the conversion by the best ranges, fine-tuned for int8 where that is asked for and needed.
+
+    features: of the calibration, float32 (N, T, C).
+    """
+    conversion, network = _convert(module, features)
+    _say(f"choosing ranges ({ranges}) on {len(validation.split)} validation clips")
+    choice = choose_ranges(conversion.int8_tflite, network, observe(network, features), ranges, validation)
+    _say(render_choice(choice))
+    tuned, tuning = module, dict[str, Any]()
+    if qat and choice.loss_points > qat.margin_points:
+        _say(f"fine-tuning for int8, {qat.epochs} epochs: it loses {choice.loss_points:.2f} points")
+        result = _fine_tune(module, info, network, choice, data_root, qat)
+        another, another_network = _convert(result.module, features)
+        choice, taken = add_candidate(
+            choice, "qat", set_ranges(another.int8_tflite, another_network, result.ranges), result.ranges, validation
+        )
+        _say(render_choice(choice))
+        tuning = {"epochs": qat.epochs, "margin_points": qat.margin_points, "steps": result.steps, "taken": taken}
+        if taken:
+            tuned, conversion, network = result.module, another, another_network
+    elif choice.loss_points > QAT_MARGIN_POINTS:
+        _say(f"int8 loses {choice.loss_points:.2f} points on the validation clips: try --qat")
+    return _Chosen(tuned, dataclasses.replace(conversion, int8_tflite=choice.data), network, choice, tuning)
+
+
+def _metadata(
+    info: "CheckpointInfo",
+    chosen: _Chosen,
+    agreement: Agreement,
+    layers: sqnr.Report,
+    accuracy: Accuracy | None,
+    calibration_clips: int,
+) -> dict[str, Any]:
+    """Return what the file says of itself but for training, streaming and card."""
+    return {
+        "format": METADATA_FORMAT,
+        "labels": list(info.labels),
+        "frontend": info.frontend.to_dict(),
+        "frontend_digest": info.frontend.digest(),
+        "accuracy": _rounded(accuracy) if accuracy else {},
+        "export": {
+            "model_config": info.model_config.to_dict(),
+            "calibration": {"split": "training", "clips": calibration_clips, "seed": SEED},
+            "ranges": chosen.choice.to_dict(),
+            "qat": chosen.tuning,
+            "agreement": {
+                "split": "validation",
+                "clips": agreement.clips,
+                "same_label": round(agreement.same_label, 4),
+                "int8_rms": round(agreement.int8_rms, 4),
+            },
+            "worst_layer": {"name": layers.worst.name, "own_db": _rounded_db(layers.worst.own_db)},
+            "packages": {name: packages.version(name).partition("+")[0] for name in _TOOLS},
+        },
+    }
+
+
 def _measure_card(artifact: bytes, checkpoint: Path, data_root: Path, request: CardRequest) -> dict[str, Any]:
     """Return the card of an artifact that is not written yet."""
-    with tempfile.TemporaryDirectory(prefix="mbx-card-") as scratch:
+    with scratch_folder() as scratch:
         path = Path(scratch) / "model.tflite"
         path.write_bytes(artifact)
         return request.measure(path, Path(checkpoint), data_root, request.other_seeds, request.without_noise, _say)

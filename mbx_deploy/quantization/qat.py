@@ -11,7 +11,6 @@ Inference", 2018; S. Esser et al., "Learned Step Size Quantization", 2020.
 import copy
 import dataclasses
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from mbx_deploy.network.float_network import FloatNetwork, activations
 from mbx_deploy.quantization.convert import natural_units
 from mbx_deploy.quantization.folded_graph import Step, trace_steps
 from mbx_deploy.quantization.ranges import Range
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.train.checkpoint import CheckpointInfo
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.evaluation import to_inputs
@@ -268,7 +268,7 @@ def fine_tune(
     student, order = quantize_network(own, reference, ranges, features)
     source = EpochBatches(config, training, front_end)
     tuning = QatModule(student, teacher, source.steps() * epochs)
-    with quiet(), tempfile.TemporaryDirectory(prefix="mbx-deploy-qat-") as folder:
+    with quiet(), scratch_folder() as folder:
         trainer = build_trainer(config, Path(folder), options or EngineOptions(), [])
         try:
             trainer.fit(tuning, KeywordData(source))

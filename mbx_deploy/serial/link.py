@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from mbx_deploy.errors import InputError
+from mbx_deploy.errors import InputError, visible
 from mbx_deploy.serial import messages
 from mbx_deploy.serial.frames import VERSION, FrameReader, encode_frame
 from mbx_deploy.serial.messages import (
@@ -26,6 +26,7 @@ from mbx_deploy.serial.messages import (
 AGAIN_S, LONGEST_AGAIN_S = 0.04, 0.2
 SILENCE_S = 10.0  # without one, before we give up
 HELLO_S = 4.0
+LABELS_S = 60.0  # for all of them
 LATE_FRAMES = 64  # a number that lies further back is of a device that began anew
 LIVE = (Level, Scores, Detection, Audio)
 
@@ -139,15 +140,16 @@ class Link:
         return self.ask(messages.PING, messages.ping(nonce), ours, give_up_s)
 
     def labels(self, count: int) -> list[str]:
-        """Return the device's labels."""
-        return [self._label(index) for index in range(count)]
+        """Return the device's labels. Raises InputError where it takes longer than LABELS_S to tell them."""
+        end = time.monotonic() + LABELS_S
+        return [self._label(index, min(SILENCE_S, end - time.monotonic())) for index in range(count)]
 
-    def _label(self, index: int) -> str:
+    def _label(self, index: int, give_up_s: float) -> str:
         def ours(message: Message) -> str | None:
             wanted = (messages.READ_LABEL, index)
             return _text(message) if isinstance(message, Answer) and (message.what, message.offset) == wanted else None
 
-        return self.ask(messages.READ, messages.read(0, 0, messages.READ_LABEL, index), ours, SILENCE_S)
+        return self.ask(messages.READ, messages.read(0, 0, messages.READ_LABEL, index), ours, give_up_s)
 
     def live_position(self) -> int:
         """Return the position of the sample that a device without a microphone takes next."""
@@ -164,4 +166,4 @@ class Link:
 
 
 def _text(message: Answer) -> str:
-    return message.data.decode("utf-8", "replace")
+    return visible(message.data.decode("utf-8", "replace"))

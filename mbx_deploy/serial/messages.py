@@ -34,6 +34,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from mbx_deploy.errors import visible
+
 PING, BYE, RECORD, BEGIN, VALUES, FINISH, READ, END, LIVE = range(0x01, 0x0A)
 HELLO, LEVEL, SCORES, DETECTION, AUDIO, STATE, ANSWER, LIVE_STATE = range(0x81, 0x89)
 IDLE, TAKING, RESULT, DONE, FAILED = range(5)
@@ -48,6 +50,7 @@ FAILURES = {
 LIVE_SAMPLES = 120
 MOST_GAP_SAMPLES = 160_000  # of audio that did not arrive
 VALUE_BYTES = 240
+MOST_RATE_HZ, MOST_CLASSES = 1_000_000, 1_000  # of a recogniser: what tells more is none
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,11 @@ class Hello:
 
     @classmethod
     def parse(cls, body: bytes) -> "Hello":
-        """Return what a body says. Raises struct.error for one that is too short."""
+        """Return what a body says. Raises struct.error for one that is too short, ValueError for no recogniser's."""
         nonce, flags, build, model, rate_hz, clip, features, classes, stride = cls.layout.unpack_from(body)
-        target = body[cls.layout.size :].decode("ascii", "replace")
+        target = visible(body[cls.layout.size :].decode("ascii", "replace"))
+        if not 1 <= rate_hz <= MOST_RATE_HZ or not 1 <= classes <= MOST_CLASSES or clip == 0:
+            raise ValueError(f"{rate_hz} Hz, {clip} samples a clip, {classes} classes")
         return cls(nonce, flags, build, model.hex(), rate_hz, clip, features, classes, stride, target)
 
     @property
@@ -118,8 +123,8 @@ class Scores:
     @classmethod
     def parse(cls, body: bytes) -> "Scores":
         """Return what a body says. Raises struct.error for one that is too short."""
-        values = np.frombuffer(body, "<u2", (len(body) - cls.layout.size) // 2, cls.layout.size)
         window, position, label, first = cls.layout.unpack_from(body)
+        values = np.frombuffer(body[cls.layout.size : len(body) // 2 * 2], "<u2")
         return cls(window, position, label, first, tuple(values.tolist()))
 
 
@@ -227,7 +232,7 @@ def parse_message(kind: int, body: bytes) -> Message | None:
     """Return a device's message, or None for a type that we don't know or a body that does not fit it."""
     try:
         return _KINDS[kind].parse(body) if kind in _KINDS else None
-    except struct.error:
+    except (struct.error, ValueError):
         return None
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from mbx_deploy.errors import InputError
+from mbx_deploy.errors import InputError, visible
 
 DEFAULT_BAUD = 921_600
 BAUDS = (DEFAULT_BAUD, 460_800)  # of the boards
@@ -33,7 +33,7 @@ def describe_port(port: Path, names: Path = SYSTEM_NAMES) -> str:
     for folder in (interface / "..", interface):
         product = folder / "product"
         try:
-            return f"{port} ({product.read_text().strip()})"
+            return f"{port} ({visible(product.read_text(errors='replace').strip())[:100]})"
         except OSError:
             continue
     return str(port)
@@ -112,7 +112,7 @@ class Port:
         """
         self.path = path
         speed = getattr(termios, f"B{baud}", None)
-        if speed is None:
+        if not speed:  # B0 hangs up
             raise InputError(f"this machine can't set a port to {baud} baud ({path})", "boards speak at 921600")
         self.file = open_alone(path)
         try:

@@ -67,7 +67,7 @@ def parse_toml(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise DocumentError(f"it is too large: need at most {MAX_BYTES} bytes")
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # Windows' editors put a byte order mark in front
         _check_toml(text.replace("\r\n", "\n"))
         return tomllib.loads(text)
     except DocumentError:

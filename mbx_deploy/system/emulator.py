@@ -1,11 +1,11 @@
 """Runs a generated program: for this machine on its standard streams, firmware in QEMU by semihosting."""
 
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from mbx_deploy.errors import CheckFailed
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import need_tool
 
 EMULATOR_START_S = 60.0
@@ -45,7 +45,7 @@ def qemu_answer(
 
     Raises CheckFailed where it fails or hangs.
     """
-    with tempfile.TemporaryDirectory(prefix="mbx-run-") as folder:
+    with scratch_folder() as folder:
         (Path(folder) / "mbx-request.bin").write_bytes(request)
         command = emulator_command(emulator, machine, elf, options)
         limit = EMULATOR_START_S + EMULATOR_CLIP_S * items

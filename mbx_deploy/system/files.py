@@ -15,6 +15,14 @@ PROGRAM_SUFFIX = ".elf"
 
 def write_file(path: Path, data: str | bytes) -> None:
     """Write one file: it appears whole, or the old one stays. Raises InputError where that can't be done."""
+    try:
+        put_file(path, data, 0o666 & ~_umask())
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def put_file(path: Path, data: str | bytes, mode: int) -> None:
+    """Write one file of a mode, as write_file(). Raises OSError."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,10 +31,8 @@ def write_file(path: Path, data: str | bytes) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)

@@ -4,11 +4,13 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mbx_deploy.errors import MbxError, ToolMissing
+from mbx_deploy.system.cache import cached
+from mbx_deploy.system.files import cannot_write
+from mbx_deploy.system.scratch import process_folder, scratch_folder
 
 C_STANDARD_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 
@@ -46,14 +48,23 @@ def run_tool(
     """Return the finished process of a command that succeeded.
 
     Raises what explain makes of its output where it failed, else MbxError with the first line of it that tells of an
-    error; MbxError, too, where it took longer than timeout_s.
+    error; MbxError, too, where it took longer than timeout_s, and InputError where TMPDIR can't be written.
     """
     try:
         done = subprocess.run(
-            list(command), cwd=cwd, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+            list(command),
+            cwd=cwd,
+            env={**os.environ, "TMPDIR": str(process_folder())},  # what a compiler leaves that is killed
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise MbxError(f"{what} took longer than {timeout_s:.0f} s ({Path(command[0]).name})") from None
+    except OSError as error:
+        raise cannot_write(Path(error.filename or command[0]), error) from None
     if done.returncode != 0:
         known = explain(done.stdout + done.stderr)
         if known is not None:
@@ -65,20 +76,6 @@ def run_tool(
         hint = "mbx-deploy doctor tells which versions of the tools are here"
         raise MbxError(f"{what} failed ({Path(command[0]).name}, exit code {done.returncode}): {first}", hint)
     return done
-
-
-def cache_folder() -> Path:
-    """Return the folder for compiled host libraries, made where it is missing: $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(base) / "mbx-deploy"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError:
-        folder = Path(tempfile.gettempdir()) / f"mbx-deploy-{os.getuid()}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def compile_shared_library(sources: dict[str, str], flags: Sequence[str] = ("-O3",)) -> Path:
@@ -99,17 +96,20 @@ def _compile(sources: dict[str, str], flags: Sequence[str], suffix: str) -> Path
     compiler = need_tool("gcc", "compile the C engine for this machine")
     version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=False).stdout
     key = hashlib.sha256(repr((sorted(sources.items()), tuple(flags), version, os.uname().machine)).encode())
-    result = cache_folder() / f"{key.hexdigest()[:32]}{suffix}"
-    if result.exists():
-        return result
-    with tempfile.TemporaryDirectory(dir=result.parent) as folder:
-        for name, text in sources.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+
+    def make() -> bytes:
         units = sorted(name for name in sources if name.endswith(".c"))
         includes = [f"-I{name}" for name in sorted({os.path.dirname(name) or "." for name in sources})]
         command = [compiler, *C_STANDARD_FLAGS, *flags, *includes, "-o", "made", *units]
-        run_tool(command, cwd=Path(folder), what="compiling the C engine for this machine")
-        os.replace(Path(folder) / "made", result)
-    return result
+        try:
+            with scratch_folder() as folder:
+                for name, text in sources.items():
+                    path = folder / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(text)
+                run_tool(command, cwd=folder, what="compiling the C engine for this machine")
+                return (folder / "made").read_bytes()
+        except OSError as error:
+            raise cannot_write(Path(error.filename or "a temporary folder"), error) from None
+
+    return cached(key.hexdigest()[:32], suffix, make, program=suffix == ".elf")

@@ -46,6 +46,7 @@ LEAST_CLIPS = 10
 LEAST_OTHER_CLIPS = 200  # fewer, and espeak-ng speaks other words
 SYNTHETIC_WORDS = 400
 INTERVAL_DRAWS = 2000
+SPLITS_BY = SPEAKER, RECORDING, AUTO = "speaker", "recording", "auto"
 _ORDER, _CLIPS, _FOLDS, _CHOICE = range(4)  # what a seed is for
 
 Say = Callable[[str], None]
@@ -57,6 +58,7 @@ class FinetuneConfig:
 
     scratch: a network of the base's shape from random weights instead, for comparison. streaming: make a streaming
     model of a windowed base. negatives: folders of what is no word. only_words: neither unknown nor silence is learned.
+    split_by: what cross-validation holds out, "speaker", "recording", or "auto": speakers where there are enough.
     """
 
     words: tuple[str, ...]
@@ -73,6 +75,7 @@ class FinetuneConfig:
     streaming: bool = False
     negatives: tuple[Path, ...] = ()
     only_words: bool = False
+    split_by: str = SPEAKER
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -91,6 +94,8 @@ class FinetuneConfig:
         for name, least in (("epochs", 1), ("batch_size", 2), ("folds", 2), ("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"bad fine-tuning ({name}): got {getattr(self, name)}, need {least} or more")
+        if self.split_by not in SPLITS_BY:
+            raise InputError(f"bad fine-tuning (split_by): got {self.split_by!r}, need {', '.join(SPLITS_BY)}")
         if self.only_words and (self.negatives or self.streaming):
             raise InputError(
                 "bad fine-tuning (only_words): it goes with neither negatives nor a streaming model",
@@ -105,7 +110,9 @@ class FinetuneReport:
     """accuracy: by cross-validation, a share of the clips; interval: its 95 % by drawing speakers anew.
 
     testing: the final model on the data set's testing split, which no part of this has seen; None without one.
-    other_words, negative_hours: how many different words, and how much of recordings, it learned to be none.
+    split_by: what was held out; by recording, a model may have heard the speaker that it is judged on, and speakers is
+    the number of recordings. other_words, negative_hours: how many different words, and how much of recordings, it
+    learned to be none.
     """
 
     words: tuple[str, ...]
@@ -117,6 +124,7 @@ class FinetuneReport:
     testing: float | None
     testing_interval: tuple[float, float] | None
     testing_clips: int
+    split_by: str = SPEAKER
     other_words: int = 0
     negative_hours: float = 0.0
 
@@ -141,8 +149,9 @@ def finetune(
     if config.streaming:
         module, info = to_streaming(module, info)  # type: ignore[arg-type]
     task = _load_task(data_root, info, config, getattr(module.config, "streaming", False), say)
+    config = _decide_split(task.split, config, say)
     split = choose_clips(task.split, config)
-    speakers = speakers_of(split)
+    speakers = speakers_of(split, config)
     right = np.zeros(len(split), bool)
     folds = divide_speakers(speakers, config.folds, config.seed)
     for fold in range(config.folds):
@@ -163,6 +172,7 @@ def finetune(
         testing=testing,
         testing_interval=testing_interval,
         testing_clips=testing_clips,
+        split_by=config.split_by,
         other_words=task.other_words,
         negative_hours=round(task.negatives.seconds / 3600.0, 3),
     )
@@ -188,14 +198,18 @@ def choose_clips(split: Split, config: FinetuneConfig) -> Split:
     Raises InputError for a word with fewer than LEAST_CLIPS clips, or than one speaker a fold.
     """
     rng = np.random.default_rng([config.seed, _CHOICE])
-    speakers = np.array(speakers_of(split))
+    by_speaker = config.split_by == SPEAKER
+    speakers = np.array(speakers_of(split, config))
     chosen: list[int] = []
     for word in config.words:
         own = rng.permutation(split.indices_of(word))
         if len(own) < LEAST_CLIPS:
             raise InputError(f"too few clips of {word!r}: got {len(own)}, need {LEAST_CLIPS} or more")
         if len(set(speakers[own])) < config.folds:
-            raise InputError(f"too few speakers of {word!r}: got {len(set(speakers[own]))}, need {config.folds}")
+            raise InputError(
+                f"too few {config.split_by}s of {word!r}: got {len(set(speakers[own]))}, need {config.folds}",
+                "--split-by recording judges each clip by a model that may know its speaker" if by_speaker else None,
+            )
         seen: dict[str, int] = {}
         turns = []
         for index in own:
@@ -208,12 +222,40 @@ def choose_clips(split: Split, config: FinetuneConfig) -> Split:
 def take(split: Split, which: np.ndarray) -> Split:
     """Return a part of a split: which is a mask or indices."""
     names = np.array(split.names, dtype=object)[which]
-    return replace(split, samples=split.samples[which], classes=split.classes[which], names=tuple(names))
+    speakers = np.array(split.speakers, dtype=object)[which] if split.speakers else ()
+    return replace(
+        split,
+        samples=split.samples[which],
+        classes=split.classes[which],
+        names=tuple(names),
+        speakers=tuple(speakers),
+    )
 
 
-def speakers_of(split: Split) -> list[str]:
-    """Return who speaks each clip, by the data set's file names; where one does not say, the name is the speaker."""
-    return [name.split("/")[-1].split("_nohash_")[0] for name in split.names]
+def speakers_of(split: Split, config: FinetuneConfig) -> list[str]:
+    """Return who speaks each clip, or by recording each clip's name. A clip of which nothing says who speaks counts as
+    one and the same speaker's: that many people made it is not known.
+    """
+    if config.split_by == RECORDING:
+        return list(split.names)
+    return ["" if voice == name else voice for voice, name in zip(split.voices, split.names, strict=True)]
+
+
+def _decide_split(split: Split, config: FinetuneConfig, say: Say) -> FinetuneConfig:
+    """Return the config with AUTO replaced by what the recordings allow, said where it is not speakers."""
+    if config.split_by != AUTO:
+        return config
+    by_speaker = replace(config, split_by=SPEAKER)
+    voices = np.array(speakers_of(split, by_speaker))
+    counts = {word: len(set(voices[split.indices_of(word)])) for word in config.words}
+    if min(counts.values()) >= config.folds:
+        return by_speaker
+    word = min(counts, key=lambda name: counts[name])
+    say(
+        f"note: {counts[word]} speaker{'s' * (counts[word] != 1)} of {word!r} are too few to judge by speaker, so each "
+        "clip is judged by a model that may know its speaker: other people will be understood less well"
+    )
+    return replace(config, split_by=RECORDING)
 
 
 def divide_speakers(speakers: Sequence[str], folds: int, seed: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from mbx_deploy.data.accuracy import Evaluation, measure
 from mbx_deploy.data.dataset import Split
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.system.files import write_file
+from mbx_deploy.system.terminal import unshielded
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_torch, save_checkpoint, save_torch
 from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.evaluation import predict
@@ -322,7 +323,7 @@ class _Bar(TQDMProgressBar):
             disable=self.is_disabled,
             leave=False,
             dynamic_ncols=True,
-            file=sys.stderr,
+            file=unshielded(sys.stderr),
             smoothing=0,
             bar_format=self.BAR_FORMAT,
         )

@@ -215,9 +215,7 @@ def _provenance(
         "training": {**config.to_dict(), "teacher": Path(config.teacher).name, **_named_init(config)},
         "data_source": config.data_source,
         "data_digest": _data_digest(training, validation, foreign),
-        "splits": {
-            name: {"clips": len(split), "speakers": len(set(speakers(split.names)))} for name, split in splits.items()
-        },
+        "splits": {name: {"clips": len(split), "speakers": len(speakers(split))} for name, split in splits.items()},
         "versions": {
             "mbx_deploy": __version__,
             "torch": str(torch.__version__),

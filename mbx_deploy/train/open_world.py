@@ -21,15 +21,17 @@ from mbx_deploy.train.augment import (
     change_speed,
     hear,
     shift,
-    slack,
 )
+from mbx_deploy.train.pieces import FADE_SAMPLES, faded, laid, loud_part, scaled
 
 COMMAND, WORD, BROKEN, RECORDING, QUIET = range(5)
 NEGATIVE_KINDS = (WORD, BROKEN, RECORDING, QUIET)
 # Quieter than this, root mean square of int16, a window of a recording is silence: -60 dB of full scale.
 QUIET_RMS = 32.0
-_HALVES, _REVERSED, _JOINED = range(3)
-_FADE_SAMPLES = 80
+_HALVES, _REVERSED, _SHIFTED, _JOINED = range(4)
+_WAYS = 4
+# So much of a command, at most, is inside a window that it begins in or has left: less than tells it from another word.
+_MOST_INSIDE = 0.35
 _WIDEST_GAP_SAMPLES = SAMPLE_RATE_HZ // 4
 
 
@@ -39,11 +41,11 @@ class OpenWorldConfig:
 
     draws: windows an epoch; 0: as many as the data set's commands, divided by their share. word_share: other words, of
     which one comes word_cap times an epoch at most, so that variety wins. broken_share: commands in halves, backwards,
-    joined with another word. recording_share: windows of the negatives' recordings. mined_share: so much of all draws
-    that are no command comes from what the model of the last epochs took for one with a score of at least
-    mined_score; at most mined_most of them are remembered. left_out: words that are not trained on, to measure with.
-    word_end_s, of a streaming model: how long before a window's end a word may end. context_*: what comes before a
-    word, as shares; the rest is silence, and the noise that augmentation adds.
+    joined with another word, shifted out of the window. recording_share: windows of the negatives' recordings.
+    mined_share: so much of all draws that are no command comes from what the model of the last epochs took for one with
+    a score of at least mined_score; at most mined_most of them are remembered. left_out: words that are not trained on,
+    to measure with. word_end_s, of a streaming model: how long before a window's end a word may end. context_*: what
+    comes before a word, as shares; the rest is silence, and the noise that augmentation adds.
     """
 
     draws: int = 0
@@ -132,6 +134,7 @@ class Windows:
         self.command_classes = np.array([self.labels.index(word) for word in command_words(self.labels)])
         commands = np.concatenate([training.indices_of(word) for word in command_words(self.labels)])
         self.commands = _clips(training.samples[commands], training.classes[commands])
+        self.recorded = training.samples[training.indices_of(SILENCE)]
         sources = [own_words(training, config.left_out), *negatives.sources]
         self.words = _join([source for source in sources if len(source.words)], self.unknown)
 
@@ -174,12 +177,18 @@ class Windows:
         kind, source, place = (int(value) for value in draw)
         label = int(self.classes(draw[None])[0])
         if kind == QUIET:
-            clip = silence_clips(self.background, 1, rng, self.window_samples)[0]
+            if len(self.recorded) and source % 2:  # silence that the user recorded, and as much again that is made
+                clip = np.resize(self.recorded[source // 2 % len(self.recorded)], self.window_samples)
+            else:
+                clip = silence_clips(self.background, 1, rng, self.window_samples)[0]
             return hear(bend_silence(clip, self.augment, rng).astype(np.float32), self.noise, self.augment, rng), label
         if kind == RECORDING:
             wave = self._cut(source, place, rng)
             if float(np.sqrt(np.mean(np.square(wave)))) < QUIET_RMS and self.silence >= 0:
                 label = self.silence
+            return hear(wave, self.noise, self.augment, rng), label
+        if kind == BROKEN and place % _WAYS == _SHIFTED:
+            wave = self._shift_out(source, place // _WAYS % 2 == 1, rng)
             return hear(wave, self.noise, self.augment, rng), label
         if kind == BROKEN:
             clip, bounds = self._break(source, place)
@@ -220,11 +229,11 @@ class Windows:
         commands = len(self.commands.classes)
         if not count or not commands:
             return np.zeros((0, 3), np.int64)
-        kinds = rng.integers(3 if len(self.words.classes) else 2, size=count)
+        ways = rng.integers(_WAYS if len(self.words.classes) else _JOINED, size=count)
         others = rng.integers(max(len(self.words.classes), 1), size=count)
         sides = rng.integers(2, size=count)
         return np.stack(
-            [np.full(count, BROKEN), rng.integers(commands, size=count), (others * 2 + sides) * 3 + kinds], 1
+            [np.full(count, BROKEN), rng.integers(commands, size=count), (others * 2 + sides) * _WAYS + ways], 1
         )
 
     def _draw_recordings(self, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -253,7 +262,7 @@ class Windows:
         """Return what is left of a command: its first or second half, itself backwards, or half of it joined with half
         of another word; float32 (n,), and the bounds of its loud part.
         """
-        kind, side, other = how % 3, how // 3 % 2, how // 6
+        kind, side, other = how % _WAYS, how // _WAYS % 2, how // (2 * _WAYS)
         clip = self.commands.samples[command].astype(np.float32)
         first, last = self.commands.bounds[command]
         if kind == _REVERSED:
@@ -267,11 +276,23 @@ class Windows:
             begin, end = self.words.bounds[other]
             half = begin + (end - begin) // 2
             pair = (clip[first:middle], more[half:end]) if side else (more[begin:half], clip[middle:last])
-            piece = np.concatenate([_faded(part) for part in pair])
-        piece = _faded(piece)[: len(out)]
+            piece = np.concatenate([faded(part) for part in pair])
+        piece = faded(piece)[: len(out)]
         at = (len(out) - len(piece)) // 2
         out[at : at + len(piece)] = piece
         return out, np.array([at, at + len(piece)])
+
+    def _shift_out(self, command: int, begins: bool, rng: np.random.Generator) -> np.ndarray:
+        """Return a window at whose end a command begins, or whose sound has left it but for its end, float32
+        (window_samples,). A streaming window always is the first: what is past is its context, not its word.
+        """
+        first, last = (int(bound) for bound in self.commands.bounds[command])
+        clip, size = self.commands.samples[command].astype(np.float32), self.window_samples
+        inside = int(rng.uniform(0.0, _MOST_INSIDE) * (last - first))
+        start = size - inside - first if begins or self.streaming else inside - last
+        if self.streaming:
+            return self._in_context(clip, (first, last), start, False, rng)
+        return laid(clip, start, size)
 
     def _place(self, clip: np.ndarray, bounds: np.ndarray, command: bool, rng: np.random.Generator) -> np.ndarray:
         """Return a word in its window, float32 (window_samples,): shifted as augmentation says, or of a streaming model
@@ -293,12 +314,16 @@ class Windows:
         size = self.window_samples
         low, high = (round(end * SAMPLE_RATE_HZ) for end in self.config.word_end_s)
         start = size - int(rng.integers(low, high + 1)) - last
-        wave = np.zeros(size, np.float32)
-        source, target = max(-start, 0), max(start, 0)
-        piece = clip[source : source + size - target]
-        wave[target : target + len(piece)] = piece
+        return self._in_context(clip, (first, last), start, command, rng)
+
+    def _in_context(
+        self, clip: np.ndarray, bounds: tuple[int, int], start: int, command: bool, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return a window with a clip from `start` on and something before it, float32 (window_samples,)."""
+        first, last = bounds
+        wave = laid(clip, start, self.window_samples)
         spoken = float(np.sqrt(np.mean(np.square(clip[first:last])))) if last > first else 0.0
-        self._add_context(wave, start + first, target, spoken, command, rng)
+        self._add_context(wave, start + first, max(start, 0), spoken, command, rng)
         return wave
 
     def _add_context(
@@ -316,26 +341,26 @@ class Windows:
                 return
             number = int(rng.integers(len(clips.classes)))
             last = int(clips.bounds[number][1])
-            end = max(min(spoken_at, clip_at + _FADE_SAMPLES) - int(rng.integers(_WIDEST_GAP_SAMPLES)), 0)
+            end = max(min(spoken_at, clip_at + FADE_SAMPLES) - int(rng.integers(_WIDEST_GAP_SAMPLES)), 0)
             piece = clips.samples[number, :last][-end:] if end else np.zeros(0)
-            piece = _scaled(piece.astype(np.float32), level, rng.uniform(-10.0, 6.0))
+            piece = scaled(piece.astype(np.float32), level, rng.uniform(-10.0, 6.0))
             wave[end - len(piece) : end] += piece
         elif kind < config.context_word_share + config.context_recording_share and self.negatives.recordings:
             recording = int(rng.integers(len(self.negatives.recordings)))
             most = max(len(self.negatives.recordings[recording]) - len(wave), 1)
             piece = self._cut(recording, int(rng.integers(most)), rng)
             if rng.random() < 0.3:  # it goes on behind the word
-                wave += _scaled(piece, level, rng.uniform(-25.0, -8.0))
+                wave += scaled(piece, level, rng.uniform(-25.0, -8.0))
                 return
             end = int(np.clip(spoken_at - int(rng.integers(_WIDEST_GAP_SAMPLES)), 0, len(wave)))
             piece = piece[:end].copy()
-            if len(piece) > _FADE_SAMPLES:
-                piece[-_FADE_SAMPLES:] *= np.linspace(1.0, 0.0, _FADE_SAMPLES, dtype=np.float32)
-            wave[:end] += _scaled(piece, level, rng.uniform(-15.0, 3.0))
+            if len(piece) > FADE_SAMPLES:
+                piece[-FADE_SAMPLES:] *= np.linspace(1.0, 0.0, FADE_SAMPLES, dtype=np.float32)
+            wave[:end] += scaled(piece, level, rng.uniform(-15.0, 3.0))
 
 
 def _clips(samples: np.ndarray, classes: np.ndarray) -> _Clips:
-    bounds = np.array([_loud_part(clip.astype(np.float32)) for clip in samples], np.int64).reshape(-1, 2)
+    bounds = np.array([loud_part(clip.astype(np.float32)) for clip in samples], np.int64).reshape(-1, 2)
     empty = np.array([""] * len(samples), dtype=object)
     return _Clips(samples, classes, empty, np.zeros(len(samples), np.int64), bounds)
 
@@ -350,14 +375,6 @@ def _join(sources: list[WordSource], label: int) -> _Clips:
     return dataclasses.replace(clips, words=words.astype(str), sources=origin)
 
 
-def _loud_part(wave: np.ndarray) -> tuple[int, int]:
-    """Return the first and last sample of a clip's loud part, by slack()."""
-    earliest, latest = slack(wave)
-    if earliest == 0 and latest == 0 and not np.any(wave):
-        return 0, len(wave)
-    return -earliest, len(wave) - latest
-
-
 def _table(kind: int, sources: np.ndarray, place: int) -> np.ndarray:
     return np.stack([np.full(len(sources), kind), sources, np.full(len(sources), place)], 1).astype(np.int64)
 
@@ -365,20 +382,3 @@ def _table(kind: int, sources: np.ndarray, place: int) -> np.ndarray:
 def _repeat(own: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     turns = -(-count // len(own)) if len(own) else 0
     return np.concatenate([rng.permutation(own) for _ in range(turns)])[:count] if turns else own[:0]
-
-
-def _scaled(wave: np.ndarray, level: float, db: float) -> np.ndarray:
-    """Return a sound whose root mean square is so many dB above a level, float32 (n,); silence stays as it is."""
-    own = float(np.sqrt(np.mean(np.square(wave)))) if len(wave) else 0.0
-    return wave * np.float32(level / own * 10.0 ** (db / 20.0)) if own and level else wave
-
-
-def _faded(wave: np.ndarray) -> np.ndarray:
-    """Return a sound faded in and out over 5 ms, float32 (n,)."""
-    size = min(_FADE_SAMPLES, len(wave) // 2)
-    out = wave.copy()
-    if size:
-        ramp = np.linspace(0.0, 1.0, size, dtype=np.float32)
-        out[:size] *= ramp
-        out[-size:] *= ramp[::-1]
-    return out

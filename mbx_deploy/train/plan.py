@@ -37,7 +37,8 @@ _ORDER, _VARIANT, _MASKS = 0, 1, 2
 
 def round_clips(config: TrainConfig, training: Split, number: int) -> np.ndarray:
     """Return the clips of a round of feature_epochs epochs, int64 (clips,), shuffled: indices into
-    the split, -1 for a silence clip. An index into it is a clip's place.
+    the split, -1 for a silence clip that is generated; of recorded ones there are as many at most. An index into it
+    is a clip's place.
     """
     rng = np.random.default_rng([config.seed, number])
     words = [training.indices_of(word) for word in command_words(config.labels)]
@@ -45,7 +46,11 @@ def round_clips(config: TrainConfig, training: Split, number: int) -> np.ndarray
     unknown = training.indices_of(UNKNOWN)
     drawn = rng.permutation(unknown)[: round(config.unknown_ratio * mean_count)]
     silent = round(config.silence_ratio * mean_count) if SILENCE in config.labels else 0
-    return rng.permutation(np.concatenate([*words, drawn, np.full(silent, -1)]).astype(np.int64))
+    recorded = training.indices_of(SILENCE)
+    if len(recorded):
+        recorded = rng.permutation(recorded)[: silent // 2]
+    generated = np.full(silent - len(recorded), -1)
+    return rng.permutation(np.concatenate([*words, drawn, recorded, generated]).astype(np.int64))
 
 
 def epoch_places(config: TrainConfig, clips: int, epoch: int) -> np.ndarray:

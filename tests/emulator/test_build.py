@@ -156,11 +156,17 @@ def test_the_manifest_holds_the_digest_of_every_file(m4_build: Build) -> None:
     assert (manifest["target"], manifest["prefix"], manifest["stride_frames"]) == ("cortex-m4", "kws", 25)
 
 
+def processor_seconds() -> float:
+    """Return what finished children have taken: not what else the machine had to do meanwhile."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_two_builds_elsewhere_give_the_same_bytes(m4_build: Build, tmp_path: Path) -> None:
     cwd = tmp_path / "some where"
     cwd.mkdir()
     (tmp_path / "tmp").mkdir()
-    start = time.monotonic()
+    before = processor_seconds()
     done = call(
         *("build", "--target", "cortex-m4", "-o", "deep/er/the build"),
         cwd=cwd,
@@ -168,7 +174,7 @@ def test_two_builds_elsewhere_give_the_same_bytes(m4_build: Build, tmp_path: Pat
         LC_ALL="C",
         TZ="Asia/Tokyo",
     )
-    seconds = time.monotonic() - start
+    seconds = processor_seconds() - before
     assert done.returncode == 0, done.stderr
     assert contents(cwd / "deep/er/the build") == contents(m4_build.folder)
     assert seconds < 20

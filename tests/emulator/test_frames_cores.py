@@ -37,8 +37,15 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("name", [*WINDOWS, *CONFIGS])
+# Each front end on one core, some on all.
+ON_EACH = ("ordinary", "a pair more", "emphasized")
+CASES = [
+    *((name, core) for core in CORES for name in ON_EACH),
+    *((name, CORES[number % len(CORES)]) for number, name in enumerate([*WINDOWS, *CONFIGS]) if name not in ON_EACH),
+]
+
+
+@pytest.mark.parametrize(("name", "core"), CASES)
 def test_unobserved_frames(name: str, core: str, tmp_path: Path) -> None:
     config = (WINDOWS | CONFIGS)[name]
     target, tables = find_target(core), build_tables(config)

@@ -172,14 +172,14 @@ many = settings(
 )  # fmt: skip
 
 
-@settings(many, max_examples=4)
+@settings(many, max_examples=2)
 @given(drawn=jobs())
 def test_calls(batch: KernelBatch, drawn: list[Job]) -> None:
     check(batch, drawn)
 
 
 @pytest.mark.slow
-@settings(many, max_examples=40)
+@settings(many, max_examples=16)
 @given(drawn=jobs())
 def test_more_calls(batch: KernelBatch, drawn: list[Job]) -> None:
     check(batch, drawn)

@@ -238,3 +238,42 @@ def test_the_shipped_model_passes_the_baseline_in_examples(tmp_path: Path) -> No
     path = Path(__file__).resolve().parents[2] / "examples" / "ci" / "kws10.json"
     result = regress(shipped_model_path(), path)
     assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def long_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's words one after the other, with no label: whatever is heard is false."""
+    folder = tmp_path_factory.mktemp("long")
+    shutil.copy(Path(__file__).resolve().parents[2] / "examples" / "words.wav", folder / "words.wav")
+    return folder
+
+
+def test_false_accepts_and_misses_have_budgets(long_recordings: Path, tmp_path: Path) -> None:
+    baseline = tmp_path / "b.json"
+    made = regress("kws10", baseline, "--target", "host", "--streams", long_recordings, "--update")
+    assert made.exit_code == 0, made.output
+    written = json.loads(baseline.read_text())
+    heard = written["measured"]["false_accepts_per_hour"]
+    assert heard > 0 and written["streams"]["budgets"]["false_accepts_per_hour"] > heard
+    assert written["measured"]["miss_rate"] is written["streams"]["budgets"]["miss_rate"] is None
+    same = regress("kws10", baseline)
+    assert same.exit_code == 0 and "ok   false accepts an hour" in same.stdout
+    less = regress("kws10", baseline, "--max-false-accepts", 1)
+    assert less.exit_code == 1 and "REGRESSED: false accepts an hour" in less.stdout
+    before = baseline.read_bytes()
+    refused = regress("kws10", baseline, "--max-false-accepts", 1, "--update", "--target", "host")
+    assert refused.exit_code == 1 and "nothing was written" in refused.stderr
+    assert baseline.read_bytes() == before
+    (long_recordings / "words.txt").write_text("0.5\t1.0\tyes\n")
+    other = regress("kws10", baseline)
+    assert other.exit_code == 2 and "not the baseline's long recordings" in other.stderr
+    (long_recordings / "words.txt").unlink()
+
+
+def test_budgets_of_hearing_need_long_recordings(baseline: Path, long_recordings: Path) -> None:
+    for options, what in (
+        (["--max-misses", 5], "of long recordings"),
+        (["--streams", long_recordings], "made without"),
+    ):
+        result = regress("kws10", baseline, *options)
+        assert result.exit_code == 2 and what in result.stderr

@@ -70,6 +70,7 @@ def rules(draw: st.DrawFn) -> DecisionRule:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(rules(), st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_the_c_hears_what_the_simulator_hears(

@@ -82,6 +82,7 @@ def test_multiply_high(c: ctypes.CDLL, rows: list[tuple[int, int]]) -> None:
     check(c, "multiply_high", rows, [nearest_ties_up(Fraction(a * b, 1 << 32)) for a, b in rows])
 
 
+@pytest.mark.slow
 def test_multiply_high_at_the_edges(c: ctypes.CDLL) -> None:
     rows = all_edges()
     exact = [(a * b + (1 << 31)) >> 32 for a, b in rows]
@@ -147,6 +148,7 @@ def scalings(draw: st.DrawFn) -> tuple[int, int, int]:
     return a, draw(multipliers), shift
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(scalings(), min_size=1, max_size=50))
 def test_multiply_by_quantized_multiplier(c: ctypes.CDLL, rows: list[tuple[int, int, int]]) -> None:

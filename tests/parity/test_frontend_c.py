@@ -63,6 +63,7 @@ def signal(kind: str, length: int, config: FrontendConfig, seed: int) -> np.ndar
 seeds = st.integers(0, 2**32 - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(configs(), st.lists(st.sampled_from(SIGNALS), min_size=2, max_size=4), seeds)
 @example(FrontendConfig(), list(SIGNALS), 0)

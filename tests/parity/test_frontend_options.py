@@ -73,6 +73,7 @@ def test_the_c_and_the_simulator_are_equal(config: FrontendConfig, seed: int, ki
         np.testing.assert_array_equal(coefficients, sim.coefficients(clip, tables))
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configs(), st.integers(0, 1000), KINDS, st.integers(1, 3))
 def test_the_recognizer_is_equal(config: FrontendConfig, seed: int, kind: str, stride: int) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,7 @@ def geometries(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
     return {"kernel": kernel, "stride": stride, "dilation": dilation, "size": size, "pad": pad, "out": out}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data(), geometries(), channel_counts, st.integers(1, 9), zero_points, seeds)
 def test_conv_2d(
@@ -126,6 +128,7 @@ multipliers_q31 = st.sampled_from((0, 1 << 30, (1 << 31) - 1)) | st.integers(1 <
 right_shifts = st.integers(-31, 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     st.tuples(zero_points, zero_points, zero_points),
@@ -190,6 +193,7 @@ def kernel_of(call: Call, source: Buffer, target: Buffer) -> str:
 wide = st.integers(1, 70)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.integers(1, 33), wide, wide, seeds)
 def test_pointwise_dsp(data: st.DataObject, positions: int, inside: int, outside: int, seed: int) -> None:
@@ -201,6 +205,7 @@ def test_pointwise_dsp(data: st.DataObject, positions: int, inside: int, outside
     check_twins(call, source, target, seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.integers(1, 33), st.integers(1, 17), st.integers(1, 47), st.integers(1, 3), zero_points, seeds)
 def test_depthwise_line_dsp(
@@ -221,6 +226,7 @@ def test_depthwise_line_dsp(
     check_twins(call, source, target, seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.tuples(zero_points, zero_points, zero_points),

@@ -79,6 +79,7 @@ def inputs(draw: st.DrawFn) -> Network:
     return network
 
 
+@pytest.mark.slow
 @settings(max_examples=70, deadline=None)
 @given(st.data(), inputs(), st.booleans(), seeds)
 def test_convolutions_as_tflm(tflm: Any, data: st.DataObject, network: Network, depthwise: bool, seed: int) -> None:
@@ -86,6 +87,7 @@ def test_convolutions_as_tflm(tflm: Any, data: st.DataObject, network: Network, 
     compare_with_tflm(tflm, network.build(output), seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     inputs(),
@@ -107,6 +109,7 @@ def test_add_as_tflm(
     compare_with_tflm(tflm, network.build(output), seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     inputs(),
@@ -144,6 +147,7 @@ def test_maximum_as_tflm(tflm: Any, network: Network, width: int, keep: bool, ax
     compare_with_tflm(tflm, network.build(network.maximum(0, axes, keep)), seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data(), inputs(), st.integers(1, 20), st.booleans(), scales, activations, seeds)
 def test_fully_connected_as_tflm(
@@ -195,6 +199,7 @@ def test_ties_as_tflm(
     compare_with_tflm(tflm, network.build(output), seed, rounds=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data(), inputs(), st.booleans(), activations, seeds)
 def test_pooling_as_tflm(
@@ -213,6 +218,7 @@ def add_pool(draw: Any, network: Network, source: int, average: bool, activation
     return network.pool(source, (window[0], window[1]), (stride[0], stride[1]), padding, activation, average)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     inputs(),
@@ -255,6 +261,7 @@ def test_curves_as_tflm(tflm: Any, name: str, scale: float, point: int) -> None:
     compare_every_value(tflm, network.build(network.curve(0, name)))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.floats(1e-4, 20.0), zero_points, st.floats(0.02, 60.0), zero_points, st.floats(0.0, 3.0), st.booleans())
 def test_other_curves_as_tflm(
@@ -287,6 +294,7 @@ def test_pad_as_tflm(tflm: Any, network: Network, amounts: tuple[Any, ...], valu
     compare_with_tflm(tflm, network.build(network.pad(0, ((0, 0), *amounts), value)), seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.data(), inputs(), st.integers(1, 3), st.booleans(), seeds)
 def test_slices_as_tflm(tflm: Any, data: st.DataObject, network: Network, rank: int, masked: bool, seed: int) -> None:
@@ -306,6 +314,7 @@ def draw_slice(draw: Any, length: int) -> slice:
     return drawn if len(range(*drawn.indices(length))) else slice(draw(st.integers(0, length - 1)), None)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(inputs(), st.sampled_from((1, 2)), st.booleans(), st.booleans(), st.floats(0.01, 50.0), zero_points, seeds)
 def test_reductions_over_one_axis_as_tflm(
@@ -324,6 +333,7 @@ def test_reductions_of_lines_as_tflm(tflm: Any, network: Network, keep: bool, se
     compare_with_tflm(tflm, network.build(network.mean(0, network.scale(0), 3, [1], keep)), seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.data(), inputs(), seeds)
 def test_layers_of_several_rows_as_tflm(tflm: Any, data: st.DataObject, network: Network, seed: int) -> None:
@@ -385,6 +395,7 @@ def networks(draw: Any, network: Network, rng: np.random.Generator, ops: int) ->
     return network.fully_connected(pooled, weights, [0.01], rng.integers(-500, 500, 5), scale, draw(zero_points))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.data(), inputs(), st.integers(1, 6), seeds)
 def test_networks_as_tflm(tflm: Any, data: st.DataObject, network: Network, ops: int, seed: int) -> None:

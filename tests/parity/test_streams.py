@@ -46,6 +46,7 @@ def rows_of(model: CompiledModel, seed: int) -> np.ndarray:
     return rng.integers(-128, 128, (steps * time.step_frames, len(model.streaming.silence))).astype(np.int8)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(seeds)
 def test_a_stream_is_its_window(seed: int) -> None:
@@ -60,6 +61,7 @@ def test_a_stream_is_its_window(seed: int) -> None:
         np.testing.assert_array_equal(sim.logits(window, model.program), output)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(seeds)
 def test_a_stream_goes_on_where_it_was(seed: int) -> None:
@@ -74,6 +76,7 @@ def test_a_stream_goes_on_where_it_was(seed: int) -> None:
     np.testing.assert_array_equal(np.concatenate([first, second]), whole)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.sampled_from(KERNEL_SETS))
 def test_no_call_touches_a_state_that_is_not_its_own(seed: int, kernel_set: str) -> None:
@@ -106,6 +109,7 @@ def same(left: list[Result], right: list[Result]) -> None:
         np.testing.assert_array_equal(want.logits, have.logits)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_tool("gcc") is None, reason="gcc is not installed")
 @pytest.mark.parametrize("seed", range(8))
 def test_the_c_and_tflite_micro(seed: int) -> None:

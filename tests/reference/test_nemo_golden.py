@@ -1,6 +1,7 @@
 """The real NeMo's own output: features, logits, and what int8 makes of them."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_labels(shared_nemo: Path) -> None:
         assert list(float_engine(nemo_path(shared_nemo, model), FORWARD[forward]).labels) == told["labels"]
 
 
+@cache
 def artifact(path: Path, forward: str) -> CompiledModel:
     pytest.importorskip("onnx2tf")
     return load_model(artifact_of(path, forward))

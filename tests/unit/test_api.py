@@ -62,6 +62,7 @@ def test_what_engines_take() -> None:
         open_engine("qemu", Source(mbx_deploy.load("kws10")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sim", "c"])
 def test_a_network_alone_takes_its_input_only(name: str, alone: CompiledModel) -> None:
     if name == "c" and not find_tool("gcc"):
@@ -74,6 +75,7 @@ def test_a_network_alone_takes_its_input_only(name: str, alone: CompiledModel) -
         engine.run([Item(ITEM_CLIP, np.zeros(16000, np.int16))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_a_network_alone_in_every_layout(layout: str, tmp_path: Path) -> None:
     """The example is called run, the README speaks of no recogniser, and the C gives the simulator's bytes."""
@@ -89,6 +91,7 @@ def test_a_network_alone_in_every_layout(layout: str, tmp_path: Path) -> None:
         assert comparison.mismatched_bytes == 0 and "c" in comparison.engines
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_tool("gcc") is None or find_tool("cmake") is None, reason="gcc or CMake is not installed")
 def test_from_a_name_to_a_proof(tmp_path: Path) -> None:
     """Build, read back, verify: the host's program and the C against the simulator."""

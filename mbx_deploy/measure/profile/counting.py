@@ -1,11 +1,11 @@
 """Counts instructions of a firmware in QEMU, by segments between marks. Twin of the protocol: count.c beside it."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mbx_deploy.errors import CheckFailed
+from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import compile_shared_library
 
 _PLUGIN = Path(__file__).with_name("count.c")
@@ -70,7 +70,7 @@ def count(run: Callable[[str], object], marks: Sequence[int], stack: tuple[int, 
     which begins a segment. stack: its first address and the one behind it. Raises CheckFailed where QEMU is too old, or
     was built without plugins.
     """
-    with tempfile.TemporaryDirectory(prefix="mbx-count-") as folder:
+    with scratch_folder() as folder:
         result = Path(folder) / "counts"
         # A comma ends an argument of QEMU's; doubled it stands for itself.
         options = [str(path).replace(",", ",,") for path in (compile_plugin(), result)]

@@ -16,6 +16,7 @@ from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure.evaluate import Options, evaluate_model
 from mbx_deploy.measure.items import find_clips
 from mbx_deploy.measure.report.sounds import Spectrograms, integer_coefficients, spectrograms, synthetic_sounds
+from mbx_deploy.measure.room_card import measure_open_world
 from mbx_deploy.measure.verify import Comparison, verify
 from mbx_deploy.network.float_network import dequantize_network
 from mbx_deploy.quantization.sqnr import Report, measure_layers
@@ -87,7 +88,8 @@ class Layer:
 class Findings:
     """All of it. missing: for what could not be told, a section's name -> why, and what it would need.
 
-    profile: profiling.Profile's dict, None where the firmware can't be counted.
+    profile: profiling.Profile's dict, None where the firmware can't be counted. room: what was heard in long
+    recordings, as room_card.measure_open_world() has it, with where it was measured; None where nobody did.
     """
 
     model: CompiledModel
@@ -103,6 +105,7 @@ class Findings:
     spectrograms: Spectrograms
     comparison: Comparison
     missing: dict[str, str]
+    room: dict[str, Any] | None = None
 
 
 def gather(
@@ -111,11 +114,13 @@ def gather(
     clips: int,
     note: Note = lambda line: None,
     progress: Progress = lambda done, of: None,
+    streams: Sequence[Path] = (),
 ) -> Findings:
     """Return what there is to tell of a build.
 
     data: a data set whose testing clips, at most so many, accuracy, parity, SQNR and spectrograms are measured on;
-    without one they are told of the model's file and of synthetic sounds.
+    without one they are told of the model's file and of synthetic sounds. streams: folders of long recordings; without
+    any the model's file tells what is heard in a room.
     Raises InputError for a damaged build, or data that is missing or has none of the model's words.
     """
     recognizer, missing = build.model, {}
@@ -129,6 +134,9 @@ def gather(
             missing["accuracy"] = why
     if accuracy is not None and len(accuracy.best_known.noise) < 2:
         missing["noise"] = "There is no background noise (_background_noise_) in the data."
+    room = _room(build, streams, note)
+    if room is None:
+        missing["room"] = "Nobody measured what it hears in a room."
     paths = find_clips(data, clips) if data is not None and data.is_dir() else []
     sounds, sound = _sounds(recognizer, paths[:SQNR_CLIPS], data)
     note("counting instructions")
@@ -155,7 +163,43 @@ def gather(
         spectrograms=spectrograms(sounds[0], recognizer.tables),
         comparison=_without_folders(comparison, build.folder, data),
         missing=missing,
+        room=room,
     )
+
+
+def _room(build: Build, streams: Sequence[Path], note: Note) -> dict[str, Any] | None:
+    """Return what was heard in long recordings: measured now, or as the card of the model's file says."""
+    if streams:
+        found = measure_open_world(build.folder / "model.tflite", streams=streams, note=note)["room"]
+        return {**found, "source": "measured for this page"}
+    card = build.model.metadata.get("card")
+    found = card.get("open_world", {}).get("room") if isinstance(card, dict) else None
+    try:
+        if found is None:
+            return None
+        for row in found["curve"]:
+            _share(row["threshold"]), _share(row["false_accepts_per_hour"]), _share(row["miss_rate"])
+        hours, rate = float(found["hours"]), float(found["false_accepts_per_hour"])
+        kinds = {
+            str(kind): {
+                "hours": float(row["hours"]),
+                "false_accepts_per_hour": _share(row["false_accepts_per_hour"]),
+                "interval": _interval(row["interval"] or None),
+            }
+            for kind, row in found["by_kind"].items()
+        }
+        return {
+            "hours": hours,
+            "false_accepts_per_hour": rate,
+            "interval": _interval(found["interval"] or None),
+            "words": int(found["words"]),
+            "miss_rate": _share(found["miss_rate"]),
+            "by_kind": kinds,
+            "curve": found["curve"],
+            "source": "as the model's file says",
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+        return None
 
 
 def _read_memory(folder: Path) -> dict[str, Any]:
@@ -245,7 +289,7 @@ def _measure_accuracy(folder: Path, data: Path, clips: int, note: Note) -> Accur
 def read_card(recognizer: CompiledModel) -> tuple[Accuracy | None, str]:
     """Return what the card in a model's file says, or None and why not: the file is others' data."""
     card = recognizer.metadata.get("card")
-    if not card:
+    if not card or (isinstance(card, dict) and "int8" not in card):
         return None, "The model's file holds no confusion matrix and no noise table."
     try:
         if tuple(card["labels"]) != recognizer.labels:

@@ -71,6 +71,7 @@ def _plots(findings: Findings) -> dict[str, str | None]:
         "frontend": plots.front_end(findings.spectrograms, config.hop_length / config.sample_rate_hz),
         "confusion": None,
         "noise": None,
+        "room": plots.detection_error(findings.room) if findings.room else None,
     }
     if accuracy is None:
         return drawn

@@ -160,6 +160,40 @@ def noise(accuracy: Accuracy) -> str:
     return _draw("noise", 3.4, paint)
 
 
+def detection_error(room: dict[str, Any]) -> str | None:
+    """Return missed words over false accepts an hour, one threshold for all words, and where the model's own decision
+    is; None where no words were spoken.
+    """
+    rows = [row for row in room["curve"] if row["miss_rate"] is not None]
+    if not rows:
+        return None
+
+    def paint(figure: Any) -> None:
+        axes = figure.add_subplot()
+        rates = [row["false_accepts_per_hour"] for row in rows]
+        axes.plot(rates, [100 * row["miss_rate"] for row in rows], "-o", color=SECOND, markersize=4,
+                  label="one threshold for all words")  # fmt: skip
+        for number, row in enumerate(rows):
+            if number % 4 == 0:
+                place = (row["false_accepts_per_hour"], 100 * row["miss_rate"])
+                axes.annotate(
+                    f"{row['threshold']:g}", place, (5, 4), textcoords="offset points", fontsize=8, color=QUIET
+                )
+        if room["miss_rate"] is not None:
+            own = ([room["false_accepts_per_hour"]], [100 * room["miss_rate"]])
+            axes.plot(*own, "s", color=FIRST, markersize=8, label="the model's own decision")
+        axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        axes.grid(linewidth=0.6)
+        axes.set_xlabel("false accepts an hour")
+        axes.set_ylabel("missed, %")
+        axes.legend(loc="upper right")
+
+    return _draw("room", 3.4, paint)
+
+
 def arena(report: dict[str, Any]) -> str:
     """Return what lies where in the arena, during which calls. report: the build's memory_report.json."""
     calls = len(report["calls"])

@@ -39,6 +39,7 @@ EVERY_SAMPLE = FrontendConfig(clip_samples=100, window_length=16, hop_length=1, 
 ABUTTING = FrontendConfig(clip_samples=300, window_length=64, hop_length=64, n_fft=64, center=False, n_mels=5, n_mfcc=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(configs(12), st.floats(0, 1.3) | st.sampled_from((0.0, 1.0)), st.integers(-2, 2), chunk_lists, seeds)
 @example(EARLY, 1.0, 0, [7], 0)

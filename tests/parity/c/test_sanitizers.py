@@ -24,6 +24,8 @@ from tests.made.random_networks import random_recognizer
 from tests.made.tflite import Network, metadata_for, random_weights, small_artifact
 from tests.parity.test_frontend_c import SIGNALS, signal
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent
 # float-divide-by-zero and the rest that "undefined" leaves out; what gcc has of clang's integer checks is -ftrapv's.
 SANITIZERS = (

@@ -29,7 +29,7 @@ from tests.made.serial_lines import DamagingLine, PipedDevice, device_program
 from tests.made.tflite import small_artifact
 from tests.parity.c.test_sanitizers import SANITIZERS
 
-pytestmark = pytest.mark.skipif(find_tool("gcc") is None, reason="gcc is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_tool("gcc") is None, reason="gcc is not installed")]
 FOLDER = Path(__file__).parent
 CONFIG = FrontendConfig(clip_samples=1000, window_length=64, hop_length=32, n_fft=64, n_mels=5, n_mfcc=4)
 LIGHT = {"lost": 3e-4, "changed": 3e-4, "repeated": 3e-4, "swapped": 0.01}

@@ -207,6 +207,7 @@ def test_hostile_labels_are_valid_c(label: str, tmp_path: Path) -> None:
     assert check_c(project(recognizer(("no", "yes", label))), tmp_path, flags=(*STRICT, "-Wtrigraphs")) == ""
 
 
+@pytest.mark.slow
 @needs_gcc
 def test_labels_come_back_byte_for_byte() -> None:
     label = library(recognizer(("no", '"??/\\', "größer 日本 %n"))).kws_label

@@ -32,6 +32,7 @@ from mbx_deploy.system.resources import shipped_model_path
 COMMANDS = [
     *(
         "build",
+        "card",
         "data",
         "doctor",
         "evaluate",
@@ -233,6 +234,7 @@ def test_without_json_a_line_a_recording(tone: Path) -> None:
     assert f"{answer['label']} {answer['score']:.3f}" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_file_name_that_is_no_utf8_is_printed(tone: Path) -> None:
     odd = os.path.join(os.fsencode(tone.parent), b"\xff.wav")
     os.link(tone, odd)
@@ -316,6 +318,7 @@ def test_progress_off_a_terminal_is_at_most_ten_lines(capsys: pytest.CaptureFixt
     assert lines[-1] == "verify: 230/230"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [

@@ -59,6 +59,7 @@ def test_every_layer_has_its_bytes(kernel_set: str, drawn: tuple[Program, tuple[
     np.testing.assert_array_equal(output, layers_of(program, values)[-1])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(divided_networks())
 def test_a_call_runs_once_on_each_of_its_positions(drawn: tuple[Program, tuple[Cascade, ...]]) -> None:
@@ -70,6 +71,7 @@ def test_a_call_runs_once_on_each_of_its_positions(drawn: tuple[Program, tuple[C
             assert all(s.first % 4 == 0 for s in stripes)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(divided_networks(), st.integers(0, 2**32 - 1))
 def test_a_stripe_is_a_call_of_its_own(drawn: tuple[Program, tuple[Cascade, ...]], seed: int) -> None:
@@ -168,6 +170,7 @@ def test_the_shipped_model_needs_a_third_less(shipped: CompiledModel, kernel_set
     assert plan.arena_bytes == plan.lower_bound_bytes
 
 
+@pytest.mark.slow
 def test_what_saves_nothing_is_not_divided() -> None:
     """A cascade costs flash and time: where the arena's peak is elsewhere there is none."""
     for seed in range(8):

@@ -75,6 +75,7 @@ def programs(draw: st.DrawFn, most_calls: int = 14) -> Program:
     return program_of(sizes, reads, draw(st.just(count) | st.integers(1, count)))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(programs(), st.sampled_from(KERNEL_SETS))
 def test_what_is_alive_at_once_never_overlaps(program: Program, kernel_set: str) -> None:
@@ -145,6 +146,7 @@ def test_live_ranges(program: Program) -> None:
     assert [live.buffer for live in ranges] == list(range(len(program.buffers)))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(programs(), st.data())
 def test_the_checker_finds_a_planted_overlap(program: Program, data: st.DataObject) -> None:
@@ -164,6 +166,7 @@ def test_the_checker_finds_a_planted_overlap(program: Program, data: st.DataObje
         check_plan(program, dataclasses.replace(plan, offsets=tuple(offsets), arena_bytes=arena))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(programs(), st.sampled_from(KERNEL_SETS), st.data())
 def test_the_checker_finds_working_memory_on_what_is_alive(
@@ -228,6 +231,7 @@ def test_an_input_that_is_read_again_is_not_overwritten() -> None:
         check_plan(program, planted)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(programs(), st.data())
 def test_the_checker_finds_a_buffer_that_leaves_the_arena(program: Program, data: st.DataObject) -> None:

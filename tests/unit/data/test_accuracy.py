@@ -83,4 +83,6 @@ def test_the_interval_draws_speakers() -> None:
     assert low <= 0.75
     assert high == 1.0
     assert command_interval(every_voice, split) == pytest.approx((0.9, 0.9))
-    assert speakers(["silence/0001", "go/abc_nohash_0.wav"]) == ["abc"]
+    spoken = ("silence/0001", "go/abc_nohash_0.wav", "go/rec-1.wav")
+    split = Split(LABELS, np.zeros((3, 1), np.int16), np.array([0, 0, 0]), spoken, ())
+    assert speakers(split) == {"abc", "go/rec-1.wav"}

@@ -83,6 +83,7 @@ def mutated_files(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(MAGICS), st.binary(max_size=400))
 def test_random_bytes(magic: bytes, rest: bytes) -> None:

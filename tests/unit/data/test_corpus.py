@@ -99,6 +99,7 @@ def test_speakers() -> None:
     assert speaker_of("yes/take1.wav") is None
 
 
+@pytest.mark.slow
 def test_the_real_lists_are_the_hash_rule(speech_commands: Path) -> None:
     corpus = read_corpus(speech_commands)
     assert corpus.kind == "lists"

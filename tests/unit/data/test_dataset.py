@@ -184,6 +184,7 @@ def test_no_folder_and_no_such_split(root: Path) -> None:
         load_split(root, "test", progress=False)
 
 
+@pytest.mark.slow
 def test_the_real_lists(speech_commands: Path) -> None:
     lists = {split: list_split(speech_commands, split) for split in SPLITS}
     assert [len(lists[split]) for split in SPLITS] == [8876, 930, 2035]

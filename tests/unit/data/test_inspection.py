@@ -75,7 +75,7 @@ def test_what_is_noted_and_is_no_fault(root: Path) -> None:
     write_clip(add(root, "only/s2_nohash_0.wav", "testing"), sine(8000, 900, 20_000))
     write_clip(add(root, "no/s9_nohash_5.wav"), 1.5 * np.sin(np.arange(RATE_HZ)), subtype="FLOAT")
     (root / "empty").mkdir()
-    (root / "no" / "x.mp3").write_text("")
+    (root / "no" / "x.txt").write_text("")
     found = inspect(root)
     assert found.sound
     assert found.clipped == ["no/s9_nohash_0.wav", "no/s9_nohash_5.wav"]
@@ -87,9 +87,9 @@ def test_what_is_noted_and_is_no_fault(root: Path) -> None:
     assert found.conversions["converted from 32000 Hz to 16000 Hz"] == 1
     assert found.empty_labels == ["empty"]
     assert found.labels_only_in_testing == ["only"]
-    assert found.ignored == ["no/x.mp3"]
+    assert found.ignored == ["no/x.txt"]
     text = render_inspection(found)
-    for line in ("clipped: 2", "digital silence: 2", "labels without a recording: 1", "1 other files ignored: 1 .mp3"):
+    for line in ("clipped: 2", "digital silence: 2", "labels without a recording: 1", "1 other files ignored: 1 .txt"):
         assert line in text.splitlines()
 
 

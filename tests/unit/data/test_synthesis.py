@@ -54,6 +54,7 @@ def test_there_are_many_english_voices_and_none_whispers() -> None:
     assert not [voice for voice in voices if "whisper" in voice]
 
 
+@pytest.mark.slow
 @needs_espeak
 def test_a_seed_gives_the_same_files_and_another_one_others(tmp_path: Path) -> None:
     found = synthesize(["table", "garden", "toe"], tmp_path / "a", ["go", "unknown"], clips=2, seed=3)

@@ -62,6 +62,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [*INTEGER_ENGINES, "float"])
 def test_an_answer_is_complete_and_consistent(engine: str, clips: list[Path], shipped: CompiledModel) -> None:
     found = answers("kws10", *clips, "--engine", engine)
@@ -76,6 +77,7 @@ def test_an_answer_is_complete_and_consistent(engine: str, clips: list[Path], sh
         assert whole == (engine != "float")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["c", "tflm"])
 def test_engines_give_the_simulators_numbers(engine: str, clips: list[Path], small: Path) -> None:
     for model in ("kws10", small):
@@ -119,6 +121,7 @@ def test_trace_in_json_is_of_the_values_that_the_stage_has(clips: list[Path], sh
     assert last["crc32"] == f"{zlib.crc32(np.array(plain['logits'], np.int8).tobytes()):08x}"
 
 
+@pytest.mark.slow
 def test_traces_of_simulator_and_c_are_equal_in_every_stage(clips: list[Path], small: Path) -> None:
     for model in ("kws10", small):
         want = answers(model, *clips[2:4], "--trace")
@@ -161,6 +164,7 @@ def test_another_rate_is_converted_with_a_note(tmp_path: Path, shipped: Compiled
     assert np.abs(np.subtract(found["logits"], expected["logits"])).max() <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", INTEGER_ENGINES)
 def test_a_recording_of_8_samples_is_followed_by_silence(engine: str, tmp_path: Path) -> None:
     samples = np.array([9000, -9000, 20000, 5, -32768, 32767, 1, 77], np.int16)

@@ -13,8 +13,9 @@ from mbx_deploy.commands.cli import cli
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.firmware.budgets import Budgets, parse_bytes, parse_count
 from mbx_deploy.measure.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
+from mbx_deploy.measure.checks import Check, compare
 from mbx_deploy.measure.fingerprint import Fingerprint, changed
-from mbx_deploy.measure.regress import Check, Request, compare
+from mbx_deploy.measure.stream_budgets import HeardBudgets, Streams
 
 BASELINE = Baseline(
     labels=("go", "stop", "unknown"),
@@ -42,9 +43,16 @@ BASELINE = Baseline(
 )
 
 
-def failed(now: Baseline, **options: Any) -> list[str]:
-    checks = compare(BASELINE, now, Request("kws10", Path("b.json"), **options))
+def failed(now: Baseline, allow_changed_bytes: bool = False) -> list[str]:
+    checks = compare(BASELINE, now, allow_changed_bytes)
     return [check.name for check in checks if check.passed is False]
+
+
+STREAMS = replace(
+    BASELINE,
+    measured={**BASELINE.measured, "false_accepts_per_hour": 2.0, "miss_rate": 0.05},
+    streams=Streams("../long", 3, "abc", HeardBudgets(3.0, 0.1)),
+)
 
 
 def measured(**values: float) -> Baseline:
@@ -52,7 +60,8 @@ def measured(**values: float) -> Baseline:
 
 
 def test_a_baseline_comes_back_as_it_was(tmp_path: Path) -> None:
-    for baseline in (BASELINE, replace(BASELINE, data=None, stages={"synthetic": BASELINE.stages["synthetic"]})):
+    without = replace(BASELINE, data=None, stages={"synthetic": BASELINE.stages["synthetic"]})
+    for baseline in (BASELINE, without, STREAMS):
         write_baseline(tmp_path / "b.json", baseline)
         assert read_baseline(tmp_path / "b.json") == baseline
         assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
@@ -104,7 +113,7 @@ def test_what_is_no_baseline_stays_and_exits_with_2(content: bytes, tmp_path: Pa
 
 def test_the_same_is_no_regression() -> None:
     assert failed(BASELINE) == []
-    names = [check.name for check in compare(BASELINE, BASELINE, Request("kws10", Path("b.json")))]
+    names = [check.name for check in compare(BASELINE, BASELINE, False)]
     assert names[0] == "bytes" and {"flash", "RAM", "instructions per inference"} <= set(names)
 
 
@@ -131,10 +140,29 @@ def test_what_fell_behind_is_named(now: Baseline, names: list[str]) -> None:
     assert failed(now) == names
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"false_accepts_per_hour": 3.0, "miss_rate": 0.1}, []),
+        ({"false_accepts_per_hour": 3.01}, ["false accepts an hour"]),
+        ({"miss_rate": 0.101}, ["missed words"]),
+        ({"miss_rate": None}, []),
+    ],
+)
+def test_budgets_of_long_recordings(values: dict[str, float | None], names: list[str]) -> None:
+    now = replace(STREAMS, measured={**STREAMS.measured, **values})
+    assert [check.name for check in compare(STREAMS, now, False) if check.passed is False] == names
+
+
+def test_long_recordings_that_are_left_out_are_told() -> None:
+    told = [check for check in compare(STREAMS, BASELINE, False) if check.passed is None]
+    assert [check.name for check in told] == ["long recordings"]
+
+
 def test_the_first_stage_that_changed_is_named() -> None:
     stages = {**BASELINE.stages, "synthetic": Fingerprint(20, {"mel": "1", "features": "9", "logits": "9"})}
     now = replace(BASELINE, stages=stages, constants={"table mel": "1", "layer conv": "7"})
-    check = compare(BASELINE, now, Request("kws10", Path("b.json")))[0]
+    check = compare(BASELINE, now, False)[0]
     told = "changed in constants: layer conv; synthetic inputs: first at stage features, 2 of 3 stages"
     assert check == Check("bytes", False, told)
     assert failed(now, allow_changed_bytes=True) == []

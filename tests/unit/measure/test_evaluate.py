@@ -19,6 +19,8 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure.evaluate import pick_clips, score
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 YES = ROOT / "examples" / "yes.wav"
 

@@ -40,7 +40,7 @@ needs_firmware = pytest.mark.skipif(
     reason="arm-none-eabi-gcc, qemu-system-arm or gcc is not installed",
 )
 pytestmark = pytest.mark.slow  # firmware is built, run and drawn
-SECTIONS = ("model", "accuracy", "noise", "memory", "layers", "sqnr", "frontend", "parity")
+SECTIONS = ("model", "accuracy", "noise", "room", "memory", "layers", "sqnr", "frontend", "parity")
 HOSTILE = "<script>alert('$x^2$')</script>&\"]]>"
 CHROMIUM = shutil.which("chromium")
 

@@ -212,6 +212,7 @@ def test_old_and_half_precision_checkpoints(tmp_path: Path, legacy: bool, kind: 
     assert import_nemo(path).labels == ("down", "no", "on", "yes")
 
 
+@pytest.mark.slow
 def test_the_command_line_says_one_line(tmp_path: Path) -> None:
     path = nemo(tmp_path, BAD["symbolic link"])
     command = [sys.executable, "-m", "mbx_deploy", "import", str(path), "-o", str(tmp_path / "m.pt")]

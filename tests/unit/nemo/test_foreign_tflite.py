@@ -39,14 +39,16 @@ def network(ends: str = "FLOAT32", softmax: bool = True, frames: int = 21) -> by
     return made.build(made.brought(output, ends, 0, 0) if ends != "INT8" else output, source=source)
 
 
-def imported(folder: Path, data: bytes, **options: Path) -> Path:
+def imported(folder: Path, data: bytes, labels: Path | None = None) -> Path:
     """Import a file and return the path of what was written."""
     for name, text in (("l.txt", LABELS), ("f.toml", FRONTEND)):
         (folder / name).write_text(text)
     (folder / "m.tflite").write_bytes(data)
     output = folder / "o.tflite"
-    given = {"labels": folder / "l.txt", "frontend": folder / "f.toml"} | options
-    import_model(ImportRequest(folder / "m.tflite", output, **given), lambda text: None)
+    words = labels or folder / "l.txt"
+    import_model(
+        ImportRequest(folder / "m.tflite", output, labels=words, frontend=folder / "f.toml"), lambda text: None
+    )
     return output
 
 
@@ -59,7 +61,7 @@ def test_a_foreign_network_listens(tmp_path: Path, ends: str, softmax: bool) -> 
     plain = load_model(imported(tmp_path, network("INT8", False)))
     item = Item(ITEM_FEATURES, np.random.default_rng(2).integers(-128, 128, 168).astype(np.int8))
     found = [SimEngine(each).run([item])[0][0].logits for each in (model, plain)]
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

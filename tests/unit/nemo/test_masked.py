@@ -70,6 +70,7 @@ def clips(samples: int, count: int = 6) -> np.ndarray:
     return synthetic_calibration(samples, 16000, count).clips
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_nemos_network(tmp_path: Path, name: str) -> None:
     config = CONFIGS[name]
@@ -124,6 +125,7 @@ def test_clips_of_another_length(tmp_path: Path) -> None:
     assert import_nemo(path, "no-crop", 2000).frontend.num_frames == 200
 
 
+@pytest.mark.slow
 def test_an_imported_checkpoint_is_ours(tmp_path: Path) -> None:
     path = write_nemo(tmp_path / "model.nemo", CONFIGS["no-crop, max"])
     heard: list[str] = []

@@ -96,6 +96,7 @@ def test_the_graph_is_what_nemo_exports() -> None:
     assert {"Conv", "Relu", "Add", "Gemm"} <= kinds and kinds & {"Shape", "Reshape"}
 
 
+@pytest.mark.slow
 def test_the_front_end_of_the_yaml_and_without_one(tmp_path: Path) -> None:
     model, labels, config = write(
         tmp_path, onnx_bytes(build_classifier(small_config())), small_config(nemo_version="2.2.1")
@@ -117,6 +118,7 @@ def test_the_front_end_of_the_yaml_and_without_one(tmp_path: Path) -> None:
         import_onnx(model, labels, None, "crop", None)
 
 
+@pytest.mark.slow
 def test_writes_a_checkpoint(tmp_path: Path) -> None:
     model, labels, config = write(tmp_path, onnx_bytes(build_classifier(small_config())))
     request = ImportRequest(model, tmp_path / "model.pt", labels=labels, frontend=config)

@@ -86,6 +86,7 @@ def test_small_networks(seed: int) -> None:
     assert len(bare) < len(data) and read_metadata(bare) is None and constants(bare) == constants(data)
 
 
+@pytest.mark.slow
 def test_damage_is_not_made_worse(shipped: CompiledModel) -> None:
     """A file that the reader would refuse comes back as it is, whatever byte of its first kilobyte is another one."""
     random = np.random.default_rng(8)

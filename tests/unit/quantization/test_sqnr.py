@@ -66,6 +66,7 @@ def test_silence_has_no_signal_and_no_numbers() -> None:
     assert layers[0].own_db is None
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table(speech_commands: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.tflite"
     model.write_bytes(small_artifact(FrontendConfig()))

@@ -28,6 +28,8 @@ from mbx_deploy.train.config import TrainConfig
 from mbx_deploy.train.evaluation import to_inputs
 from mbx_deploy.train.matchboxnet import MatchboxNet, build_matchboxnet
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("left", "right", "unknown", SILENCE)
 CONFIG = TrainConfig.from_dict(
     {

@@ -60,6 +60,7 @@ def test_frames_come_out_however_the_stream_is_cut(sent: list[tuple[int, int, by
     assert reader.damaged == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(BODIES, st.data())
 def test_a_damaged_frame_is_left_out_and_the_next_one_is_found(body: bytes, data: st.DataObject) -> None:

@@ -113,6 +113,7 @@ def test_an_incomplete_installation_is_named(tmp_path: Path, monkeypatch: pytest
     assert caught.value.hint == "install mbx-deploy again"
 
 
+@pytest.mark.slow
 def test_help_is_fast() -> None:
     # Processor time: on an idle machine that is the time one waits, and a busy one does not spoil it.
     seconds = []

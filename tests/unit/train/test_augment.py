@@ -265,6 +265,7 @@ def collect(source: EpochBatches, epoch: int, rank: int = 0, processes: int = 1)
     return [(inputs.numpy().copy(), classes.numpy()) for inputs, classes in source.batches(epoch, rank, processes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature_epochs", [1, 2])
 def test_batches_depend_on_seed_epoch_and_place_alone(feature_epochs: int) -> None:
     split = a_split((12, 12, 12))
@@ -290,6 +291,7 @@ def test_batches_depend_on_seed_epoch_and_place_alone(feature_epochs: int) -> No
         assert not np.array_equal(np.sort(whole[a][0][0], axis=0), np.sort(whole[b][0][0], axis=0))
 
 
+@pytest.mark.slow
 def test_a_variant_serves_its_round_with_other_masks() -> None:
     split = a_split((12, 12, 12))
     plain = {"coefficient_masks": 0, "time_masks": 0}

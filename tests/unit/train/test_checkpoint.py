@@ -139,6 +139,7 @@ def test_half_precision_is_read(checkpoint: Path) -> None:
     assert {p.dtype for p in module.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_the_fast_copy_answers_alike() -> None:
     torch.manual_seed(0)
     config = TrainConfig().model

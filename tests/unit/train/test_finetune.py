@@ -98,9 +98,10 @@ def test_a_speaker_is_in_one_fold(numbers: list[int], folds: int, seed: int) -> 
 
 def test_few_clips_come_from_many_speakers(data_root: Path) -> None:
     split = load_split(data_root, "training", ("high", "low"), progress=False)
-    chosen = choose_clips(split, FinetuneConfig(("high", "low"), clips_per_word=10, folds=3))
+    config = FinetuneConfig(("high", "low"), clips_per_word=10, folds=3)
+    chosen = choose_clips(split, config)
     assert [len(chosen.indices_of(word)) for word in ("high", "low")] == [10, 10]
-    assert len(set(speakers_of(chosen))) == 6
+    assert len(set(speakers_of(chosen, config))) == 6
 
 
 def test_the_interval_holds_all_that_is_certain() -> None:
@@ -123,6 +124,7 @@ def test_bad_words(words: tuple[str, ...], rest: dict[str, Any], message: str) -
         FinetuneConfig(words, **rest)
 
 
+@pytest.mark.slow
 def test_too_few_recordings(base: tuple[torch.nn.Module, CheckpointInfo], data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few speakers of 'high': got 6, need 7"):
         finetune(base, data_root, tmp_path / "m.pt", FinetuneConfig(("high", "low"), folds=7))
@@ -154,6 +156,7 @@ def negatives(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_it_learns_what_is_no_word(
     base: tuple[torch.nn.Module, CheckpointInfo], data_root: Path, negatives: Path, tmp_path: Path, streaming: bool
@@ -200,6 +203,7 @@ def test_a_shipped_model_is_begun_from_by_its_name() -> None:
         assert network(x).shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_a_quantized_base_is_made_trainable(data_root: Path, negatives: Path, tmp_path: Path) -> None:
     config = FinetuneConfig(("high", "low"), epochs=1, folds=2, negatives=(negatives,))
     finetune(load_base(Path("kws10")), data_root, tmp_path / "m.pt", config)

@@ -205,6 +205,7 @@ def run_command(arguments: list[str], folder: Path) -> subprocess.CompletedProce
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_says_a_line_an_epoch_and_nothing_of_its_engine(
     whole_run: Path, data_root: Path, tmp_path: Path
 ) -> None:
@@ -235,6 +236,7 @@ def test_without_the_engine_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, 
     assert caught.value.hint == "install it: pip install 'mbx-deploy[train]'"
 
 
+@pytest.mark.slow
 def test_what_only_uses_a_model_does_not_load_the_engine() -> None:
     code = (
         "import sys, mbx_deploy.quantization.export, mbx_deploy.engines.float, mbx_deploy.train.evaluation;"
@@ -274,6 +276,7 @@ def test_devices_that_are_not_there_are_one_line(config: TrainConfig, data_root:
             train(config, data_root, tmp_path, options=options)
 
 
+@pytest.mark.slow
 def test_nemos_recipe_trains(data_root: Path, tmp_path: Path) -> None:
     recipe = load_train_config(EXAMPLES / "nemo_3x1x64.toml").to_dict()
     own = {name: TINY[name] for name in ("labels", "model", "batch_size")}
@@ -540,6 +543,7 @@ def test_the_model_of_a_run_is_the_best_epochs(whole_run: Path, data_root: Path)
     assert isinstance(info.model_config, MatchboxNetConfig)
 
 
+@pytest.mark.slow
 def test_the_model_is_chosen_among_the_last_epochs(data_root: Path, tmp_path: Path) -> None:
     epochs = {}
 

@@ -99,6 +99,7 @@ class Crash(Exception):
     """Stands for a power cut."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [(1, 2), (2, 0), (3, 1)])
 def test_a_run_that_dies_goes_on_to_the_same_weights(
     data_root: Path, negatives: Path, whole_run: Path, tmp_path: Path, stop: tuple[int, int]
@@ -144,6 +145,7 @@ def test_a_streaming_teacher_teaches(data_root: Path, whole_run: Path, tmp_path:
     assert "teacher_digest" in load_checkpoint(tmp_path / "model.pt")[1].provenance
 
 
+@pytest.mark.slow
 def test_a_windowed_teacher_teaches_a_streaming_network(data_root: Path, negatives: Path, tmp_path: Path) -> None:
     model = {key: value for key, value in TINY["model"].items() if key not in STREAMING_FIELDS}
     teacher = {**TINY, "model": model, "epochs": 1, "open_world": {"draws": 16}}
