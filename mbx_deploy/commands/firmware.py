@@ -45,7 +45,7 @@ def _layout_names() -> Sequence[str]:
 
 @click.command()
 @click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
-@click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
+@click.option("--model", help="A .tflite, a .nemo, a shipped model's or NVIDIA's name. Default: the shipped one.")
 @click.option("--data", type=click.Path(path_type=Path), help="Of a .nemo: recordings to calibrate int8 on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
@@ -105,10 +105,10 @@ def build(
     from mbx_deploy.firmware.memory import render_report
     from mbx_deploy.measure.profile.inference import count_inference
     from mbx_deploy.nemo.conversion import artifact_of
-    from mbx_deploy.system.resources import resolve_model
+    from mbx_deploy.nemo.ngc import resolve_any_model
 
     chosen = find_target(target)
-    path = resolve_model(model)
+    path = resolve_any_model(model, say, Progress("fetch"))
     name = chosen.name if layout == "cmake" else f"{chosen.name}-{layout}"
     folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram, max_instructions)
     sources = None
