@@ -52,3 +52,9 @@ class CheckFailed(MbxError):
     """A check that the user asked for failed (bytes differ, a model disagrees): exit code 1."""
 
     exit_code = 1
+
+
+class Interrupted(MbxError):
+    """The user stopped it: exit code 130, 128 and the number of SIGINT, as shells have it."""
+
+    exit_code = 130

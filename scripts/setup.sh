@@ -81,9 +81,12 @@ fi
 # Programs that only tests compare with: without them these are skipped.
 if [ "${1:-}" = test ]; then
     peers=()
-    for peer in flac sox espeak-ng openocd clang; do
+    for peer in flac sox espeak-ng openocd clang chromium ffmpeg; do
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
+    command -v wasm-ld >/dev/null || peers+=(lld)
+    command -v node >/dev/null || peers+=(nodejs)
+    ldconfig -p | grep libportaudio >/dev/null || peers+=(libportaudio2)
     # clang only suggests its runtimes, libFuzzer among them.
     ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 || peers+=(libclang-rt-dev)
     command -v bossac >/dev/null || peers+=(bossa-cli)

@@ -12,7 +12,7 @@ from mbx_deploy.codegen.languages import Verbatim, plain_text
 from mbx_deploy.codegen.layouts import CMAKE, arrange
 from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_ends, describe_side
 from mbx_deploy.codegen.names import check_prefix, label_macros
-from mbx_deploy.codegen.target import APPLICATION_PART, SESSION_PART, Target, find_target
+from mbx_deploy.codegen.target import APPLICATION_PART, ARM, LIVE_PART, SESSION_PART, WASM, Target, find_target
 from mbx_deploy.codegen.templates import (
     BANNER,
     board_files,
@@ -94,6 +94,11 @@ def _check_stride(stride_frames: int, hearing: Hearing) -> None:
 
 def _without_microphone(target: Target, layout: str) -> Target:
     """Return a target as a network alone takes it: its firmware serves inputs, and does not listen."""
+    if LIVE_PART in target.parts and layout == CMAKE:
+        raise InputError(
+            f"a network without a front end can't listen: {target.name} is a page with a microphone",
+            "build it for host, which verify compares, or give a model that mbx-deploy export made",
+        )
     if target.is_board and layout == CMAKE:
         cpu = target.emulated_as or "its CPU"
         raise InputError(
@@ -117,12 +122,16 @@ def _templates(model: CompiledModel, target: Target, prefix: str) -> dict[str, s
     }
     if model.hearing is not None:
         rendered[f"generated/{prefix}_frontend.c"] = "frontend_tables.c.j2"
-    if target.toolchain != "host":
+    if target.toolchain == ARM:
         rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
+    elif target.toolchain == WASM:
+        rendered["toolchain.cmake"] = "toolchain_wasm.cmake.j2"
     return rendered
 
 
 def _main_template(target: Target) -> str:
+    if LIVE_PART in target.parts:
+        return "main_live.c.j2"
     return "main_application.c.j2" if APPLICATION_PART in target.parts else "main.c.j2"
 
 
@@ -163,7 +172,8 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "P": prefix.upper(),
         "runtime_version": RUNTIME_VERSION,
         "target": target,
-        "embedded": target.toolchain != "host",
+        "embedded": target.toolchain == ARM,
+        "wasm": target.toolchain == WASM,
         "digest": f"0x{build_digest(model, target, prefix, stride_frames):08x}",
         "hearing": model.hearing is not None,
         "input": _describe_input(model),

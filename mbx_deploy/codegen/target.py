@@ -14,10 +14,12 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.system.documents import DocumentError, parse_toml, read_document, show
 from mbx_deploy.system.resources import part_folders, targets_folder
 
-TOOLCHAINS = ("arm-none-eabi", "host")
+ARM, HOST, WASM = TOOLCHAINS = ("arm-none-eabi", "host", "wasm")
 # What a firmware is put together with: with "application" it listens to a microphone, with "session" it is fed with
 # recordings; with both it serves recordings, and where none wait, listens to what comes over its serial port.
 SESSION_PART, APPLICATION_PART = "session", "application"
+# A program beside it hears with it: a page, or Python.
+LIVE_PART = "live"
 # Of a board: the library that its firmware links, linked with the session for the CPU target that emulated_as names.
 EMULATOR_ELF_NAME = "emulator.elf"
 IMAGE_FORMATS = ("bin", "hex", "uf2")
@@ -76,7 +78,8 @@ class Probe:
 class Target:
     """A CPU or board.
 
-    text: its file. memory and machine are None for the host; machine is QEMU's name of it, None without an emulator.
+    text: its file. memory and machine are None for the host and for WebAssembly; machine is QEMU's name of it, None
+    without an emulator.
     parts: the folders beside the board's that its firmware is made of. images: formats written beside the ELF.
     emulated_as: the target whose machine runs a board's recogniser. microphone, probe and uart_baud: a board's.
     """
@@ -105,6 +108,11 @@ class Target:
     def is_board(self) -> bool:
         """Whether its firmware listens to a microphone."""
         return APPLICATION_PART in self.parts and SESSION_PART not in self.parts
+
+    @property
+    def program_name(self) -> str:
+        """The file that is compiled for it."""
+        return "firmware.wasm" if self.toolchain == WASM else "firmware.elf"
 
 
 def list_targets() -> list[Target]:
@@ -259,7 +267,7 @@ def _validate(target: Target, path: Path) -> Target:
     need(target.uart_baud is None or 1200 <= target.uart_baud <= 10**7, "uart_baud", target.uart_baud, "1200 to 10^7")
     need(target.clock_hz is None or 1 <= target.clock_hz <= 10**10, "clock_hz", target.clock_hz, "1 to 10 GHz")
     need(target.optimization in ("-O2", "-O3", "-Os"), "optimization", target.optimization, "-O2, -O3 or -Os")
-    if target.toolchain != "host":
+    if target.toolchain == ARM:
         need(target.memory is not None, "memory", None, "a table [memory]")
     if target.memory is not None:
         memory = target.memory

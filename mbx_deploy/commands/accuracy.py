@@ -51,6 +51,7 @@ class RatiosType(_RatiosType):
 
 @click.command()
 @click.argument("model", metavar="MODEL|BUILD")
+@click.argument("other", required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="A data set, as `mbx-deploy data` takes.")
 @click.option(
     "--stream",
@@ -58,7 +59,7 @@ class RatiosType(_RatiosType):
     type=click.Path(path_type=Path),
     help="Long recordings, with label tracks or without: false accepts an hour, misses, latency.",
 )
-@click.option("--wrong", type=click.Path(path_type=Path), help="With --stream: write each false accept and miss there.")
+@click.option("--wrong", type=click.Path(path_type=Path), help="Write what was heard wrong there, to listen to.")
 @click.option("--engine", type=MEASURED_ENGINES, help="Default: c; of a .pt: float.")
 @click.option("--split", type=SPLIT_CHOICES, default="testing", show_default=True, help="Which of the data's clips.")
 @click.option("--clips", type=click.IntRange(1), help="Clips at most, evenly spread. Default: all.")
@@ -79,6 +80,7 @@ class RatiosType(_RatiosType):
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
 def evaluate(
     model: str,
+    other: str | None,
     data: Path | None,
     streams: Path | None,
     wrong: Path | None,
@@ -93,16 +95,20 @@ def evaluate(
 ) -> None:
     """Measure a model's accuracy on recordings: by class, in noise, with its interval, and the engine's speed.
 
+    With OTHER, a second model, both are measured on the same clips and compared.
     MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt. BUILD: a folder that `build` wrote;
     --engine c and firmware run its own C.
     """
     from mbx_deploy.measure import evaluate as evaluator
-    from mbx_deploy.system.files import check_file, write_file
+    from mbx_deploy.measure.comparison import compare_reports, render_comparison
+    from mbx_deploy.system.files import check_file, check_folder, write_file
 
     if (data is None) == (streams is None):
         raise click.UsageError("need either --data, clips of words, or --stream, long recordings.")
-    if wrong is not None and streams is None:
-        raise click.UsageError("--wrong is of --stream.")
+    if other is not None and (streams is not None or wrong is not None):
+        raise click.UsageError("two models are compared on clips (--data), and --wrong is of one.")
+    if wrong is not None:
+        check_folder(wrong)
     if json_path:
         check_file(json_path)
     if streams is not None:
@@ -115,8 +121,13 @@ def evaluate(
         return
     assert data is not None
     options = evaluator.Options(engine, split, clips, None if isinstance(snr, str) else snr, snr_clips, target, forward)
-    report = evaluator.evaluate_model(model, data, options, note, Progress("evaluate"))
+    report = evaluator.evaluate_model(model, data, options, note, Progress("evaluate"), wrong)
     click.echo(evaluator.render(report))
+    if other is not None:
+        second = evaluator.evaluate_model(other, data, options, note, Progress("evaluate"))
+        compared = compare_reports(report, second)
+        click.echo("\n".join(["", evaluator.render(second), "", render_comparison(compared)]))
+        report = {"reports": [report, second], "comparison": compared}
     if json_path:
         write_file(json_path, json.dumps(report, indent=2, sort_keys=True) + "\n")
 

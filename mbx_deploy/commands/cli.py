@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
-from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, training
-from mbx_deploy.errors import MbxError
+from mbx_deploy.commands import accuracy, catalogue, data, device, firmware, flashing, live, training
+from mbx_deploy.errors import Interrupted, MbxError
 from mbx_deploy.system.scratch import sweep
 from mbx_deploy.system.terminal import show_controls, visible_streams
 from mbx_deploy.system.version import __version__
@@ -34,7 +34,7 @@ class _Group(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("\nerror: interrupted\n  hint: nothing is half-written; give the same line again", err=True)
-            ctx.exit(MbxError.exit_code)
+            ctx.exit(Interrupted.exit_code)
 
 
 def main() -> None:
@@ -71,6 +71,8 @@ for _command in (
     firmware.verify,
     firmware.profile,
     firmware.report,
+    live.listen,
+    live.serve,
     device.monitor,
     flashing.flash,
     training.train,

@@ -1,5 +1,6 @@
 """Commands on data sets."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from mbx_deploy.commands.console import JSON_OPTION, Progress, note, print_json
 
 @click.group()
 def data() -> None:
-    """Fetch a published data set, inspect one, or have other words spoken."""
+    """Fetch a published data set, inspect one, cut a long recording into clips, have other words spoken."""
 
 
 @data.command()
@@ -70,6 +71,56 @@ def inspect(source: Path, as_json: bool) -> None:
         click.echo(render_inspection(found))
     if not found.sound:
         sys.exit(1)
+
+
+@data.command()
+@click.argument("recording", metavar="LONG.wav", type=click.Path(path_type=Path))
+@click.option("--word", required=True, help="That is said in it, again and again.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to write, made anew.")
+@click.option("--speaker", help="Who says it; for cross-validation and splits. Default: nobody knows.")
+@click.option("--margin", default=0.25, show_default=True, type=click.FloatRange(0.0, 5.0), help="Seconds around it.")
+@click.option("--level", default=12.0, show_default=True, type=click.FloatRange(3.0, 60.0), help="dB above the floor.")
+@JSON_OPTION
+def cut(
+    recording: Path, word: str, output: Path, speaker: str | None, margin: float, level: float, as_json: bool
+) -> None:
+    """Find the utterances in a long recording of one word, and write a clip of each, a list and a picture."""
+    from mbx_deploy.data import cutting
+    from mbx_deploy.data.audio import read_recording
+    from mbx_deploy.data.negatives import MOST_SECONDS
+    from mbx_deploy.data.recordings import SAMPLE_RATE_HZ
+    from mbx_deploy.errors import InputError
+    from mbx_deploy.measure.cut_plot import draw_spoken
+    from mbx_deploy.system.files import check_folder, write_folder
+
+    cutting.check_word(word)
+    if speaker is not None:
+        cutting.check_word(speaker)
+    check_folder(output)
+    samples = read_recording(recording, SAMPLE_RATE_HZ, MOST_SECONDS).samples
+    spoken = cutting.find_spoken(samples, SAMPLE_RATE_HZ, level)
+    clips = cutting.cut_clips(samples, SAMPLE_RATE_HZ, spoken, margin, word, recording.stem, speaker)
+    if not clips:
+        raise InputError(
+            f"nobody speaks in it ({recording}): got {len(spoken)} sounds, none of a word's length",
+            "a smaller --level finds quieter ones",
+        )
+    found = cutting.describe(recording, len(samples) / SAMPLE_RATE_HZ, spoken, list(clips))
+    files: dict[str, str | bytes] = {**clips, "cut.json": json.dumps(found, indent=2) + "\n"}
+    try:
+        files["cut.png"] = draw_spoken(samples, SAMPLE_RATE_HZ, spoken)
+    except ImportError:
+        note("no picture: matplotlib is not installed (pip install 'mbx-deploy[report]')")
+    write_folder(output, files)
+    if as_json:
+        print_json(found)
+        return
+    for row in found["utterances"]:
+        what = row["clip"] or f"left out: {row['why_not']}"
+        click.echo(f"{row['start_s']:8.2f} to {row['end_s']:8.2f} s  {row['level_db']:6.1f} dB  {what}")
+    picture = f", {output / 'cut.png'}" if "cut.png" in files else ""
+    click.echo(f"{output}: {len(clips)} clips of {len(spoken)} sounds{picture}")
+    click.echo("next:     look at the picture, listen to the clips, delete what is none")
 
 
 @data.command()

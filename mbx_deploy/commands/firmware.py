@@ -1,10 +1,12 @@
 """Commands on models and their firmware: build it, run it, prove that it computes the same."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -140,7 +142,10 @@ def build(
     click.echo(render_report(report.memory))
     if report.elf:
         click.echo(f"firmware: {report.elf}")
-        if network_only:
+        if report.page is not None:
+            click.echo(f"page:     {report.page}")
+            click.echo(f"next:     open the page, or mbx-deploy serve {_quoted(report.folder)}")
+        elif network_only:
             click.echo(f"next:     mbx-deploy verify {_quoted(report.folder)}")
         elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
             click.echo(f"next:     mbx-deploy run {_quoted(report.folder)} RECORDING.wav")
@@ -171,14 +176,32 @@ def _quoted(path: Path | str) -> str:
 @FORWARD_OPTION
 @JSON_OPTION
 def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forward: str | None, as_json: bool) -> None:
-    """Say which word each recording holds.
+    """Say which word each recording holds; of a folder, each recording below it.
+
+    One that can't be read is told, the others are answered, and the exit code is 2.
 
     MODEL: a .tflite, a .nemo, a shipped model's name, or for --engine float a .pt.
     """
     from mbx_deploy.engines import recognize as simulator
+    from mbx_deploy.errors import InputError
     from mbx_deploy.system.resources import resolve_model
 
-    print_answers(simulator.simulate(resolve_model(model), clips, engine, trace, note, forward), as_json)
+    paths = simulator.recordings_of(clips)
+    path = resolve_model(model)
+    try:
+        answers, failed = simulator.simulate(path, paths, engine, trace, note, forward), False
+    except InputError:
+        if len(paths) == 1:
+            raise
+        answers, failed = [], True
+        for clip in paths:  # each by itself: the good ones are answered
+            try:
+                answers += simulator.simulate(path, [clip], engine, trace, note, forward)
+            except InputError as error:
+                click.echo(error.render(), err=True)
+    print_answers(answers, as_json)
+    if failed:
+        sys.exit(InputError.exit_code)
 
 
 @click.command()
@@ -292,6 +315,7 @@ def report(folder: Path, output: Path, data: Path | None, clips: int, streams: t
 
     Exits with 1 where the engines' bytes differ; the page is written then, too, and says where.
     """
+    from mbx_deploy.codegen.target import WASM
     from mbx_deploy.firmware.folder import load_hearing_build
     from mbx_deploy.measure.report.findings import gather
     from mbx_deploy.measure.report.page import render_page
@@ -302,7 +326,8 @@ def report(folder: Path, output: Path, data: Path | None, clips: int, streams: t
     loaded = load_hearing_build(folder)
     check_file(output)
     findings = gather(loaded, data, clips, say, Progress("compare"), streams)
-    write_file(output, render_page(findings))
+    hear = quote(os.path.relpath(loaded.page, output.parent)) if loaded.target.toolchain == WASM else None
+    write_file(output, render_page(findings, hear))
     click.echo(f"report: {click.format_filename(output)}")
     for why in findings.missing.values():
         note(why)

@@ -7,7 +7,7 @@ noise, whose time line is divided so that no two splits share a sample.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, which: np.ndarray) -> "Split":
+        """Return a part of the split: which is a mask or indices."""
+        names = tuple(np.array(self.names, dtype=object)[which])
+        speakers = tuple(np.array(self.speakers, dtype=object)[which]) if self.speakers else ()
+        return replace(self, samples=self.samples[which], classes=self.classes[which], names=names, speakers=speakers)
 
     def indices_of(self, label: str) -> np.ndarray:
         """Return the clips of one label, int64 (n,), ascending; empty for a label that the split

@@ -36,6 +36,7 @@ LABEL_KEYS = ("command", "target", "label")
 MAX_BYTES = 1 << 30
 MAX_LINE_BYTES = 1 << 20
 MAX_SECONDS = 86400.0  # a day: more is a slip of the unit
+_PLAIN_NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
 _ROLES = {
     "train": "training",
     "training": "training",
@@ -166,12 +167,11 @@ def _utterance(manifest: Path, line: int, item: dict[str, Any], split: str | Non
     label = _one_of(item, LABEL_KEYS, where, longest=100)
     offset_s = _seconds(item, "offset", where)
     duration_s = _seconds(item, "duration", where)
-    path = manifest.parent / os.path.expanduser(file)
+    path, name = _place(manifest.parent, os.path.expanduser(file))
     speaker = item.get("speaker")
     if speaker is not None and (not isinstance(speaker, str | int) or isinstance(speaker, bool) or speaker == ""):
         raise InputError(f"bad speaker ({where}): got {shown(speaker)}, need a name")
     named = str(speaker) if speaker is not None else None
-    name = path.relative_to(manifest.parent).as_posix() if path.is_relative_to(manifest.parent) else str(path)
     return Utterance(
         path=path,
         name=f"{name}@{offset_s:g}" if offset_s else name,
@@ -182,6 +182,14 @@ def _utterance(manifest: Path, line: int, item: dict[str, Any], split: str | Non
         duration_s=duration_s or None,
         origin=where,
     )
+
+
+def _place(folder: Path, file: str) -> tuple[Path, str]:
+    """Return the path of a file that a manifest in a folder names, and how reports call it."""
+    if _PLAIN_NAME.fullmatch(file):  # as most are: paths take long to look at
+        return folder / file, file
+    path = folder / file
+    return path, path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
 def _one_of(item: dict[str, Any], keys: tuple[str, ...], where: str, longest: int) -> str:

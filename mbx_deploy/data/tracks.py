@@ -20,6 +20,8 @@ from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.json_documents import parse_json
 
 MOST_TEXT_BYTES = 64 << 20
+MOST_SECONDS = 1e6
+MOST_LABELS = 200_000  # of a file
 # Labels that say that nobody speaks a word: their stretches are not words to be heard.
 NOT_WORDS = frozenset(("", "silence", "unknown", "noise", "speech", "music", "background", "_silence_", "_unknown_"))
 
@@ -73,6 +75,17 @@ def _text(path: Path) -> str:
         raise InputError(f"can't read the labels ({path}): {error}") from None
 
 
+def _lines(path: Path) -> list[str]:
+    lines = _text(path).splitlines()
+    _check_count(path, len(lines))
+    return lines
+
+
+def _check_count(path: Path, count: int) -> None:
+    if count > MOST_LABELS:
+        raise InputError(f"too many labels ({path}): got {count:,} lines, need at most {MOST_LABELS:,}")
+
+
 def _kinds(folder: Path) -> dict[str, str]:
     """Return {file: kind} of the folder's manifest.csv, or of that of the folder above it."""
     found: dict[str, str] = {}
@@ -80,13 +93,16 @@ def _kinds(folder: Path) -> dict[str, str]:
         path = where / "manifest.csv"
         if not path.is_file():
             continue
-        rows = csv.DictReader(_text(path).splitlines())
-        if not rows.fieldnames or not {"file", "kind"} <= set(rows.fieldnames):
-            continue
-        for row in rows:
-            name = str(row["file"])
-            if name.startswith(prefix):
-                found.setdefault(name[len(prefix) :], str(row["kind"]))
+        try:
+            rows = csv.DictReader(_lines(path))
+            if not rows.fieldnames or not {"file", "kind"} <= set(rows.fieldnames):
+                continue
+            for row in rows:
+                name = str(row["file"])
+                if name.startswith(prefix):
+                    found.setdefault(name[len(prefix) :], str(row["kind"]))
+        except csv.Error as error:  # a cell that is longer than its limit
+            raise InputError(f"can't read the kinds of recordings ({path}): {error}") from None
     return found
 
 
@@ -95,7 +111,7 @@ def _track(path: Path) -> list[Stretch]:
     if not path.is_file():
         return []
     found = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip() or line.startswith("\\"):  # a second line of a label: its frequencies
             continue
         parts = line.split("\t")
@@ -112,6 +128,7 @@ def _json(path: Path) -> list[Stretch]:
     values = _load(_text(path), str(path))
     if not isinstance(values, list):
         raise InputError(f"bad labels ({path}): got {type(values).__name__}, need a list of start, end and word")
+    _check_count(path, len(values))
     found = []
     for number, row in enumerate(values):
         where = f"{path}, label {number}"
@@ -133,7 +150,7 @@ def _stretch(word: str, start: object, end: object, where: str) -> Stretch:
         first, last = float(str(start)), float(str(end))
     except ValueError:
         raise InputError(f"bad label ({where}): got times {start!r:.30} and {end!r:.30}, need seconds") from None
-    if not 0 <= first <= last < 1e6:
+    if not 0 <= first <= last < MOST_SECONDS:
         raise InputError(f"bad label ({where}): got {first} to {last}, need 0 <= start <= end")
     return Stretch(word, first, last)
 
@@ -145,7 +162,7 @@ def _manifests(folder: Path, files: Sequence[Path], sounds: set[Path]) -> dict[P
     for path in files:
         if path.suffix != ".json" or "manifest" not in path.name or path in beside:
             continue
-        for number, line in enumerate(_text(path).splitlines(), start=1):
+        for number, line in enumerate(_lines(path), start=1):
             where = f"{path}, line {number}"
             row = _load(line, where) if line.strip() else None
             if row is None:
@@ -157,7 +174,8 @@ def _manifests(folder: Path, files: Sequence[Path], sounds: set[Path]) -> dict[P
                 raise InputError(f"the manifest names no recording of the folder ({where}): {row['audio_filepath']}")
             word = next((row[key] for key in ("command", "label", "word") if isinstance(row.get(key), str)), "")
             start, duration = row.get("offset", 0.0), row.get("duration")
-            if not isinstance(start, int | float) or not isinstance(duration, int | float):
+            known = all(isinstance(value, int | float) and abs(value) < MOST_SECONDS for value in (start, duration))
+            if not known:  # NaN, too
                 raise InputError(f"bad manifest ({where}): need offset and duration in seconds")
             stretch = _stretch(word, start, start + duration, where)
             if word not in NOT_WORDS:

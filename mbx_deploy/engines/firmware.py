@@ -1,10 +1,11 @@
-"""The firmware of a build: in QEMU, or for the host as the program that it is."""
+"""The firmware of a build: in QEMU, for the host as the program that it is, for the browser as WebAssembly."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, Target, find_target
+from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, HOST, WASM, Target, find_target
 from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.engines.browser import BrowserEngine
 from mbx_deploy.engines.c import ProgramEngine
 from mbx_deploy.engines.session import (
     TRACE_RESULTS,
@@ -49,11 +50,13 @@ class FirmwareEngine:
         return decode_response(answer, self.model, len(items))
 
 
-def build_engine(build: Build) -> ProgramEngine | FirmwareEngine:
+def build_engine(build: Build) -> ProgramEngine | FirmwareEngine | BrowserEngine:
     """Return the engine of a build's firmware.
 
-    Raises InputError for a build without one, ToolMissing as FirmwareEngine does.
+    Raises InputError for a build without one, ToolMissing as FirmwareEngine and BrowserEngine do.
     """
-    if build.target.toolchain == "host":
+    if build.target.toolchain == WASM:
+        return BrowserEngine(build.model, build.elf)
+    if build.target.toolchain == HOST:
         return ProgramEngine(build.model, build.elf)
     return FirmwareEngine(build.model, build.elf, build.target)

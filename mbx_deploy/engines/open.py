@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BYTES, FLOATS = "bytes", "floats"
 # What it takes: a compiled model, a build's folder, a checkpoint of training, a device at the end of a line.
 MODEL, BUILD, CHECKPOINT, DEVICE = "model", "build", "checkpoint", "device"
+WASM = "wasm"  # target.WASM, whose module is not imported here
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class EngineKind:
     open: makes the engine, with what it needs of a source; raises ToolMissing where this machine can't. None for what
     makes no bytes, see float.float_engine(). at_once: clips handed over at a time when many are measured: so few that
     an interruption is heard soon, so many that starting a program is cheap. threads: whether several may ask at a time.
-    fast: whether thousands of clips take minutes at most.
+    fast: whether thousands of clips take minutes at most. toolchain: of the only builds that it takes, whose program it
+    runs in the place of the engine firmware; "" for all.
     """
 
     name: str
@@ -49,6 +51,7 @@ class EngineKind:
     at_once: int
     threads: bool = True
     fast: bool = False
+    toolchain: str = ""
 
 
 def _stride(source: Source) -> int:
@@ -77,6 +80,19 @@ def _open_firmware(source: Source) -> Engine:
     return build_engine(source.build)
 
 
+def _open_browser(source: Source) -> Engine:
+    from mbx_deploy.engines.browser import BrowserEngine, compile_module
+
+    if source.build is None:
+        return BrowserEngine(source.model, compile_module(source.model))
+    if source.build.target.toolchain != WASM:
+        raise InputError(
+            f"the engine browser takes a model, or a build for the browser: got one for {source.build.target.name}",
+            "build it with --target browser",
+        )
+    return BrowserEngine(source.model, source.build.elf)
+
+
 def _open_tflm(source: Source) -> Engine:
     from mbx_deploy.engines.tflm import TflmEngine
 
@@ -95,15 +111,16 @@ def _open_device(source: Source) -> Engine:
     )
 
 
+REFERENCE, FIRMWARE = "sim", "firmware"  # what the others are compared with; the program of a build
 ENGINES = (
     EngineKind("sim", BYTES, frozenset((MODEL, BUILD)), _open_sim, 8),
     EngineKind("c", BYTES, frozenset((MODEL, BUILD)), _open_c, 100, fast=True),
-    EngineKind("firmware", BYTES, frozenset((BUILD,)), _open_firmware, 12),
+    EngineKind(FIRMWARE, BYTES, frozenset((BUILD,)), _open_firmware, 12),
+    EngineKind("browser", BYTES, frozenset((MODEL, BUILD)), _open_browser, 100, toolchain=WASM),
     EngineKind("tflm", BYTES, frozenset((MODEL, BUILD)), _open_tflm, 20, threads=False),  # it keeps its state
     EngineKind("float", FLOATS, frozenset((MODEL, BUILD, CHECKPOINT)), None, 32, fast=True),
     EngineKind("device", BYTES, frozenset((DEVICE,)), _open_device, 1, threads=False),
 )
-REFERENCE = "sim"  # what the others are compared with
 
 
 def find_engine(name: str) -> EngineKind:
@@ -136,15 +153,18 @@ def build_engines(build: Build, link: Link | None = None) -> tuple[list[Engine],
     source = Source(build.model, build, link)
     engines, skipped = [open_engine(REFERENCE, source)], {}
     takes = DEVICE if link is not None else BUILD
+    program = next((kind.name for kind in ENGINES if kind.toolchain == build.target.toolchain), FIRMWARE)
     for kind in ENGINES:
         if kind.open is None or kind.name == REFERENCE or takes not in kind.takes:
+            continue
+        if (kind.toolchain or kind.name == FIRMWARE) and kind.name != program:
             continue
         try:
             engines.append(kind.open(source))
         except ToolMissing as error:
             skipped[kind.name] = error.what
         except InputError as error:
-            if kind.name != "firmware":
+            if kind.name != program:
                 raise
             skipped[kind.name] = error.what
     if len(engines) == 1:

@@ -12,6 +12,7 @@ import numpy as np
 from mbx_deploy.codegen.target import emulation_note
 from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.data.audio import Recording, fit_clip, read_recording
+from mbx_deploy.data.formats import is_readable
 from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.firmware import build_engine
 from mbx_deploy.engines.float import float_engine, softmax
@@ -54,6 +55,23 @@ def _read(path: Path, config: FrontendConfig, note: Note) -> Recording:
     for text in recording.notes:
         note(f"{path}: {text}")
     return recording
+
+
+def recordings_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the recordings that paths name: themselves, and of a folder each below it, by name.
+
+    Raises InputError for a folder without recordings.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(one for one in path.rglob("*") if is_readable(one.suffix.lower()) and one.is_file())
+        if not inside:
+            raise InputError(f"no recordings in the folder: got {path}, need sound files below it")
+        found += inside
+    return found
 
 
 def simulate(

@@ -11,15 +11,16 @@ from typing import Any
 
 from mbx_deploy.codegen.layouts import CMAKE, LAYOUTS
 from mbx_deploy.codegen.manifest import make_manifest
+from mbx_deploy.codegen.page import render_page
 from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, Files, generate_project
-from mbx_deploy.codegen.target import Target
+from mbx_deploy.codegen.target import WASM, Target
 from mbx_deploy.codegen.tflm import TflmSizes, used_ops
 from mbx_deploy.compiler.kernels.choice import PORTABLE
 from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.firmware.budgets import NO_BUDGETS, Budgets
 from mbx_deploy.firmware.compile import check_compiled, compile_project, missing_tools, need_compiler
-from mbx_deploy.firmware.folder import DEFAULT_PREFIX, ELF_NAME
+from mbx_deploy.firmware.folder import DEFAULT_PREFIX, PAGE_NAME
 from mbx_deploy.firmware.memory import check_fit, memory_report, render_report
 from mbx_deploy.firmware.tflm import (
     UNMEASURED,
@@ -48,7 +49,8 @@ Count = Callable[[CompiledModel, Path, Target], int]  # the instructions of an i
 class BuildReport:
     """folder: the project.
 
-    elf: the firmware, or None with the names of the tools that are missing. memory: the report.
+    elf: the firmware, or None with the names of the tools that are missing. memory: the report. page: of a build
+    for the browser, that was compiled.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class BuildReport:
     memory: dict[str, Any]
     layout: str = CMAKE
     runtime: str = "c"
+    page: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON takes it."""
@@ -67,6 +70,7 @@ class BuildReport:
             "layout": self.layout,
             "runtime": self.runtime,
             "elf": str(self.elf) if self.elf else None,
+            "page": str(self.page) if self.page else None,
             "missing_tools": list(self.missing_tools),
             "memory": self.memory,
         }
@@ -105,6 +109,8 @@ def build(
         progress(f"the layout {layout} is for other cores than Arm's: it takes the portable kernels")
         target = replace(target, kernels=PORTABLE)
     compiled_model = load_model(model, network_only, step_frames).for_kernels(target.kernels)
+    if checkouts is not None and target.toolchain == WASM:
+        raise InputError(f"no TFLite Micro in the browser: got --runtime tflm for {target.name}", "leave --runtime out")
     if checkouts is not None and compiled_model.streaming is not None:
         progress(_cost_of_windows(compiled_model))
         compiled_model = compiled_model.in_windows()
@@ -133,11 +139,17 @@ def build(
     files["memory_report.json"] = json.dumps(report, indent=2, sort_keys=True) + "\n"
     files["memory_report.txt"] = render_report(report)
     files |= binaries
+    listens = compiles and target.toolchain == WASM
+    if listens:
+        module = binaries[target.program_name]
+        assert isinstance(module, bytes)
+        files[PAGE_NAME] = render_page(compiled_model, target, prefix, stride_frames, module)
     runtime = "tflm" if tflm else "c"
     files["manifest.json"] = make_manifest(files, compiled_model, target, prefix, stride_frames, layout, runtime)
     write_folder(folder, files)
-    elf = folder / ELF_NAME if compiles else None
-    return BuildReport(folder, target.name, elf, tuple(missing), report, layout, runtime)
+    elf = folder / target.program_name if compiles else None
+    page = folder / PAGE_NAME if listens else None
+    return BuildReport(folder, target.name, elf, tuple(missing), report, layout, runtime, page)
 
 
 @dataclass(frozen=True)
@@ -251,5 +263,5 @@ def check_budgets(
             raise ValueError("a budget of instructions needs a count")
         with scratch_folder() as folder:
             write_folder(Path(folder) / "build", binaries)
-            needs["instructions"] = count(model, Path(folder) / "build" / ELF_NAME, target)
+            needs["instructions"] = count(model, Path(folder) / "build" / target.program_name, target)
     budgets.check(needs, target.name)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mbx_deploy.codegen.calls import SHIFT_FUNCTION, STEP_PREFIX
-from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, Target
+from mbx_deploy.codegen.target import EMULATOR_ELF_NAME, HOST, WASM, Target
 from mbx_deploy.errors import InputError, ToolMissing
-from mbx_deploy.firmware.folder import ELF_NAME
 from mbx_deploy.firmware.image import FlashImage, read_flash_image, to_bin, to_hex, to_uf2
 from mbx_deploy.firmware.stack import elf_sizes, stack_bound
+from mbx_deploy.firmware.wasm import wasm_sizes
 from mbx_deploy.system.files import cannot_write, write_folder
 from mbx_deploy.system.scratch import scratch_folder
 from mbx_deploy.system.tools import find_tool, run_tool
@@ -24,8 +24,8 @@ STACK_ASSERTION = "the RAM is too small for the data and the stack"  # what link
 
 def missing_tools(target: Target) -> list[str]:
     """Return the names of the programs that compiling for a target needs and that are not installed."""
-    compiler = "gcc" if target.toolchain == "host" else f"{target.toolchain}-gcc"
-    missing = [tool for tool in (compiler, "cmake") if find_tool(tool) is None]
+    compilers = {HOST: ["gcc"], WASM: ["clang", "wasm-ld"]}.get(target.toolchain, [f"{target.toolchain}-gcc"])
+    missing = [tool for tool in (*compilers, "cmake") if find_tool(tool) is None]
     if not find_tool("ninja") and not find_tool("make"):
         missing.append("make")
     return missing
@@ -60,20 +60,27 @@ def compile_project(
                 what="compiling the project",
                 explain=lambda output: too_large(output, target),
             )
-            size_tool = "size" if target.toolchain == "host" else f"{target.toolchain}-size"
-            table = run_tool([size_tool, "-A", str(binary / ELF_NAME)], what="measuring the firmware").stdout
-            compiled = elf_sizes(table)
-            if measured_stack is None:
-                graphs = [path.read_text() for path in sorted(binary.rglob("*.ci"))]
-                root = "main" if target.toolchain == "host" else RESET_FUNCTION
-                compiled["stack_bound_bytes"] = stack_bound(graphs, INDIRECT_FUNCTIONS, root, INTERRUPT_PREFIX)
-            else:
-                compiled["stack_measured_bytes"] = measured_stack
-            made = (binary / name for name in (ELF_NAME, EMULATOR_ELF_NAME, "firmware.map"))
+            program = binary / target.program_name
+            compiled = _sizes(program, target, measured_stack)
+            made = (binary / name for name in (program.name, EMULATOR_ELF_NAME, "firmware.map"))
             results: dict[str, str | bytes] = {path.name: path.read_bytes() for path in made if path.exists()}
-            return results | _images((binary / ELF_NAME).read_bytes(), target), compiled
+            return results | _images(program.read_bytes(), target), compiled
     except OSError as error:
         raise cannot_write(Path(tempfile.gettempdir()), error) from None
+
+
+def _sizes(program: Path, target: Target, measured_stack: int | None) -> dict[str, int]:
+    """Return bytes of a compiled program: flash, ram, code and, where the compiler tells it, stack."""
+    if target.toolchain == WASM:
+        return wasm_sizes(program.read_bytes())
+    size_tool = "size" if target.toolchain == HOST else f"{target.toolchain}-size"
+    table = run_tool([size_tool, "-A", str(program)], what="measuring the firmware").stdout
+    compiled = elf_sizes(table)
+    if measured_stack is None:
+        graphs = [path.read_text() for path in sorted(program.parent.rglob("*.ci"))]
+        root = "main" if target.toolchain == HOST else RESET_FUNCTION
+        return compiled | {"stack_bound_bytes": stack_bound(graphs, INDIRECT_FUNCTIONS, root, INTERRUPT_PREFIX)}
+    return compiled | {"stack_measured_bytes": measured_stack}
 
 
 def too_large(output: str, target: Target) -> InputError | None:

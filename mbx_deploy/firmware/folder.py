@@ -7,7 +7,7 @@ from typing import Any
 
 from mbx_deploy.codegen.layouts import CMAKE, NAMES
 from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES, generate_project
-from mbx_deploy.codegen.target import Target, read_target
+from mbx_deploy.codegen.target import WASM, Target, read_target
 from mbx_deploy.codegen.templates import session_main
 from mbx_deploy.codegen.tflm import RUNTIMES
 from mbx_deploy.compiler.model import CompiledModel, parse_model
@@ -20,7 +20,8 @@ MOST_MANIFEST_BYTES = 4 << 20
 MOST_FILE_BYTES = 256 << 20
 MOST_FRAMES = 100_000
 DEFAULT_PREFIX = "kws"
-ELF_NAME = "firmware.elf"
+PROGRAM_NAMES = ("firmware.elf", "firmware.wasm")
+PAGE_NAME = "index.html"
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,28 @@ class Build:
 
     @property
     def elf(self) -> Path:
-        """The firmware. Raises InputError where the build has none."""
+        """The firmware: an ELF, or what takes its place. Raises InputError where the build has none."""
         if self.layout != CMAKE:
             what = (
                 f"the build holds no firmware ({self.folder}): its layout, {self.layout}, is compiled by its own tools"
             )
             raise InputError(what, "build it again without --layout")
-        return need_elf(self.folder)
+        return need_program(self.folder, self.target)
+
+    @property
+    def page(self) -> Path:
+        """The page of a build for the browser. Raises InputError for another build, or one without it."""
+        if self.target.toolchain != WASM:
+            raise InputError(
+                f"the build holds no page ({self.folder}): it is for {self.target.name}",
+                "build it with --target browser",
+            )
+        return self.elf.with_name(PAGE_NAME)
 
 
-def need_elf(folder: Path) -> Path:
+def need_program(folder: Path, target: Target) -> Path:
     """Return the firmware of a build. Raises InputError where it has none."""
-    path = folder / ELF_NAME
+    path = folder / target.program_name
     if not path.is_file():
         raise InputError(
             f"the build holds no firmware ({folder}): it was made without a compiler",
@@ -112,11 +123,11 @@ def _check_manifest(manifest: dict[str, Any], folder: Path) -> None:
 def check_digests(folder: Path, manifest: dict[str, Any]) -> None:
     """Raise InputError where a file of a build is not as it was written, or is not there: nothing of it is run then.
 
-    A build may be without its firmware: need_elf() says so.
+    A build may be without its firmware: need_program() says so.
     """
     for name, digest in manifest["files"].items():
         path = folder / name
-        if name == ELF_NAME and not path.exists():
+        if name in PROGRAM_NAMES and not path.exists():
             continue
         if not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"the build is damaged ({folder}): its manifest names {name!r:.60}, outside of it", _AGAIN)

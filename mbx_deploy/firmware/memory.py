@@ -158,10 +158,12 @@ def render_report(report: dict[str, Any]) -> str:
             ("firmware, flash", compiled["flash_bytes"]),
             ("  of it code", compiled["code_bytes"]),
             ("firmware, RAM without stack", compiled["ram_bytes"]),
-            ("stack, static bound", compiled["stack_bound_bytes"])
-            if "stack_bound_bytes" in compiled
-            else ("stack, deepest measured", compiled["stack_measured_bytes"]),
         ]
+        for key, name in (
+            ("stack_bound_bytes", "stack, static bound"),
+            ("stack_measured_bytes", "stack, deepest measured"),
+        ):
+            rows += [(name, compiled[key])] if key in compiled else []
     lines += [f"  {name:<28}{value:>10,}" for name, value in rows]
     if not compiled:
         lines += ["", "Not compiled here: sizes of code and stack are not known."]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mbx_deploy.codegen.layouts import CMAKE
-from mbx_deploy.codegen.target import Probe, Target
+from mbx_deploy.codegen.target import WASM, Probe, Target
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.firmware.compile import compile_project, missing_tools
 from mbx_deploy.firmware.folder import Build, load_build, read_manifest
@@ -46,7 +46,8 @@ def load_firmware(folder: Path) -> Firmware:
     build = load_build(folder)
     target = build.target
     if target.probe is None or target.memory is None:
-        runs = f"it runs in an emulator ({target.machine})" if target.machine else "it runs on this machine"
+        place = "in a browser" if target.toolchain == WASM else "on this machine"
+        runs = f"it runs in an emulator ({target.machine})" if target.machine else f"it runs {place}"
         hint = "mbx-deploy run takes it; to write a board, build with --target BOARD (mbx-deploy targets lists them)"
         raise InputError(f"a build for {target.name} can't be written to a board: {runs}", hint)
     elf = _elf(build, manifest.get("files"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbx_deploy.codegen.target import Target
-from mbx_deploy.errors import InputError, ToolMissing
+from mbx_deploy.errors import InputError, Interrupted, ToolMissing
 from mbx_deploy.flashing.bossac import Bossac
 from mbx_deploy.flashing.debug_probe import OpenOcd, PyOcd
 from mbx_deploy.flashing.device import Device, Say, Tool, choose_device, names
@@ -74,7 +74,7 @@ def carry_out(plan: Plan, say: Say) -> dict[str, Any]:
         verified = plan.tool.write(plan.firmware, plan.device, say)
     except KeyboardInterrupt:
         what = "interrupted: if the board was being written, its firmware is incomplete"
-        raise InputError(what, "give the same line again") from None
+        raise Interrupted(what, "give the same line again") from None
     return plan.to_dict(verified)
 
 

@@ -6,10 +6,11 @@ Two accuracies are told. "accuracy" counts every clip: command words, other word
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,10 +27,9 @@ from mbx_deploy.data.accuracy import (
     measure,
     noisy_clips,
     speaker_interval,
-    voices,
 )
-from mbx_deploy.data.corpus import speaker_of
 from mbx_deploy.data.dataset import SAMPLE_RATE_HZ, Split, load_known, spread
+from mbx_deploy.data.streams import wav_bytes
 from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.float import float_engine
 from mbx_deploy.engines.open import FLOATS, MODEL, EngineKind, Source, find_engine
@@ -40,6 +40,7 @@ from mbx_deploy.firmware.folder import load_hearing_build
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.sim.decision import DecisionRule, answer
+from mbx_deploy.system.files import write_folder
 from mbx_deploy.system.resources import resolve_model
 from mbx_deploy.system.scratch import scratch_folder
 
@@ -98,9 +99,11 @@ def evaluate_model(
     options: Options,
     note: Note = lambda line: None,
     progress: Progress = lambda done, of: None,
+    wrong: Path | None = None,
 ) -> dict[str, Any]:
     """Return evaluate() of a model, or of the folder of a build, on a data set; note hears what is left out, and why.
 
+    wrong: a folder, made anew, for each clip that was taken for another word, as <said>/<heard>/<clip>.wav.
     Raises as open_subject(), and InputError for data that is missing, or has none of the model's words.
     """
     with scratch_folder() as scratch:
@@ -123,7 +126,19 @@ def evaluate_model(
         if noisy is None and not find_engine(subject.engine).fast:
             noisy = SLOW_ENGINE_NOISY_CLIPS
         report = evaluate(subject, split, snrs_db, noisy, progress)
+        if wrong is not None:
+            write_folder(wrong, _wrong_clips(report["heard"], split))
         return {**report, "data": str(data), "split": options.split}
+
+
+def _wrong_clips(rows: Sequence[dict[str, Any]], split: Split) -> dict[str, bytes]:
+    """Return {said/heard/clip.wav: its sound} of the clips that were taken for another word."""
+    files = {}
+    for row, samples in zip(rows, split.samples, strict=True):
+        if not row["right"]:
+            name = re.sub(r"[^\w.-]", "_", Path(row["clip"]).with_suffix("").as_posix())
+            files[f"{row['said']}/{row['heard']}/{name}.wav"] = wav_bytes(samples, SAMPLE_RATE_HZ)
+    return files
 
 
 def open_subject(
@@ -255,9 +270,7 @@ def pick_clips(split: Split, count: int | None) -> Split:
     """Return at most count clips of a split, evenly spread over it, so that every class keeps its share."""
     if count is None or count >= len(split):
         return split
-    chosen = spread(count, len(split))
-    names = tuple(split.names[number] for number in chosen)
-    return replace(split, samples=split.samples[chosen], classes=split.classes[chosen], names=names)
+    return split.take(spread(count, len(split)))
 
 
 def evaluate(
@@ -292,6 +305,7 @@ def evaluate(
         "frontend_digest": subject.config.digest(),
         "engine": subject.engine,
         **score(logits, split),
+        "heard": heard_rows(logits, split),
         "snr": rows,
         "noise_seed": NOISE_SEED,
         "clips_per_second": len(split) / seconds,
@@ -309,18 +323,27 @@ def score(logits: np.ndarray, split: Split) -> dict[str, Any]:
     return {
         "clips": len(split),
         "accuracy": float(right.mean()),
-        "accuracy_interval": _pair(speaker_interval(right, voices(split.names))),
+        "accuracy_interval": _pair(speaker_interval(right, split.voices)),
         "command_clips": found.command_clips,
         "command_accuracy": found.command_accuracy if words else None,
         "command_accuracy_interval": _pair(command_interval(logits, split)) if words else None,
         "balanced_accuracy": found.balanced_accuracy,
-        "speakers": len({speaker_of(name) for name in split.names} - {None}),
+        "speakers": len(set(split.voices) - set(split.names)),
         "labels": list(split.labels),
         "clips_of": {label: int(clips[i]) for i, label in enumerate(split.labels)},
         "precision": {label: _share(hits[i], chosen[i]) for i, label in enumerate(split.labels)},
         "recall": {label: _share(hits[i], clips[i]) for i, label in enumerate(split.labels)},
         "confusion": confusion.tolist(),
     }
+
+
+def heard_rows(logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
+    """Return a row a clip: its name, what was said and what was heard in it."""
+    answers = logits.argmax(axis=1)
+    return [
+        {"clip": name, "said": split.labels[said], "heard": split.labels[heard], "right": bool(said == heard)}
+        for name, said, heard in zip(split.names, split.classes, answers, strict=True)
+    ]
 
 
 def _pair(interval: tuple[float, float]) -> list[float]:

@@ -23,7 +23,7 @@ from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.firmware.budgets import NO_BUDGETS, Budgets
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.compile import missing_tools
-from mbx_deploy.firmware.folder import ELF_NAME, Build, load_hearing_build
+from mbx_deploy.firmware.folder import Build, load_hearing_build
 from mbx_deploy.measure.baseline import Baseline, Margins, Recordings, read_baseline, write_baseline
 from mbx_deploy.measure.checks import Check, compare
 from mbx_deploy.measure.evaluate import Subject, integer_answers, open_float, pick_clips, run_clips, score
@@ -35,7 +35,6 @@ from mbx_deploy.nemo.conversion import artifact_of
 from mbx_deploy.system.files import check_file
 from mbx_deploy.system.resources import resolve_model
 from mbx_deploy.system.scratch import scratch_folder
-from mbx_deploy.system.tools import find_tool
 
 DEFAULT_TARGET = "cortex-m4"
 DEFAULT_SPLIT = "testing"
@@ -342,7 +341,7 @@ def _needs(built: Build) -> dict[str, float | None]:
 
 def _has_program(built: Build) -> bool:
     """Return whether a build was compiled: it may have been made without a compiler, or for other tools."""
-    return (built.folder / ELF_NAME).is_file()
+    return (built.folder / built.target.program_name).is_file()
 
 
 def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, Fingerprint]:
@@ -350,11 +349,12 @@ def _firmware_stages(built: Build, items: list[Item], note: Note) -> dict[str, F
     if not _has_program(built):
         note(f"the firmware was not run: {built.folder} holds none")
         return {}
-    emulator = (built.target.machine or built.target.emulated_as) and find_tool("qemu-system-arm")
-    if built.target.toolchain != "host" and not emulator:
-        note(f"the firmware was not run: no emulator for {built.target.name} here")
+    try:
+        engine = build_engine(built)
+    except ToolMissing as error:
+        note(f"the firmware was not run: {error.what}")
         return {}
-    return {"firmware": fingerprint(build_engine(built), items)}
+    return {"firmware": fingerprint(engine, items)}
 
 
 def _budgets(request: Request, old: Budgets, needs: dict[str, int | None], note: Note) -> Budgets:

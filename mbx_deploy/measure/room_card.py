@@ -24,6 +24,7 @@ OPEN_SPLIT = "testing"
 _DIGITS = 4
 # Behind a word: long enough for the last decision that may still be about it.
 _TAIL_S = 1.5
+_MOST_WORDS = 20
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -90,7 +91,7 @@ def _only(source: WordSource, words: Sequence[str]) -> WordSource:
 
 
 def _row(engine: Engine, model: CompiledModel, sources: Sequence[WordSource]) -> dict[str, Any]:
-    """Return how many clips there are, of how many words, and in how many an event was told; by word."""
+    """Return how many clips there are, of how many words, and in how many an event was told; by word the worst."""
     rate = model.config.sample_rate_hz
     tail = np.zeros(round(_TAIL_S * rate), np.int16)
     by_word: dict[str, list[int]] = {}
@@ -106,8 +107,14 @@ def _row(engine: Engine, model: CompiledModel, sources: Sequence[WordSource]) ->
         "clips": clips,
         "taken": taken,
         "share": round(taken / clips, _DIGITS) if clips else None,
-        "by_word": {word: {"clips": of, "taken": count} for word, (of, count) in sorted(by_word.items())},
+        "by_word": {word: {"clips": of, "taken": count} for word, (of, count) in _worst(by_word)},
     }
+
+
+def _worst(by_word: dict[str, list[int]]) -> list[tuple[str, list[int]]]:
+    """Return the words that are taken for a command most often, _MOST_WORDS at most: a card travels with its model."""
+    taken = [(word, counts) for word, counts in by_word.items() if counts[1]]
+    return sorted(taken, key=lambda pair: (-pair[1][1] / pair[1][0], pair[0]))[:_MOST_WORDS]
 
 
 def _room(engine: Engine, model: CompiledModel, folders: Sequence[Path], progress: Progress) -> dict[str, Any]:

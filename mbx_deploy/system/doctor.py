@@ -5,6 +5,7 @@ Nothing heavy is imported, and nothing outside the standard library: a machine t
 everything can still be asked.
 """
 
+import ctypes.util
 import json
 import os
 import platform
@@ -50,6 +51,9 @@ PACKAGES = {
     ),
     "verify": ("tflite-micro",),
     "flash": ("pyocd",),
+    "browser": ("wasmtime",),
+    "listen": ("rich", "sounddevice"),
+    "serve": ("cryptography", "segno"),
     "report": ("matplotlib",),
     "notebook": ("ipykernel", "matplotlib", "nbclient"),
     "docs": ("mkdocs", "mkdocs-click", "mkdocs-material", "mkdocstrings", "mkdocstrings-python"),
@@ -60,6 +64,9 @@ NEEDED_FOR = {
     "export": "export",
     "verify": "the tflm engine",
     "flash": "flash, most boards",
+    "browser": "running a build for the browser, without node",
+    "listen": "listen",
+    "serve": "serve --phone",
     "report": "report",
     "notebook": "the notebook in examples/",
     "docs": "the documentation as a site, make docs",
@@ -81,7 +88,7 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Return one Finding for each thing, the required and the small first."""
-    return [_python(), *_packages(), *_tools(), *_board_tools()]
+    return [_python(), *_packages(), *_tools(), *_browser_tools(), *_board_tools()]
 
 
 def render(findings: list[Finding]) -> str:
@@ -186,6 +193,25 @@ def _tools() -> list[Finding]:
         Finding(name, needed_for, found, apt_line([package]), required, "apt", package)
         for name, needed_for, required, package, found in tools
     ]
+
+
+def _browser_tools() -> list[Finding]:
+    """Return what --target browser and listen take; nothing else needs them, so set-up installs them for tests only."""
+    tools = [
+        ("clang", "build --target browser", "clang", _tool_version("clang")),
+        ("wasm-ld", "build --target browser", "lld", _tool_version("wasm-ld")),
+        ("node", "running a build for the browser, without wasmtime", "nodejs", _tool_version("node")),
+        ("PortAudio", "listen, to a microphone", "libportaudio2", _library("portaudio")),
+    ]
+    return [
+        Finding(name, needed_for, found, apt_line([package]), False, "apt", package)
+        for name, needed_for, package, found in tools
+    ]
+
+
+def _library(name: str) -> str | None:
+    """Return whether a shared library is here."""
+    return "present" if ctypes.util.find_library(name) else None
 
 
 def _board_tools() -> list[Finding]:

@@ -11,6 +11,14 @@ _MARKS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)  # possessive:
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
+def _check_depth(text: str) -> None:
+    depth = 0
+    for mark in _MARKS.finditer(text):
+        depth += _STEPS.get(mark[0], 0)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} deep")
+
+
 def parse_json(
     text: str | bytes,
     *,
@@ -24,9 +32,6 @@ def parse_json(
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")
-    depth = 0
-    for mark in _MARKS.finditer(text):
-        depth += _STEPS.get(mark[0], 0)
-        if depth > MAX_DEPTH:
-            raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(text)
     return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)

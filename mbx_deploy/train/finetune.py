@@ -221,15 +221,7 @@ def choose_clips(split: Split, config: FinetuneConfig) -> Split:
 
 def take(split: Split, which: np.ndarray) -> Split:
     """Return a part of a split: which is a mask or indices."""
-    names = np.array(split.names, dtype=object)[which]
-    speakers = np.array(split.speakers, dtype=object)[which] if split.speakers else ()
-    return replace(
-        split,
-        samples=split.samples[which],
-        classes=split.classes[which],
-        names=tuple(names),
-        speakers=tuple(speakers),
-    )
+    return split.take(which)
 
 
 def speakers_of(split: Split, config: FinetuneConfig) -> list[str]:

@@ -437,7 +437,7 @@ def test_an_interrupted_build_leaves_nothing_and_keeps_the_old_one(
             pytest.fail("the build was done before it could be interrupted")
         (os.killpg if to_group else os.kill)(process.pid, number)
         output, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == 130
     lines = [line for line in errors.splitlines() if line]
     assert lines[0] == "error: interrupted" and lines[1].startswith("  hint: ") and len(lines) == 2
     assert output == ""

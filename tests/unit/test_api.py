@@ -55,8 +55,8 @@ def test_the_plan_is_made_once_and_carried() -> None:
 
 
 def test_what_engines_take() -> None:
-    assert set(engine_names(MODEL)) == {"sim", "c", "tflm", "float"}
-    assert set(engine_names(MODEL, BUILD)) == {"sim", "c", "tflm", "float", "firmware"}
+    assert set(engine_names(MODEL)) == {"sim", "c", "browser", "tflm", "float"}
+    assert set(engine_names(MODEL, BUILD)) == {"sim", "c", "browser", "tflm", "float", "firmware"}
     assert len({kind.name for kind in ENGINES}) == len(ENGINES)
     with pytest.raises(InputError, match="no engine of that name: got 'qemu'"):
         open_engine("qemu", Source(mbx_deploy.load("kws10")))

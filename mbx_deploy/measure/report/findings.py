@@ -289,7 +289,7 @@ def _measure_accuracy(folder: Path, data: Path, clips: int, note: Note) -> Accur
 def read_card(recognizer: CompiledModel) -> tuple[Accuracy | None, str]:
     """Return what the card in a model's file says, or None and why not: the file is others' data."""
     card = recognizer.metadata.get("card")
-    if not card or (isinstance(card, dict) and "int8" not in card):
+    if not card or (isinstance(card, dict) and "open_world" in card and "int8" not in card):
         return None, "The model's file holds no confusion matrix and no noise table."
     try:
         if tuple(card["labels"]) != recognizer.labels:

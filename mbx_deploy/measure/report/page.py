@@ -1,11 +1,11 @@
 """Findings -> one HTML page that needs nothing beside it: no script, no font, no picture from elsewhere."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from mbx_deploy.codegen.model_facts import Rows, model_limits, model_rows
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure.card import render_card
@@ -17,11 +17,12 @@ from mbx_deploy.system.version import __version__
 _TEMPLATE = "page.html.j2"
 _MOST_MISTAKES = 20
 
-Rows = list[tuple[str, str]]
 
+def render_page(findings: Findings, hear: str | None = None) -> str:
+    """Return the page. The same findings give the same bytes. Raises ToolMissing without matplotlib.
 
-def render_page(findings: Findings) -> str:
-    """Return the page. The same findings give the same bytes. Raises ToolMissing without matplotlib."""
+    hear: where the page lies that listens, of a build for the browser; relative to this one's place.
+    """
     plots.require_matplotlib()
     recognizer, accuracy = findings.model, findings.accuracy
     config = recognizer.config
@@ -39,18 +40,20 @@ def render_page(findings: Findings) -> str:
     environment.filters["count"] = lambda value: "-" if value is None else f"{value:,}"
     return environment.get_template(_TEMPLATE).render(
         found=findings,
+        hear=hear,
         recognizer=recognizer,
         accuracy=accuracy,
         score=score,
         version=__version__,
         tiles=_tiles(findings),
-        card_rows=_card_rows(recognizer),
+        card_rows=model_rows(recognizer),
         card_text=_card_text(recognizer),
-        limits=_limits(recognizer),
+        limits=model_limits(recognizer),
         frontend_rows=_frontend_rows(config),
         mistakes=_mistakes(findings),
         flash_rows=flash_rows(findings.memory),
         ram_rows=ram_rows(findings.memory),
+        stack=stack_bytes(findings.memory["compiled"] or {}),
         buffers=sorted(findings.memory["arena"]["buffers"], key=lambda b: (b["first_call"], b["offset"])),
         last_call=len(findings.memory["calls"]) - 1,
         stages=findings.profile["frontend"]["stages"] if findings.profile else [],
@@ -91,6 +94,11 @@ def flash_rows(memory: dict[str, Any]) -> list[tuple[str, int]]:
     return rows
 
 
+def stack_bytes(compiled: dict[str, int]) -> int | None:
+    """Return the most stack that a program uses: its bound, or what was measured; None where nobody knows."""
+    return compiled.get("stack_bound_bytes", compiled.get("stack_measured_bytes"))
+
+
 def ram_rows(memory: dict[str, Any]) -> list[tuple[str, int]]:
     """Return what the RAM holds, in bytes; the stack is a bound that the compiler's call graph gives."""
     ram, compiled = memory["ram"], memory["compiled"]
@@ -102,7 +110,7 @@ def ram_rows(memory: dict[str, Any]) -> list[tuple[str, int]]:
     rows.append(("rest of the recogniser", ram["instance_bytes"] - sum(value for _, value in rows)))
     if compiled:
         rows.append(("program and its buffers", max(0, compiled["ram_bytes"] - ram["instance_bytes"])))
-        rows.append(("stack, at most", compiled["stack_bound_bytes"]))
+        rows += [("stack, at most", stack)] if (stack := stack_bytes(compiled)) else []
     return rows
 
 
@@ -123,38 +131,13 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
         tiles.append(("an inference", f"{network['instructions']:,}", "instructions, counted"))
     if compiled:
         tiles.append(("flash", f"{compiled['flash_bytes']:,}", "bytes"))
-        tiles.append(("RAM", f"{compiled['ram_bytes']:,}", f"bytes, and {compiled['stack_bound_bytes']:,} of stack"))
+        stack = stack_bytes(compiled)
+        tiles.append(("RAM", f"{compiled['ram_bytes']:,}", f"bytes, and {stack:,} of stack" if stack else "bytes"))
     comparison = findings.comparison
     same = comparison.mismatched_bytes == 0
     small = f"of {comparison.compared_bytes:,} compared, {len(comparison.engines)} engines"
     tiles.append(("bytes that differ", "0" if same else f"{comparison.mismatched_bytes:,}", small))
     return tiles
-
-
-def _card_rows(recognizer: CompiledModel) -> Rows:
-    """Return what the model's file says of itself. It is others' data: what is not as expected is left out."""
-    program, metadata = recognizer.program, recognizer.metadata
-    rows = [
-        ("network", f"{len(program.calls)} layers, {len(recognizer.data):,} bytes as .tflite"),
-        ("SHA-256 of the model", recognizer.digest),
-        ("SHA-256 of the front end", recognizer.config.digest()),
-    ]
-    training = metadata.get("training")
-    training = training if isinstance(training, dict) else {}
-    for key, title in (("data_source", "data"), ("data_digest", "digest of the data"), ("epoch", "epoch")):
-        if isinstance(training.get(key), str | int) and training[key] != "":
-            rows.append((title, str(training[key])))
-    splits = training.get("splits")
-    for split, found in splits.items() if isinstance(splits, dict) else ():
-        if isinstance(found, dict):
-            rows.append((f"{split} clips", f"{found.get('clips')} of {found.get('speakers')} speakers"))
-    accuracy = metadata.get("accuracy")
-    for key, value in sorted(accuracy.items()) if isinstance(accuracy, dict) else ():
-        if isinstance(value, float) and value <= 1.0:
-            rows.append((f"accuracy, {str(key).replace('_', ' ')}", f"{value:.1%}"))
-        elif isinstance(value, str | int | float):
-            rows.append((f"accuracy, {str(key).replace('_', ' ')}", str(value)))
-    return rows
 
 
 def _card_text(recognizer: CompiledModel) -> str:
@@ -164,12 +147,6 @@ def _card_text(recognizer: CompiledModel) -> str:
         return render_card("model", recognizer.metadata)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return ""
-
-
-def _limits(recognizer: CompiledModel) -> Sequence[str]:
-    card = recognizer.metadata.get("card")
-    limits = card.get("limits") if isinstance(card, dict) else None
-    return [line for line in limits if isinstance(line, str)] if isinstance(limits, list) else []
 
 
 def _frontend_rows(config: FrontendConfig) -> Rows:

@@ -80,7 +80,7 @@ def test_a_stream_in_chunks(config: FrontendConfig, part: float, stride: int, ch
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(configs(12), st.floats(0, 4), st.integers(1, 12), chunk_lists, seeds)
 def test_streams_often(config: FrontendConfig, part: float, stride: int, chunks: list[int], seed: int) -> None:
     test_a_stream_in_chunks.hypothesis.inner_test(config, part, stride, chunks, seed)  # type: ignore[attr-defined]

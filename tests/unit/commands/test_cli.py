@@ -41,12 +41,14 @@ COMMANDS = [
         "finetune",
         "flash",
         "import",
+        "listen",
         "models",
         "monitor",
         "profile",
         "regress",
         "report",
         "run",
+        "serve",
         "simulate",
         "sqnr",
         "targets",
@@ -153,13 +155,13 @@ def test_an_error_of_ours_keeps_its_traceback() -> None:
     assert done.stdout == ""
 
 
-def test_an_interruption_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_is_one_line_and_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(simulator, "simulate", interrupted)
     result = call("simulate", "kws10", "a.wav")
-    assert result.exit_code == 2
+    assert result.exit_code == 130
     assert result.stderr.split("\n")[1:3] == [
         "error: interrupted",
         "  hint: nothing is half-written; give the same line again",
@@ -172,7 +174,7 @@ def test_sigterm_ends_a_command_like_an_interruption() -> None:
         "target.list_targets = lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60))"
     )
     done = call_process(code, "targets")
-    assert done.returncode == 2
+    assert done.returncode == 130
     assert "error: interrupted" in done.stderr and "Traceback" not in done.stderr
 
 

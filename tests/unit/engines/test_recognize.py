@@ -260,3 +260,18 @@ def test_features_of_a_bad_recording_leave_the_old_file(clips: list[Path], tmp_p
 
 def test_a_model_by_name_and_by_path_is_the_same(clips: list[Path]) -> None:
     assert answers("kws10", clips[0]) == answers(shipped_model_path(), clips[0])
+
+
+def test_a_folder_and_one_that_can_not_be_read(tmp_path: Path) -> None:
+    """The good ones are answered, the bad one is told, and the exit code is 2."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "c.wav"):
+        write(tmp_path / "in" / name, np.zeros(16000, np.int16))
+    (tmp_path / "in" / "b.wav").write_text("no sound")
+    result = CliRunner().invoke(cli, ["simulate", "kws10", str(tmp_path / "in"), "--engine", "sim", "--json"])
+    assert result.exit_code == 2
+    assert [Path(answer["file"]).name for answer in json.loads(result.stdout)] == ["a.wav", "c.wav"]
+    assert "b.wav" in result.stderr
+    (tmp_path / "empty").mkdir()
+    empty = CliRunner().invoke(cli, ["simulate", "kws10", str(tmp_path / "empty")])
+    assert empty.exit_code == 2 and "no recordings in the folder" in empty.stderr

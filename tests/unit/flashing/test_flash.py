@@ -476,7 +476,7 @@ def test_an_interruption_while_writing_says_what_the_board_is_left_with(
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == 130
     assert "error: interrupted: if the board was being written, its firmware is incomplete" in errors
     assert "Traceback" not in errors
     state = Path(f"/proc/{(bench.folder / 'begun').read_text().strip()}/stat")

@@ -394,15 +394,15 @@ def test_damaged_files(part: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(100, 140))
+@pytest.mark.parametrize("part", range(100, 108))
 def test_many_damaged_files(part: int) -> None:
     for data in mutations(250, part):
         parse_within_bounds(data)
 
 
 @pytest.mark.slow
-def test_every_word_of_the_structure_damaged() -> None:
-    for place in range(0, len(ARTIFACT) - 4, 4):
+def test_words_all_over_the_structure_damaged() -> None:
+    for place in range(0, len(ARTIFACT) - 4, 20):
         for value in (0, 0xFFFFFFFF, 0x7FFFFFFF, 8):
             parse_within_bounds(ARTIFACT[:place] + value.to_bytes(4, "little") + ARTIFACT[place + 4 :])
 
