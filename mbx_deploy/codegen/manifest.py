@@ -45,9 +45,13 @@ def make_manifest(
     else:
         manifest |= {
             "network_only": True,
-            "input": describe_tensor(model.input),
-            "output": describe_tensor(model.output),
+            "input": describe_side(model.network, "inputs"),
+            "output": describe_side(model.network, "outputs"),
         }
+        for side in ("inputs", "outputs"):
+            ends = describe_ends(model.network, side)
+            if len(ends) > 1:
+                manifest[side] = ends
     if model.streaming is not None:
         manifest["step_frames"] = model.streaming.step_frames
     return json.dumps(manifest, indent=2, sort_keys=True) + "\n"
@@ -58,9 +62,37 @@ def describe_tensor(tensor: ir.Tensor) -> dict[str, Any]:
     return {
         "shape": list(tensor.shape),
         "bytes": tensor.size,
-        "scale": f"{float(tensor.scale):.9g}",
+        "scale": _decimal(float(tensor.scale)),
         "zero_point": tensor.zero_point,
     }
+
+
+def _decimal(value: float) -> str:
+    """Return a float32 in digits, with a point or an exponent, so that C takes it with an f behind it."""
+    text = f"{value:.9g}"
+    return text if set(text) & {".", "e", "n"} else f"{text}.0"
+
+
+def describe_ends(network: ir.Model, side: str) -> list[dict[str, Any]]:
+    """Return the ends of a network one by one. side: inputs or outputs.
+
+    number, offset: which it is, and where it begins among the bytes that a run takes or gives. type_in_file: what the
+    file has there.
+    """
+    found: list[dict[str, Any]] = []
+    for number, end in enumerate(getattr(network, side)):
+        offset = sum(other["bytes"] for other in found)
+        described = describe_tensor(network.tensors[end.tensor])
+        found.append(described | {"number": number, "offset": offset, "type_in_file": end.dtype})
+    return found
+
+
+def describe_side(network: ir.Model, side: str) -> dict[str, Any]:
+    """Return an end of a network; of several that they lie behind each other, with the first one's quantization."""
+    ends = describe_ends(network, side)
+    described = {key: ends[0][key] for key in ("shape", "bytes", "scale", "zero_point", "type_in_file")}
+    total = sum(end["bytes"] for end in ends)
+    return described if len(ends) == 1 else described | {"shape": [1, total], "bytes": total}
 
 
 def file_digests(files: dict[str, str | bytes]) -> dict[str, str]:

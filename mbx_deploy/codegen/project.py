@@ -10,7 +10,7 @@ from mbx_deploy.codegen.calls import call_contexts, runners
 from mbx_deploy.codegen.constants import CArray, constant_arrays, frontend_arrays
 from mbx_deploy.codegen.languages import Verbatim, plain_text
 from mbx_deploy.codegen.layouts import CMAKE, arrange
-from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_tensor
+from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_ends, describe_side
 from mbx_deploy.codegen.names import check_prefix, label_macros
 from mbx_deploy.codegen.target import (
     APPLICATION_PART,
@@ -187,7 +187,9 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "digest": f"0x{build_digest(model, target, prefix, stride_frames):08x}",
         "hearing": model.hearing is not None,
         "input": _describe_input(model),
-        "output": describe_tensor(model.output),
+        "output": describe_side(model.network, "outputs"),
+        "inputs": describe_ends(model.network, "inputs"),
+        "outputs": describe_ends(model.network, "outputs"),
         "arena_bytes": arena_bytes(model),
         "arrays": constant_arrays(model, plan, prefix),
         "input_offset": plan.offsets[program.input],
@@ -233,7 +235,7 @@ def _hearing_context(model: CompiledModel, hearing: Hearing, stride_frames: int)
 
 def _describe_input(model: CompiledModel) -> dict[str, Any]:
     """Return what a run takes: the network's input, or the rows of a step."""
-    described = describe_tensor(model.input)
+    described = describe_side(model.network, "inputs")
     if model.step is None:
         return described
     buffer = model.c_program.buffers[model.c_program.input]

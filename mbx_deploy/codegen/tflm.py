@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tflite
 
 from mbx_deploy.codegen.languages import Verbatim
 from mbx_deploy.codegen.target import Target
@@ -34,6 +33,7 @@ MEASURE_REST_BYTES = 8192  # for the session and libc's data beside them
 _OPS = {
     "ADD": ("AddAdd", "add"),
     "AVERAGE_POOL_2D": ("AddAveragePool2D", "pooling"),
+    "CONCATENATION": ("AddConcatenation", "concatenation"),
     "CONV_2D": ("AddConv2D", "conv"),
     "DEPTHWISE_CONV_2D": ("AddDepthwiseConv2D", "depthwise_conv"),
     "EXPAND_DIMS": ("AddExpandDims", "expand_dims"),
@@ -43,16 +43,23 @@ _OPS = {
     "LOGISTIC": ("AddLogistic", "logistic"),
     "MAX_POOL_2D": ("AddMaxPool2D", "pooling"),
     "MEAN": ("AddMean", "reduce"),
+    "MUL": ("AddMul", "mul"),
+    "PACK": ("AddPack", "pack"),
     "PAD": ("AddPad", "pad"),
     "PADV2": ("AddPadV2", "pad"),
+    "QUANTIZE": ("AddQuantize", "quantize"),
     "REDUCE_MAX": ("AddReduceMax", "reduce"),
     "RELU": ("AddRelu", "activations"),
     "RELU6": ("AddRelu6", "activations"),
     "RESHAPE": ("AddReshape", "reshape"),
+    "RESIZE_NEAREST_NEIGHBOR": ("AddResizeNearestNeighbor", "resize_nearest_neighbor"),
+    "SLICE": ("AddSlice", "slice"),
     "SOFTMAX": ("AddSoftmax", "softmax"),
     "SQUEEZE": ("AddSqueeze", "squeeze"),
     "STRIDED_SLICE": ("AddStridedSlice", "strided_slice"),
+    "SUB": ("AddSub", "sub"),
     "TANH": ("AddTanh", "tanh"),
+    "TRANSPOSE": ("AddTranspose", "transpose"),
 }
 
 
@@ -67,16 +74,17 @@ class TflmSizes:
 def used_ops(recognizer: CompiledModel) -> list[str]:
     """Return the names of the ops that a model has, sorted.
 
-    Raises InputError for one that is not mapped here, and where the file has more ops than the network that was read:
-    those that compute shapes, which the reader resolves and an interpreter would have to run.
+    Raises InputError for one that is not mapped here, and where the file's ops are not those of the network that was
+    read: an interpreter would have to run what the reader resolves.
     """
-    in_file = tflite.Model.GetRootAs(recognizer.data, 0).Subgraphs(0).OperatorsLength()
-    if in_file != len(recognizer.network.ops):
+    if not recognizer.network.whole:
         raise InputError(
-            f"the model computes shapes while it runs, which the runtime tflm has no ops for ({recognizer.name}): got "
-            f"{in_file} ops, need the network's {len(recognizer.network.ops)}",
-            "build without --runtime tflm, or export the model with fixed shapes",
+            f"the model has ops that the compiler resolves, and an interpreter would run ({recognizer.name}): "
+            "ends of another type than int8, shapes that are computed, or ops of several outputs",
+            "build without --runtime tflm, or export the model with fixed shapes and int8 ends",
         )
+    if len(recognizer.network.inputs) > 1 or len(recognizer.network.outputs) > 1:
+        raise InputError(f"the model has several inputs or outputs, the runtime tflm takes one ({recognizer.name})")
     names = sorted({ir.op_name(op) for op in recognizer.network.ops})
     for name in names:
         if name not in _OPS:

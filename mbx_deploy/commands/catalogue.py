@@ -9,14 +9,16 @@ from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print
 
 
 @click.command("import")
-@click.argument("nemo", required=False, type=click.Path(path_type=Path), metavar="[MODEL.nemo]")
-@click.option("--model", type=click.Path(path_type=Path), help="A .nemo, or a classifier that NeMo exported to .onnx.")
+@click.argument("nemo", required=False, type=click.Path(path_type=Path), metavar="[MODEL]")
+@click.option("--model", type=click.Path(path_type=Path), help="A .nemo, an .onnx that NeMo exported, or any .tflite.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt or .tflite to write.")
 @FORWARD_OPTION
-@click.option("--data", type=click.Path(path_type=Path), help="Recordings to calibrate int8 on. Default: synthetic.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="What int8 is calibrated on: recordings, of a .tflite also .npy."
+)
 @click.option("--clip-ms", type=click.IntRange(30, 60000), help="The clips' length. Default: a second, or NeMo's crop.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Of an .onnx: a file of the words, one a line.")
-@click.option("--frontend", type=click.Path(path_type=Path), help="Of an .onnx: NeMo's YAML. Default: its stock MFCC.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Of an .onnx or .tflite: the words, one a line.")
+@click.option("--frontend", type=click.Path(path_type=Path), help="Of an .onnx: NeMo's YAML. Of a .tflite: a TOML.")
 @JSON_OPTION
 def import_command(
     nemo: Path | None,
@@ -29,7 +31,10 @@ def import_command(
     frontend: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a model of ours from a NeMo checkpoint, or from an ONNX file that NeMo exported."""
+    """Make a model of ours from a NeMo checkpoint, an ONNX file that NeMo exported, or a .tflite.
+
+    A .tflite gets labels and a front end, so that it listens; a float one is quantized with --data.
+    """
     from mbx_deploy.nemo.conversion import ImportRequest, import_model
 
     request = ImportRequest(nemo or model, output, forward, data, clip_ms, labels, frontend)
@@ -37,7 +42,8 @@ def import_command(
     if as_json:
         print_json(report)
         return
-    click.echo(f"{report['output']}: {len(report['labels'])} classes, {', '.join(report['labels'])}")
+    words = f"{len(report['labels'])} classes, {', '.join(report['labels'])}" if report["labels"] else "int8"
+    click.echo(f"{report['output']}: {words}")
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """Commands on data sets."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def fetch(name: str, folder: Path, url: str | None) -> None:
     archive = find_archive(name)
     fetch_archive(archive, folder, url, note, Progress)
     click.echo(f"{folder}: {archive.name}, {archive.licence}")
-    click.echo(f"next:     mbx-deploy data inspect {folder}")
+    click.echo(f"next:     mbx-deploy data inspect {shlex.quote(str(folder))}")
 
 
 @data.command()

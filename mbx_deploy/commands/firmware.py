@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ def _layout_names() -> Sequence[str]:
 
 @click.command()
 @click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
-@click.option("--model", help="A .tflite, a .nemo, or a shipped model's name. Default: the shipped model.")
+@click.option("--model", help="A .tflite, a .nemo, a shipped model's or NVIDIA's name. Default: the shipped one.")
+@click.option("--data", type=click.Path(path_type=Path), help="Of a .nemo: recordings to calibrate int8 on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
 @click.option(
@@ -84,6 +86,7 @@ def _layout_names() -> Sequence[str]:
 def build(
     target: str,
     model: str | None,
+    data: Path | None,
     output: Path | None,
     prefix: str,
     stride_ms: int | None,
@@ -108,10 +111,10 @@ def build(
     from mbx_deploy.firmware.memory import render_report
     from mbx_deploy.measure.profile.inference import count_inference, count_listening
     from mbx_deploy.nemo.conversion import artifact_of
-    from mbx_deploy.system.resources import resolve_model
+    from mbx_deploy.nemo.ngc import resolve_any_model
 
     chosen = find_target(target)
-    path = resolve_model(model)
+    path = resolve_any_model(model, say, Progress("fetch"))
     name = chosen.name if layout == "cmake" else f"{chosen.name}-{layout}"
     folder, budgets = output or Path("build") / name, Budgets(max_flash, max_ram, max_instructions)
     sources = None
@@ -124,7 +127,7 @@ def build(
     if network_only and stride_ms is not None:
         raise click.UsageError("--network-only has no front end, so no windows: leave --stride-ms out.")
     report = builder.build(
-        artifact_of(path, forward, say),
+        artifact_of(path, forward, say, data),
         chosen,
         folder,
         prefix,
@@ -146,11 +149,11 @@ def build(
         click.echo(f"firmware: {report.elf}")
         if report.page is not None:
             click.echo(f"page:     {report.page}")
-            click.echo(f"next:     open the page, or mbx-deploy serve {report.folder}")
+            click.echo(f"next:     open the page, or mbx-deploy serve {_quoted(report.folder)}")
         elif network_only:
-            click.echo(f"next:     mbx-deploy verify {report.folder}")
+            click.echo(f"next:     mbx-deploy verify {_quoted(report.folder)}")
         elif chosen.machine or chosen.emulated_as or chosen.toolchain == "host":
-            click.echo(f"next:     mbx-deploy run {report.folder} RECORDING.wav")
+            click.echo(f"next:     mbx-deploy run {_quoted(report.folder)} RECORDING.wav")
         if chosen.log and not network_only:
             click.echo(f"log:      {chosen.uart_baud:,} baud {chosen.log}")
     elif layout != "cmake":
@@ -165,6 +168,11 @@ def build(
             f"not compiled: {' and '.join(report.missing_tools)} not installed. mbx-deploy doctor names the line that "
             f"installs it; or elsewhere: cmake -B build && cmake --build build"
         )
+
+
+def _quoted(path: Path | str) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(click.format_filename(path))
 
 
 @click.command()
@@ -261,7 +269,9 @@ def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | N
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of recordings; not for --network-only builds.")
 @click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
-@click.option("--inputs", type=click.Path(path_type=Path), help="An .npy, int8 (N, ...), for a --network-only build.")
+@click.option(
+    "--inputs", type=click.Path(path_type=Path), help="An .npy, int8 or float32 (N, ...), for a --network-only build."
+)
 @PORT_OPTION
 @BAUD_OPTION
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file, too.")
@@ -281,7 +291,8 @@ def verify(
     """
     from mbx_deploy.firmware.folder import load_build
     from mbx_deploy.measure import verify as verifier
-    from mbx_deploy.measure.items import find_clips, read_inputs
+    from mbx_deploy.measure.inputs import read_inputs
+    from mbx_deploy.measure.items import find_clips
     from mbx_deploy.serial.link import Link
     from mbx_deploy.serial.port import DEFAULT_BAUD, Port
     from mbx_deploy.system.files import write_file

@@ -5,6 +5,7 @@ whole: a few rows are, and where a convolution looks back, those that it still n
 the same kernels: the bytes are the same. Source of the idea: cascades and stripes of Arm's Vela compiler.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -13,7 +14,9 @@ from mbx_deploy.network.program import (
     Average,
     Buffer,
     Call,
+    Combination,
     Convolution,
+    Join,
     KeepRows,
     Lookup,
     Maximum,
@@ -22,9 +25,11 @@ from mbx_deploy.network.program import (
     Pooling,
     Program,
     Reshape,
+    Resizing,
     Slice,
     Softmax,
     StreamReduction,
+    Transposition,
     call_inputs,
     is_depthwise_line,
 )
@@ -111,9 +116,15 @@ def _axis(program: Program, call: Call) -> int:
     return 1 if program.buffers[call.input].height == 1 else 0
 
 
-def make_cascade(program: Program, first: int, last: int, stripe: int) -> Cascade | None:
-    """Return the calls first to last as a cascade, or None where they can't be one."""
-    if not _may_cascade(program, first, last):
+def make_cascade(
+    program: Program, first: int, last: int, stripe: int, last_uses: Sequence[int] | None = None
+) -> Cascade | None:
+    """Return the calls first to last as a cascade, or None where they can't be one.
+
+    last_uses: of each buffer, the call that reads it last, behind the last call for what the program gives; worked out
+    where it is not known.
+    """
+    if not _may_cascade(program, first, last, last_uses or _last_uses(program)):
         return None
     calls = program.calls[first : last + 1]
     total = row_count(program.buffers[calls[0].input])
@@ -176,15 +187,24 @@ def _needs(calls: tuple[Call, ...], behind: dict[int, int], end: int, total: int
     return need
 
 
-def _may_cascade(program: Program, first: int, last: int) -> bool:
+def _last_uses(program: Program) -> list[int]:
+    found = [-1] * len(program.buffers)
+    for number, call in enumerate(program.calls):
+        for buffer in call_inputs(call):
+            found[buffer] = number
+    found[program.output] = len(program.calls)
+    return found
+
+
+def could_take_stripes(call: Call) -> bool:
+    """Return whether a call of this kind can be in a cascade at all."""
+    return isinstance(call, Average | Convolution | Addition | Pointwise)
+
+
+def _may_cascade(program: Program, first: int, last: int, last_uses: Sequence[int]) -> bool:
     calls = program.calls[first : last + 1]
     inner = {call.output for call in calls[:-1]}
-    outside = (*program.calls[:first], *program.calls[last + 1 :])
-    if (
-        not 2 <= len(calls) <= MOST_CALLS
-        or program.output in inner
-        or any(inner & set(call_inputs(call)) for call in outside)
-    ):
+    if not 2 <= len(calls) <= MOST_CALLS or any(last_uses[buffer] > last for buffer in inner):
         return False
     if len(inner) != len(calls) - 1 or not all(any(b in call_inputs(c) for c in calls) for b in inner):
         return False
@@ -210,8 +230,10 @@ def _takes_stripes(program: Program, call: Call, lines: bool, rows: int, is_last
         case Addition():
             return row_by_row
         case Pointwise():
-            return row_by_row and call.positions == source.height * source.width
+            return row_by_row and call.positions == source.height * source.width > 1
         case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
+            return False
+        case Transposition() | Join() | Resizing() | Combination():
             return False
         case StreamReduction() | KeepRows():
             return False
@@ -264,6 +286,8 @@ def stripe_view(program: Program, stripe: Stripe) -> tuple[Program, Call]:
         case Addition() | Average():
             pass
         case Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Reshape() | Slice():
+            raise AssertionError(f"{call.name} does not run in stripes")
+        case Transposition() | Join() | Resizing() | Combination():
             raise AssertionError(f"{call.name} does not run in stripes")
         case StreamReduction() | KeepRows():
             raise AssertionError(f"{call.name} does not run in stripes")

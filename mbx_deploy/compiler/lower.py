@@ -6,6 +6,15 @@ from typing import assert_never
 import numpy as np
 
 from mbx_deploy.compiler.curve_tables import curve_table
+from mbx_deploy.compiler.lower_arrays import (
+    add_factors,
+    join_ends,
+    lower_binary,
+    lower_concatenation,
+    lower_slice,
+    lower_transpose,
+    requantization_table,
+)
 from mbx_deploy.compiler.multipliers import activation_range, mean_multiplier, quantize_multiplier
 from mbx_deploy.compiler.order import order_calls
 from mbx_deploy.compiler.proofs import verify_program
@@ -26,28 +35,52 @@ from mbx_deploy.network.program import (
     Program,
     Requantization,
     Reshape,
-    Slice,
+    Resizing,
     Softmax,
     reduction_layout,
 )
 from mbx_deploy.sim.fixed_point import clamp, multiply_by_quantized_multiplier
 
-ADD_LEFT_SHIFT = 20
 LARGEST_RATIO = 2.0**30  # of scales; a left shift of 30 is the most that TFLite takes
+
+OneCallOp = (
+    ir.Conv2D
+    | ir.DepthwiseConv2D
+    | ir.Add
+    | ir.Binary
+    | ir.Requantize
+    | ir.Resize
+    | ir.Transpose
+    | ir.Mean
+    | ir.Max
+    | ir.FullyConnected
+    | ir.Pool2D
+    | ir.Reshape
+    | ir.Clamp
+    | ir.Curve
+    | ir.Softmax
+    | ir.Pad
+    | ir.Slice
+)
 
 
 def lower(model: ir.Model) -> Program:
     """Return the program of a network: quantization resolved to integers, kernels chosen, accumulators proven."""
     buffers: list[Buffer] = []
     numbers: dict[int, int] = {}
-    for index in (model.input, *(op.output for op in model.ops)):
+    for index in (*(end.tensor for end in model.inputs), *(op.output for op in model.ops)):
         numbers[index] = len(buffers)
         buffers.append(_buffer(model.tensors[index]))
-    calls = tuple(_lower_op(model, op, numbers, call_name(i, op)) for i, op in enumerate(model.ops))
+    calls: list[Call] = []
+    for number, op in enumerate(model.ops):
+        if isinstance(op, ir.Concatenate):
+            calls += lower_concatenation(model, op, call_name(number, op), numbers, buffers)
+        else:
+            calls.append(_lower_op(model, op, numbers, call_name(number, op)))
     source, target = model.tensors[model.input], model.tensors[model.output]
     program = Program(
         buffers=tuple(buffers),
-        calls=calls,
+        calls=tuple(calls),
         input=numbers[model.input],
         output=numbers[model.output],
         input_scale=float(source.scale),
@@ -56,6 +89,8 @@ def lower(model: ir.Model) -> Program:
         output_zero_point=target.zero_point,
     )
     program = fold_input_zero_points(program, {numbers[i]: model.tensors[i].zero_point for i in numbers})
+    ends = ([numbers[end.tensor] for end in side] for side in (model.inputs, model.outputs))
+    program = join_ends(program, *ends)
     return verify_program(order_calls(program))
 
 
@@ -68,7 +103,7 @@ def _buffer(tensor: ir.Tensor) -> Buffer:
     return Buffer(tensor.name, *ir.as_image(tensor.shape)[1:])
 
 
-def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) -> Call:
+def _lower_op(model: ir.Model, op: OneCallOp, numbers: dict[int, int], name: str) -> Call:
     where = (name, numbers[op.input], numbers[op.output])
     match op:
         case ir.Conv2D() | ir.DepthwiseConv2D() | ir.FullyConnected():
@@ -94,15 +129,17 @@ def _lower_op(model: ir.Model, op: ir.Op, numbers: dict[int, int], name: str) ->
             height, width, channels = ((0, 0),) * (4 - len(op.amounts)) + op.amounts[1:]
             return Padding(*where, (height, width, channels), op.value)
         case ir.Slice():
-            return Slice(*where, _of_image(op.begin, 0), _of_image(op.stride, 1))
+            return lower_slice(op, where)
+        case ir.Binary():
+            return lower_binary(model, op, name, numbers)
+        case ir.Requantize():
+            return Lookup(*where, requantization_table(model.tensors[op.input], model.tensors[op.output]))
+        case ir.Transpose():
+            return lower_transpose(model, op, where)
+        case ir.Resize():
+            return Resizing(*where, op.rows, op.columns)
         case _:
             assert_never(op)
-
-
-def _of_image(values: tuple[int, ...], missing: int) -> tuple[int, int, int]:
-    """Return values of a tensor's axes as those of (height, width, channels)."""
-    height, width, channels = (missing,) * (4 - len(values)) + values[1:]
-    return height, width, channels
 
 
 def _lower_mean(model: ir.Model, op: ir.Mean, where: tuple[str, int, int]) -> Average:
@@ -134,6 +171,8 @@ def _lower_product(
         return Pointwise(*where, positions, weights.data.reshape(outputs, -1), requantization)
     depthwise = isinstance(op, ir.DepthwiseConv2D)
     data = weights.data[0] if depthwise else weights.data
+    if depthwise and source.shape[3] == 1 and outputs > 1:  # every output sees the one channel: a convolution
+        depthwise, data = False, np.ascontiguousarray(data.transpose(2, 0, 1)[..., None])
     return Convolution(*where, depthwise, data, kernel, op.stride, op.dilation, pad, source.zero_point, requantization)
 
 
@@ -204,12 +243,7 @@ def _requantization(
 def _lower_add(model: ir.Model, op: ir.Add, name: str, numbers: dict[int, int]) -> Addition:
     """Source: TFLite Micro, CalculateOpDataAdd."""
     tensors = [model.tensors[i] for i in (op.input, op.other, op.output)]
-    twice = 2.0 * float(max(tensors[0].scale, tensors[1].scale))
-    ratios = [float(tensors[0].scale) / twice, float(tensors[1].scale) / twice]
-    ratios.append(twice / ((1 << ADD_LEFT_SHIFT) * float(tensors[2].scale)))
-    if ratios[2] >= 1.0:
-        raise InputError(f"the scales of an ADD differ too much ({name}): TFLite refuses them too")
-    multipliers, shifts = zip(*(quantize_multiplier(ratio) for ratio in ratios), strict=True)
+    multipliers, shifts = zip(*add_factors(tensors[:2], tensors[2], name), strict=True)
     low, high = activation_range(op.activation, tensors[2].scale, tensors[2].zero_point)
     inputs = (numbers[op.input], numbers[op.other], numbers[op.output])
     points = (tensors[0].zero_point, tensors[1].zero_point, tensors[2].zero_point)

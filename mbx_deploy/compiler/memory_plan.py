@@ -1,8 +1,8 @@
 """Where each activation lies in the arena, layer by layer or in cascades that are given."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from mbx_deploy.compiler.cascade import Cascade, Step, Whole, lead_bytes, row_bytes, stripes_of
 from mbx_deploy.compiler.kernels.choice import select_kernel, select_stripe_kernel
@@ -19,6 +19,12 @@ from mbx_deploy.network.program import (
 
 ALIGNMENT_BYTES = 8
 MOST_ORDERS = 20
+MANY_CALLS = 200  # of a program, for which fewer plans are tried
+FEW_ORDERS = 2
+PIECE_CALLS = 8  # that spans are sorted by
+FEW_PIECES = 4
+
+Spans = list[tuple[int, int, int, int]]  # first call, last call, low, high
 
 
 @dataclass(frozen=True)
@@ -102,23 +108,31 @@ def live_ranges(program: Program, cascades: Sequence[Cascade] = ()) -> tuple[Liv
     """Return one live range a buffer, in the order of the buffers."""
     first = {program.input: -1}
     last = {program.input: -1}
-    sizes = [buffer.size_bytes for buffer in program.buffers]
     for number, call in enumerate(program.calls):
         first.setdefault(call.output, number)
         last[call.output] = number
         for buffer in call_inputs(call):
             last[buffer] = number
     last[program.output] = len(program.calls)
+    sizes = (aligned(buffer.size_bytes) for buffer in program.buffers)
+    ranges = tuple(LiveRange(i, size, first[i], last[i]) for i, size in enumerate(sizes))
+    return _in_cascades(program, ranges, cascades)
+
+
+def _in_cascades(program: Program, ranges: tuple[LiveRange, ...], cascades: Sequence[Cascade]) -> tuple[LiveRange, ...]:
+    """Return live ranges with those of what cascades read, write and carry along."""
+    found = list(ranges)
     for cascade in cascades:
         for call in program.calls[cascade.first : cascade.last + 1]:
             for buffer in call_inputs(call):
                 if buffer not in cascade.windows or buffer in cascade.carried:
-                    last[buffer] = max(last[buffer], cascade.last)
+                    found[buffer] = replace(found[buffer], last=max(found[buffer].last, cascade.last))
             if call.output not in cascade.windows or call.output in cascade.carried:
-                first[call.output] = cascade.first
+                found[call.output] = replace(found[call.output], first=cascade.first)
         for buffer, rows in cascade.windows.items():
-            sizes[buffer] = rows * row_bytes(program.buffers[buffer])
-    return tuple(LiveRange(i, aligned(sizes[i]), first[i], last[i]) for i in range(len(program.buffers)))
+            size = aligned(rows * row_bytes(program.buffers[buffer]))
+            found[buffer] = replace(found[buffer], size_bytes=size)
+    return tuple(found)
 
 
 def aligned(size: int) -> int:
@@ -158,9 +172,11 @@ def plan_cascades(program: Program, whole: tuple[Chosen, ...], cascades: tuple[C
         sorted(every, key=lambda b: (b.first - b.last, -b.size_bytes, b.first)),
     )
     alive = alive_in(calls, every)
-    placed = min((best_placement(order, max(alive)) for order in orders), key=top_of)
-    offsets = {buffer: placed[block] + low for block in every for buffer, low in block.places if buffer >= 0}
-    scratch = {-1 - mark: placed[block] for block in every for mark, _ in block.places if mark < 0}
+    repeats = MOST_ORDERS if len(program.calls) <= MANY_CALLS else FEW_ORDERS
+    placed = _first_best((best_placement(order, max(alive), repeats) for order in orders), max(alive))
+    starts = [(block, placed[block]) for block in every]
+    offsets = {buffer: start + low for block, start in starts for buffer, low in block.places if buffer >= 0}
+    scratch = {-1 - mark: start for block, start in starts for mark, _ in block.places if mark < 0}
     return MemoryPlan(
         offsets=tuple(offsets[live.buffer] for live in ranges),
         scratch_offsets=tuple(scratch.get(number, 0) for number in range(len(kernels))),
@@ -173,19 +189,45 @@ def plan_cascades(program: Program, whole: tuple[Chosen, ...], cascades: tuple[C
     )
 
 
-def alive_bytes(program: Program, whole: tuple[Chosen, ...], cascades: Sequence[Cascade], calls: range) -> list[int]:
+def _first_best(found: Iterable[dict[Block, int]], bound: int) -> dict[Block, int]:
+    """Return the best placement, the first of equals; those behind one that reaches the bound are not looked at."""
+    best: dict[Block, int] | None = None
+    for placed in found:
+        if best is None or top_of(placed) < top_of(best):
+            best = placed
+        if top_of(best) == bound:
+            break
+    assert best is not None
+    return best
+
+
+def alive_bytes(
+    program: Program,
+    whole: tuple[Chosen, ...],
+    cascades: Sequence[Cascade],
+    calls: range,
+    ranges: tuple[LiveRange, ...],
+) -> list[int]:
     """Return the bytes that are taken during each of some calls, wherever they are placed.
 
-    whole: as whole_kernels(). calls: all, or those of a cascade, which depend on no other one.
+    whole: as whole_kernels(). calls: all, or those of a cascade, which depend on no other one. ranges: of the buffers
+    without cascades.
     """
     kernels = _striped(program, whole, cascades)
-    return alive_in(calls, _blocks(program, live_ranges(program, cascades), kernels, cascades, calls))
+    blocks = _blocks(program, _in_cascades(program, ranges, cascades), kernels, cascades, calls)
+    return alive_in(calls, blocks)
 
 
 def alive_in(calls: range, blocks: Sequence[Block]) -> list[int]:
     """Return the bytes that blocks take during each of some calls."""
-    spans = [span for block in blocks for span in block.spans]
-    return [sum(high - low for first, last, low, high in spans if first <= call <= last) for call in calls]
+    changes = [0] * (len(calls) + 1)
+    for block in blocks:
+        for first, last, low, high in block.spans:
+            begin, end = max(first, calls.start), min(last + 1, calls.stop)
+            if begin < end:
+                changes[begin - calls.start] += high - low
+                changes[end - calls.start] -= high - low
+    return list(itertools.accumulate(changes[:-1]))
 
 
 def _blocks(
@@ -202,11 +244,12 @@ def _blocks(
     leads = _leads(program, ranges, cascades, calls)
     before = [live.buffer for live in ranges if live.first < calls.start <= live.last or live.first < 0]
     chain = {buffer: [(buffer, 0)] for buffer in before}
+    at = dict.fromkeys(before, 0)  # a buffer's place in its chain
     for call in program.calls[calls.start : calls.stop]:
         host, lead = leads.get(call.output, (None, 0))
         chain[call.output] = chain[host] if host is not None else []
-        place = dict(chain[host])[host] - lead if host is not None else 0
-        chain[call.output].append((call.output, place))
+        at[call.output] = at[host] - lead if host is not None else 0
+        chain[call.output].append((call.output, at[call.output]))
     unique = {id(members): members for members in chain.values()}
     blocks = []
     for members in unique.values():
@@ -270,18 +313,25 @@ def _leads_in_stripes(program: Program, ranges: tuple[LiveRange, ...], cascade: 
 def spans_of(chain: list[tuple[LiveRange, int]]) -> tuple[tuple[int, int, int, int], ...]:
     """Return (first, last, low, high) of what a chain of (live range, place) holds, in pieces of time."""
     edges = sorted({live.first for live, _ in chain} | {live.last + 1 for live, _ in chain})
+    begins = sorted(chain, key=lambda member: member[0].first)
     spans = []
+    held: list[tuple[LiveRange, int]] = []
+    begun = 0
     for first, end in itertools.pairwise(edges):
-        held = [(place, place + live.size_bytes) for live, place in chain if live.first <= first <= live.last]
+        held = [(live, place) for live, place in held if live.last >= first]
+        while begun < len(begins) and begins[begun][0].first <= first:
+            held.append(begins[begun])
+            begun += 1
         if held:
-            spans.append((first, end - 1, min(low for low, _ in held), max(high for _, high in held)))
+            low, high = min(place for _, place in held), max(place + live.size_bytes for live, place in held)
+            spans.append((first, end - 1, low, high))
     return tuple(spans)
 
 
-def best_placement(order: list[Block], bound: int) -> dict[Block, int]:
+def best_placement(order: list[Block], bound: int, repeats: int = MOST_ORDERS) -> dict[Block, int]:
     """Return the best placement of an order and of those that follow from it, the highest block moved to the front."""
     best = placed = place(order)
-    for _ in range(MOST_ORDERS):
+    for _ in range(repeats):
         if top_of(best) == bound:
             break
         highest = max(order, key=lambda block: placed[block] + block.size_bytes)
@@ -294,18 +344,33 @@ def best_placement(order: list[Block], bound: int) -> dict[Block, int]:
 def place(blocks: list[Block]) -> dict[Block, int]:
     """Return where blocks lie, each placed in its turn at the lowest offset where it meets no live neighbour."""
     placed: dict[Block, int] = {}
+    spans: Spans = []  # of what is placed
+    by_time: dict[int, Spans] = {}  # the same, by pieces of time
     for block in blocks:
         # Offsets of the block from..to that would lay one of its spans over what is placed.
-        taken = [
-            (at + low - high_here, at + high - low_here)
-            for other, at in placed.items()
-            for first, last, low, high in other.spans
+        taken = {
+            (low - high_here, high - low_here)
             for start, end, low_here, high_here in block.spans
+            for near in _near(start, end, spans, by_time)
+            for first, last, low, high in near
             if first <= end and start <= last
-        ]
-        candidates = sorted({0, *(end for _, end in taken if end > 0)})
-        placed[block] = next(o for o in candidates if all(o <= begin or o >= end for begin, end in taken))
+        }
+        at = 0
+        for begin, end in sorted(taken):
+            if begin < at < end:
+                at = end
+        placed[block] = at
+        for first, last, low, high in block.spans:
+            spans.append((first, last, at + low, at + high))
+            for piece in range(first // PIECE_CALLS, last // PIECE_CALLS + 1):
+                by_time.setdefault(piece, []).append(spans[-1])
     return placed
+
+
+def _near(start: int, end: int, spans: Spans, by_time: dict[int, Spans]) -> Iterable[Spans]:
+    """Return the spans among which all are that meet the calls start to end: of some pieces of time, or all of them."""
+    pieces = range(start // PIECE_CALLS, end // PIECE_CALLS + 1)
+    return (by_time.get(piece, []) for piece in pieces) if len(pieces) <= FEW_PIECES else (spans,)
 
 
 def top_of(placed: dict[Block, int]) -> int:

@@ -260,10 +260,15 @@ def _check_hearing(hearing: Hearing, network: ir.Model, program: Program, name: 
     """Raise InputError where labels or front end don't fit a network."""
     config, labels = hearing.config, hearing.labels
     source, target = program.buffers[program.input], program.buffers[program.output]
-    if source.size_bytes != config.num_frames * config.num_coefficients or source.channels != config.num_coefficients:
+    features = (config.num_frames, config.num_coefficients)
+    # Rows of coefficients, an image of one channel, or all values in a row: the bytes are the same.
+    shapes = [(source.height * source.width, source.channels)]
+    shapes += [(source.height, source.width)] if source.channels == 1 else []
+    flat = source.shape[:2] == (1, 1) and source.channels == config.num_frames * config.num_coefficients
+    if features not in shapes and not flat:
+        need = " or ".join(f"{frames} of {coefficients}" for frames, coefficients in reversed(shapes))
         raise InputError(
-            f"the front end does not fit the network ({name}): got {config.num_frames} frames of "
-            f"{config.num_coefficients}, need {source.height * source.width} of {source.channels}"
+            f"the front end does not fit the network ({name}): got {features[0]} frames of {features[1]}, need {need}"
         )
     if target.size_bytes != len(labels):
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")

@@ -54,7 +54,9 @@ def check_plan(program: Program, plan: MemoryPlan) -> None:
         arena[scratch] = owners(-1 - number, 0, kernel.scratch_bytes)
         for (buffer, _, _, start), place in zip(operands, inputs, strict=False):
             read(buffer, place, start, call.name)
-            if _meet(output, place) and not _runs_behind(program, call, isinstance(step, Stripe), place, output):
+            if _meet(output, place) and not _runs_behind(
+                program, call, buffer, isinstance(step, Stripe), place, output
+            ):
                 raise AssertionError(f"{call.name}: its output meets its input {buffer}")
         first = step.first if isinstance(step, Stripe) else 0
         if done[number] != first:
@@ -91,16 +93,16 @@ def _operands(program: Program, plan: MemoryPlan, step: Whole | Stripe) -> list[
     return found
 
 
-def _runs_behind(program: Program, call: Call, striped: bool, source: slice, output: slice) -> bool:
+def _runs_behind(program: Program, call: Call, buffer: int, striped: bool, source: slice, output: slice) -> bool:
     """Whether a call that writes over its input has read there before.
 
     Pointwise and ADD go from the first position on: an output that begins and ends no later than its input stays behind
     what is read.
     """
-    if isinstance(call, Pointwise | Addition):
+    if isinstance(call, Pointwise | Addition) and may_overwrite(program, call, buffer):
         behind: bool = output.start <= source.start and output.stop <= source.stop
         return behind
-    return not striped and output.start == source.start and may_overwrite(program, call, call.input)
+    return not striped and output.start == source.start and may_overwrite(program, call, buffer)
 
 
 def _meet(left: slice, right: slice) -> bool:

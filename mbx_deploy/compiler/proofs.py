@@ -9,7 +9,9 @@ from mbx_deploy.network.program import (
     Addition,
     Average,
     Call,
+    Combination,
     Convolution,
+    Join,
     KeepRows,
     Lookup,
     Maximum,
@@ -19,9 +21,11 @@ from mbx_deploy.network.program import (
     Program,
     Requantization,
     Reshape,
+    Resizing,
     Slice,
     Softmax,
     StreamReduction,
+    Transposition,
     call_inputs,
     is_depthwise_line,
     reduction_layout,
@@ -51,6 +55,12 @@ def verify_program(program: Program) -> Program:
                     raise InputError(f"an accumulator may overflow ({call.name}): the mean is over too many positions")
             case Addition() | Maximum() | Pooling() | Lookup() | Softmax() | Padding() | Slice() | Reshape():
                 pass  # no sum that could grow: bounded by what they are
+            case Transposition() | Join() | Resizing():
+                pass
+            case Combination():
+                # A sum's operands are below 2^30 each once they are brought to their scale.
+                if call.sign is None and (255 * 255) << max(0, call.shifts[2]) >= LARGEST_SUM:
+                    raise InputError(f"an accumulator may overflow ({call.name}): its output is too fine")
             case StreamReduction() | KeepRows():
                 pass  # made later, of what was proven
             case _:
@@ -73,13 +83,15 @@ def _check_fields(program: Program, call: Call) -> None:
             sizes += [*call.kernel, *call.pad]
             if is_depthwise_line(program, call):
                 sizes.append(source.width + call.pad[1])
-        case Addition() | Maximum() | Lookup() | Softmax() | Padding() | Slice() | Reshape():
+        case Addition() | Maximum() | Lookup() | Softmax() | Padding() | Reshape() | Resizing():
             pass
+        case Slice() | Transposition() | Join() | Combination():
+            sizes = []  # of 32 bits
         case StreamReduction() | KeepRows():
             pass  # made later, of what was checked
         case _:
             assert_never(call)
-    if max(sizes) > LARGEST_FIELD:
+    if max(sizes, default=0) > LARGEST_FIELD:
         raise InputError(f"an op is too large ({call.name}): got a size of {max(sizes)}, need at most {LARGEST_FIELD}")
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import (
-    Addition,
     Average,
     Buffer,
     Call,
@@ -24,6 +23,7 @@ from mbx_deploy.network.program import (
     StreamReduction,
     call_inputs,
     is_depthwise_line,
+    redirected,
 )
 from mbx_deploy.network.time_axis import TimeAxis, on_rows
 from mbx_deploy.sim.stream import StreamState, silent_state
@@ -150,10 +150,8 @@ def make_step(window: Program, time: TimeAxis, silence: np.ndarray) -> StreamSte
             continue
         rows = time.step_rows.get(call.output)
         made = call if rows is None else on_rows(window, call, time, rows)
-        source, target = builder.seen(number, call.input), builder.new[call.output]
-        if isinstance(made, Addition):
-            made = replace(made, other=builder.seen(number, made.other))
-        calls.append(replace(made, input=source, output=target))
+        seen = {buffer: builder.seen(number, buffer) for buffer in call_inputs(call)}
+        calls.append(redirected(made, seen, builder.new[call.output]))
     _write_over_oldest(builder, calls)
     program = replace(
         window,

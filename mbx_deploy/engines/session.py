@@ -46,6 +46,7 @@ class Result:
     (0,). event: int64 (3,), the word that was said (-1 for none), its score in Q15, samples since the start; (0,)
     where it is not told. stages: name -> values, in the order of the road; the front end's have a row a frame.
     Empty where no trace was asked for. checksums: of layers whose values are not told, the CRC-32 of their bytes.
+    untold: stages that the engine has not at all: calls that are no op of the model's file.
     """
 
     logits: np.ndarray
@@ -53,6 +54,7 @@ class Result:
     stages: dict[str, np.ndarray]
     checksums: dict[str, int] = field(default_factory=dict)
     event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    untold: frozenset[str] = frozenset()
 
     @property
     def label(self) -> int:
@@ -109,7 +111,8 @@ def decode_response(data: bytes, model: CompiledModel, count: int) -> list[list[
 
 
 def _result_bytes(model: CompiledModel) -> int:
-    return HEAD_BYTES + 3 * len(model.hearing.labels) if model.hearing else model.output.size
+    output = model.program.buffers[model.program.output].size_bytes
+    return HEAD_BYTES + 3 * len(model.hearing.labels) if model.hearing else output
 
 
 def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -> Result:

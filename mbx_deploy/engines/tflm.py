@@ -12,8 +12,10 @@ from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result
 from mbx_deploy.engines.sim import SimEngine, with_events
 from mbx_deploy.errors import ToolMissing
+from mbx_deploy.network import ir
+from mbx_deploy.network.ends import from_int8, to_int8
 
-TFLM_ARENA_BYTES = 4 << 20
+TFLM_ARENA_BYTES = 16 << 20
 
 
 class TflmEngine:
@@ -42,21 +44,24 @@ class TflmEngine:
         ]
 
     def _infer(self, values: np.ndarray, trace: bool) -> Result:
-        model = self.model
+        model, network = self.model, self.model.network
         interpreter = self._interpreter(trace)
-        interpreter.set_input(np.ascontiguousarray(values.reshape(model.input.shape)), 0)
+        set_inputs(interpreter, network, values)
         interpreter.invoke()
-        logits = np.asarray(interpreter.get_output(0)).ravel().copy()
+        logits = get_outputs(interpreter, network)
         step = values if model.step is None else values[-model.step.time.step_frames :]
         stages = {"features": step} if trace and model.hearing else {}
+        untold: frozenset[str] = frozenset()
         if trace:
-            tensors = {call_name(i, op): op.output for i, op in enumerate(model.network.ops)}
+            tensors = {call_name(i, op): op.output for i, op in enumerate(network.ops)}
             told = {call.name for call in model.c_program.calls}
-            for call in (call for call in model.program.calls if call.name in told):
+            untold = frozenset(told - set(tensors))
+            for call in (call for call in model.program.calls if call.name in told and call.name in tensors):
                 found = np.asarray(interpreter.GetTensor(tensors[call.name], 0)["tensor_data"])
+                found = to_int8(found, network.tensors[tensors[call.name]], found.dtype.name)
                 layer = found.reshape(model.program.buffers[call.output].shape).copy()
                 stages[call.name] = layer if model.step is None else model.step.newest(call.output, layer)
-        return Result(logits, self.front_end.posteriors(logits), stages)
+        return Result(logits, self.front_end.posteriors(logits), stages, untold=untold)
 
     def _interpreter(self, trace: bool) -> Any:
         """Return an interpreter; one that keeps every tensor shares no memory between layers."""
@@ -66,6 +71,26 @@ class TflmEngine:
             except RuntimeError as error:
                 raise ToolMissing(f"TFLite Micro does not take the model: {error}") from None
         return self._interpreters[trace]
+
+
+def set_inputs(interpreter: Any, network: ir.Model, values: np.ndarray) -> None:
+    """Set the inputs of an interpreter. values: int8, all inputs behind each other; a file may take other types."""
+    start = 0
+    for number, end in enumerate(network.inputs):
+        tensor = network.tensors[end.tensor]
+        part = values.ravel()[start : start + tensor.size]
+        start += tensor.size
+        shape = network.tensors[end.place].shape
+        interpreter.set_input(np.ascontiguousarray(from_int8(part, tensor, end.dtype).reshape(shape)), number)
+
+
+def get_outputs(interpreter: Any, network: ir.Model) -> np.ndarray:
+    """Return all outputs of an interpreter behind each other, int8 (values,)."""
+    parts = [
+        to_int8(np.asarray(interpreter.get_output(number)), network.tensors[end.tensor], end.dtype).ravel()
+        for number, end in enumerate(network.outputs)
+    ]
+    return np.concatenate(parts)
 
 
 def make_interpreter(data: bytes, keep_tensors: bool) -> Any:

@@ -1,8 +1,5 @@
 """What the engines are run on: recordings, streams made of them, hostile clips, random network inputs."""
 
-import io
-import struct
-import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +11,13 @@ from mbx_deploy.data.audio import fit_clip, read_recording
 from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item
 from mbx_deploy.errors import InputError
-from mbx_deploy.system.documents import DocumentError, one_line, read_document
+from mbx_deploy.system.documents import DocumentError, read_document
 
 RANDOM_SEED = 20260101
 STREAM_CLIPS = 4
 RANDOM_INPUTS = 20
-MAX_INPUTS_BYTES = 256 << 20
 
 MAX_LIST_BYTES = 64 << 20
-# What numpy raises for a header that is none: it is read as Python's tokens and literals.
-_NO_NPY = (
-    *(ValueError, TypeError, KeyError, EOFError, OverflowError, SyntaxError, RecursionError, MemoryError),
-    *(struct.error, tokenize.TokenError),
-)
 
 
 @dataclass(frozen=True)
@@ -134,33 +125,9 @@ def streams(clips: Sequence[np.ndarray], model: CompiledModel) -> Iterator[Named
     yield NamedItem("stream of noise", Item(ITEM_STREAM, noise, 512))
 
 
-def read_inputs(path: Path, model: CompiledModel) -> np.ndarray:
-    """Return the inputs of an .npy file, int8 (N, *the model's input shape without its batch).
-
-    Raises InputError for a file that can't be read, or of another type or shape.
-    """
-    shape = model.input.shape
-    need = f"int8 (N, {', '.join(str(length) for length in shape[1:])})"
-    hint = f"save one with numpy.save: {need}"
-    try:
-        data = read_document(path, MAX_INPUTS_BYTES)
-        if not data.startswith(np.lib.format.MAGIC_PREFIX):  # or numpy unpacks a zip
-            raise ValueError("it does not begin as one")
-        values: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
-    except DocumentError as error:
-        raise InputError(f"can't read the inputs ({path}): {error}", hint) from None
-    except _NO_NPY as error:
-        raise InputError(f"the inputs are no .npy file ({path}): {one_line(error)}", hint) from None
-    fits = values.dtype == np.int8 and values.ndim >= 1 and len(values) > 0
-    if not fits or values.shape[1:] not in (shape[1:], shape):
-        got = f"{values.dtype} {values.shape}"
-        raise InputError(f"the inputs do not fit the network ({path}): got {got}, need {need}")
-    return values.reshape(-1, *shape[1:])
-
-
 def network_items(model: CompiledModel, inputs: np.ndarray | None) -> list[NamedItem]:
     """Return uniform noise, constants, a ramp and the user's inputs; the same for the same network."""
-    shape: tuple[int, ...] = model.input.shape
+    shape: tuple[int, ...] = model.program.buffers[model.program.input].shape
     if model.step is not None:  # rows enough that a window of nothing else is seen
         step, row = model.step.time.step_frames, model.step.time.row_bytes(model.program.buffers[model.program.input])
         shape = ((model.step.time.window_frames // step + 2) * step, row)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -27,12 +28,14 @@ from mbx_deploy.system.version import __version__
 if TYPE_CHECKING:
     from torch import nn
 
+    from mbx_deploy.frontend.config import FrontendConfig
     from mbx_deploy.nemo.description import NemoModel
     from mbx_deploy.nemo.masked import MaskedNetwork
     from mbx_deploy.train.checkpoint import CheckpointInfo
     from mbx_deploy.train.jasper import JasperNet
 
-CONVERSION_VERSION = 1  # counted up where the same file would give another artifact
+LEAST_SAME_LABEL = 0.9  # of int8 and float, on recordings
+CONVERSION_VERSION = 2  # counted up where the same file would give another artifact
 _TOOLS = ("ai-edge-litert", "onnx", "onnx2tf", "tensorflow", "torch")
 
 Note = Callable[[str], None]
@@ -141,13 +144,22 @@ def quantize(imported: Imported, calibration: Calibration) -> bytes:
     features = coefficients.astype(np.float32) * np.float32(1.0 / 65536.0)
     conversion = convert_module(imported.network, features)
     agreement = compare(imported.network, conversion, coefficients)
-    check_agreement(agreement, Bounds(largest_float_error=1e-5, least_same_label=0.9, largest_int8_rms=0.15))
+    is_real = calibration.origin != synthetic_origin(len(calibration.clips))
+    # No word is said in synthetic clips: what label each of them gets hangs by a hair.
+    least = LEAST_SAME_LABEL if is_real else 0.0
+    check_agreement(agreement, Bounds(largest_float_error=1e-5, least_same_label=least, largest_int8_rms=0.15))
+    notes = imported.notes
+    if agreement.same_label < LEAST_SAME_LABEL:
+        notes += (
+            f"int8 and float name the same label for {agreement.same_label:.0%} of the synthetic clips, in which no "
+            "word is said; --data FOLDER calibrates on recordings, and evaluate tells what int8 costs on them",
+        )
     metadata = {
         "format": METADATA_FORMAT,
         "labels": list(imported.labels),
         "frontend": imported.frontend.to_dict(),
         "frontend_digest": imported.frontend.digest(),
-        "training": {**imported.provenance, "notes": list(imported.notes)},
+        "training": {**imported.provenance, "notes": list(notes)},
         "accuracy": {},
         "export": {
             "model_config": imported.network.config.to_dict(),
@@ -188,8 +200,10 @@ def import_model(request: ImportRequest, note: Note) -> dict[str, Any]:
     model, output = request.model, request.output
     if output.suffix not in (".pt", ".tflite") or output.is_dir():
         raise InputError(f"bad output (-o): got {output}, need the name of a .pt or a .tflite file")
-    if model is None or model.suffix not in (".nemo", ".onnx"):
-        raise InputError(f"bad model to import: got {model}, need a .nemo or an .onnx file")
+    if model is None or model.suffix not in (".nemo", ".onnx", ".tflite"):
+        raise InputError(f"bad model to import: got {model}, need a .nemo, an .onnx or a .tflite file")
+    if model.suffix == ".tflite":
+        return import_tflite(request, model, note)
     if model.suffix == ".nemo":
         if request.labels or request.frontend:
             raise InputError("--labels and --frontend are for .onnx models: a .nemo holds both", "leave them out")
@@ -201,6 +215,55 @@ def import_model(request: ImportRequest, note: Note) -> dict[str, Any]:
         raise InputError("an .onnx model does not say its labels: need --labels FILE, one word a line")
     imported = import_onnx(model, request.labels, request.frontend, request.forward, request.clip_ms)
     return write_model(imported, output, request.data, note)
+
+
+def import_tflite(request: ImportRequest, model: Path, note: Note) -> dict[str, Any]:
+    """Write a foreign .tflite as int8, with labels and a front end where they are given.
+
+    A float one is quantized with what --data has: samples (.npy), or recordings that the front end hears.
+    """
+    from mbx_deploy.nemo.foreign_tflite import attach, quantize_float, read_frontend, read_samples
+    from mbx_deploy.nemo.labels import read_labels
+    from mbx_deploy.network.reader import parse_tflite, read_model_file
+
+    if request.output.suffix != ".tflite" or request.forward or request.clip_ms:
+        raise InputError(f"a .tflite becomes a .tflite, as it is ({model}): leave --forward and --clip-ms out")
+    if (request.labels is None) != (request.frontend is None):
+        raise InputError(f"a recogniser needs --labels and --frontend ({model}): got one of them", "give both, or none")
+    data = read_model_file(model)
+    frontend = None if request.frontend is None else read_frontend(request.frontend)
+    if request.data is not None:
+        if request.data.suffix == ".npy":
+            samples = read_samples(request.data)
+        elif frontend is not None:
+            samples = _features_of(request.data, frontend)
+        else:
+            raise InputError(f"recordings need a front end ({request.data}): give --frontend, or samples as .npy")
+        data = quantize_float(data, str(model), samples)
+        note(f"{model.name}: quantized, its ranges those of {len(samples)} samples")
+    report: dict[str, Any] = {"output": str(request.output), "labels": [], "notes": []}
+    if frontend is None or request.labels is None:
+        parse_tflite(data, str(model))
+        write_file(request.output, data)
+        return report
+    attached = attach(data, str(model), read_labels(request.labels), frontend)
+    for text in attached.notes:
+        note(f"{model.name}: {text}")
+    write_file(request.output, attached.data)
+    return report | {
+        "labels": list(attached.labels),
+        "frontend": frontend.to_dict(),
+        "notes": list(attached.notes),
+    }
+
+
+def _features_of(folder: Path, frontend: "FrontendConfig") -> np.ndarray:
+    """Return the features of recordings, float32 (N, frames, coefficients)."""
+    from mbx_deploy.frontend.native import HostFrontend
+
+    clips = real_calibration(folder, frontend.clip_samples, frontend.sample_rate_hz, ()).clips
+    features: np.ndarray = HostFrontend(frontend).coefficients(clips).astype(np.float32) * np.float32(1.0 / 65536.0)
+    return features
 
 
 def write_model(imported: Imported, output: Path, data: Path | None, note: Note) -> dict[str, Any]:
@@ -223,24 +286,31 @@ def write_model(imported: Imported, output: Path, data: Path | None, note: Note)
     return report | {"calibration": calibration.origin}
 
 
-def cached_artifact(path: Path, forward: str | None, note: Note) -> Path:
+def cached_artifact(path: Path, forward: str | None, note: Note, data: Path | None = None) -> Path:
     """Return the .tflite of a .nemo, converted once and kept by the digest of the file and of what converts it.
 
-    Calibrated on the synthetic set. Raises InputError for an unusable file, ToolMissing where an extra is missing.
+    Calibrated on the synthetic set, or on the recordings of a folder. Raises InputError for an unusable file,
+    ToolMissing where an extra is missing.
     """
     from mbx_deploy.nemo.archive import read_archive
     from mbx_deploy.network.metadata import read_metadata
 
     archive = read_archive(path)
     tools = {name: packages.version(name) for name in _TOOLS if _is_installed(name)}
-    identity = [__version__, CONVERSION_VERSION, forward, synthetic_origin(), tools]
+    imported = calibration = None
+    origin: Any = synthetic_origin()
+    if data is not None:
+        imported = import_nemo(path, forward)
+        calibration = calibrate_on(imported, data)
+        origin = hashlib.sha256(calibration.clips.tobytes()).hexdigest()
+    identity = [__version__, CONVERSION_VERSION, forward, origin, tools]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     key.update(archive.config + b"\0" + archive.weights)
 
     def make() -> bytes:
         note(f"{path}: converting; the result is kept")
-        imported = import_nemo(path, forward)
-        return quantize(imported, calibrate_on(imported, None))
+        made = imported or import_nemo(path, forward)
+        return quantize(made, calibration or calibrate_on(made, None))
 
     result = cached(f"nemo-{key.hexdigest()[:32]}", ".tflite", make)
     metadata = read_metadata(result.read_bytes()) or {}
@@ -258,15 +328,28 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def artifact_of(model: Path, forward: str | None = None, note: Callable[[str], None] = lambda line: None) -> Path:
+def artifact_of(
+    model: Path,
+    forward: str | None = None,
+    note: Callable[[str], None] = lambda line: None,
+    data: Path | None = None,
+) -> Path:
     """Return the .tflite of a model: the file itself, or what a .nemo converts to, kept for the next time.
 
-    forward: which of NeMo's forward passes a .nemo is to be taken for, instead of what the file says. note hears of
-    what was chosen. Raises InputError for an unusable .nemo, or for forward with another model.
+    data: a folder of recordings to calibrate a .nemo on. forward: which of NeMo's forward passes a .nemo is to be taken
+    for, instead of what the file says. note hears of what was chosen. Raises InputError for an unusable .nemo, or for
+    forward with another model.
     """
     if model.suffix == ".nemo":
-        return cached_artifact(model, forward, note)
+        return cached_artifact(model, forward, note, data)
     check_forward(model, forward)
+    if data is not None:
+        raise InputError(f"--data calibrates a .nemo: got {model}", "leave it out; a .tflite is int8 already")
+    if model.suffix == ".onnx":
+        raise InputError(
+            f"an ONNX file is imported first: got {model}",
+            f"mbx-deploy import --model {shlex.quote(str(model))} --labels LABELS.txt -o MODEL.tflite",
+        )
     return model
 
 

@@ -16,9 +16,10 @@ from torch import nn
 
 from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.frontend.config import FrontendConfig
-from mbx_deploy.nemo.description import CROP, describe_frontend
+from mbx_deploy.nemo.description import CROP, FORWARDS, describe_frontend
 from mbx_deploy.nemo.folding import LARGEST_ERROR
 from mbx_deploy.nemo.imported import Imported
+from mbx_deploy.nemo.labels import read_labels
 from mbx_deploy.nemo.onnx_graph import OnnxNetwork, SubBlock, read_network
 from mbx_deploy.nemo.preprocessor import CEILING, Preprocessor, clip_layout
 from mbx_deploy.system.documents import DocumentError, read_document
@@ -39,19 +40,13 @@ def import_onnx(
     network disagrees; ToolMissing where onnx or onnxruntime is not installed.
     """
     data = _read(path)
-    labels = _read_labels(labels_path)
+    labels = read_labels(labels_path)
     network = read_network(data, path)
     if network.weight.shape[0] != len(labels):
         raise InputError(
             f"the labels do not fit the model ({labels_path}): got {len(labels)}, need {network.weight.shape[0]}"
         )
-    preprocessor, crop_frames, reason = _describe(frontend_path, forward, network.frames)
-    if preprocessor.frontend.num_coefficients != network.coefficients:
-        raise InputError(
-            f"the front end does not fit the model ({path}): got {preprocessor.frontend.num_coefficients} "
-            f"coefficients, need {network.coefficients}"
-        )
-    frontend = _frontend(path, preprocessor, crop_frames, clip_ms, network.frames)
+    frontend, reason = _fitting_frontend(path, network, frontend_path, forward, clip_ms)
     config = JasperConfig(len(labels), network.blocks, network.coefficients, frontend.num_frames, network.pooling)
     module = _build(config, network)
     error = _compare(module, data, network, path)
@@ -70,17 +65,30 @@ def _read(path: Path) -> bytes:
         raise InputError(f"can't read the model ({path}): {error}", "give the path of an .onnx file") from None
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        lines = read_document(path).decode("utf-8").splitlines()
-    except (DocumentError, UnicodeDecodeError) as error:
-        raise InputError(f"can't read the labels ({path}): {error}", "need a text file, one word a line") from None
-    labels = tuple(line.strip() for line in lines if line.strip())
-    if not 1 <= len(labels) <= 1000 or len(set(labels)) != len(labels):
-        raise InputError(f"bad labels ({path}): need 1 to 1000 words, one a line, each once")
-    if any(len(label) > 64 or not label.isprintable() for label in labels):
-        raise InputError(f"bad labels ({path}): need words of at most 64 printable characters")
-    return labels
+def _fitting_frontend(
+    path: Path, network: OnnxNetwork, frontend_path: Path | None, forward: str | None, clip_ms: int | None
+) -> tuple[FrontendConfig, str]:
+    """Return the front end that feeds the network, and why.
+
+    A YAML that does not say which of NeMo's forward passes it is for is taken for the one whose frames the graph has.
+    """
+    unsaid = forward is None and frontend_path is not None and network.frames is not None
+    refusal: InputError | None = None
+    for tried in (None, *FORWARDS) if unsaid else (forward,):
+        preprocessor, crop_frames, reason = _describe(frontend_path, tried, network.frames)
+        if preprocessor.frontend.num_coefficients != network.coefficients:
+            raise InputError(
+                f"the front end does not fit the model ({path}): got {preprocessor.frontend.num_coefficients} "
+                f"coefficients, need {network.coefficients}"
+            )
+        try:
+            frontend = _frontend(path, preprocessor, crop_frames, clip_ms, network.frames)
+        except InputError as error:
+            refusal = refusal or error
+            continue
+        return frontend, reason.replace("as asked for", "as the graph's frames say") if unsaid else reason
+    assert refusal is not None
+    raise refusal
 
 
 def _describe(path: Path | None, forward: str | None, frames: int | None) -> tuple[Preprocessor, int | None, str]:

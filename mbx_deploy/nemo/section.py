@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbx_deploy.errors import InputError
+from mbx_deploy.nemo.interpolation import resolve_references
 from mbx_deploy.system.documents import DocumentError, show
 from mbx_deploy.system.yaml_documents import parse_yaml
 
@@ -19,7 +20,7 @@ def load_yaml(data: bytes, path: Path, as_text: bool = False) -> dict[str, Any]:
     Raises InputError, naming the file, for any other.
     """
     try:
-        content = parse_yaml(data, as_text)
+        content = resolve_references(parse_yaml(data, as_text))
     except DocumentError as error:
         raise InputError(
             f"the configuration in the .nemo file is damaged ({path}): {error}", "NeMo's save_to() writes one"

@@ -157,8 +157,21 @@ def run_op(network: FloatNetwork, number: int, sources: list[np.ndarray]) -> np.
             target = tensors[op.output]
             return np.pad(source, op.amounts, constant_values=float(target.scale) * (op.value - target.zero_point))
         case ir.Slice():
-            steps = [slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(op.begin, shape, op.stride, strict=True)]
-            return source[(slice(None), *steps[1:])]
+            steps = [slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(op.begin, op.count, op.stride, strict=True)]
+            return source[(slice(None), *steps[1:])].reshape(len(source), *shape[1:])
+        case ir.Requantize():
+            return source
+        case ir.Binary():
+            return _activate(_combine(network.model, op, sources), op.activation)
+        case ir.Concatenate():
+            if len(sources) == 1:
+                return source.reshape(len(source), *shape[1:])
+            parts = [part.reshape(len(part), *_of_part(shape, op, part)) for part in sources]
+            return np.concatenate(parts, axis=op.axis)
+        case ir.Transpose():
+            return np.stack([clip[None].transpose(op.order).reshape(shape[1:]) for clip in source])
+        case ir.Resize():
+            return source[:, list(op.rows)][:, :, list(op.columns)]
         case ir.Pool2D():
             return _activate(_pool(source, op, shape), op.activation)
         case ir.Add():
@@ -180,6 +193,24 @@ _CURVES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "LOGISTIC": lambda x, alpha: 0.5 + 0.5 * np.tanh(0.5 * x),
     "TANH": lambda x, alpha: np.tanh(x),
 }
+
+
+def _combine(model: ir.Model, op: ir.Binary, sources: list[np.ndarray]) -> np.ndarray:
+    operands = list(sources)
+    if op.constant is not None:
+        tensor = model.tensors[op.constant]
+        assert tensor.data is not None
+        operands.append((tensor.data.astype(np.float64) - tensor.zero_point) * float(tensor.scale))
+    left, right = reversed(operands) if op.swapped else operands
+    combined: np.ndarray = {"ADD": np.add, "SUB": np.subtract, "MUL": np.multiply}[op.name](left, right)
+    return combined
+
+
+def _of_part(shape: tuple[int, ...], op: ir.Concatenate, part: np.ndarray) -> tuple[int, ...]:
+    """Return the shape of an input of a concatenation without its batch, with the axis that PACK adds."""
+    others = int(np.prod(shape[1:], dtype=np.int64)) // shape[op.axis]
+    length = part.size // len(part) // others
+    return (*shape[1 : op.axis], length, *shape[op.axis + 1 :])
 
 
 def _pool(source: np.ndarray, op: ir.Pool2D, shape: tuple[int, ...]) -> np.ndarray:

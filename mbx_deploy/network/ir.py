@@ -75,7 +75,7 @@ class Add:
 
 @dataclass(frozen=True)
 class Mean:
-    """TFLite's MEAN. axes: of a tensor seen as (1, height, width, channels): 1, 2 or both."""
+    """TFLite's MEAN. axes: neighbours of a tensor seen as (1, height, width, channels)."""
 
     input: int
     output: int
@@ -165,18 +165,86 @@ class Pad:
 
 @dataclass(frozen=True)
 class Slice:
-    """TFLite's STRIDED_SLICE, resolved. begin, stride: one an axis; the output's shape says how many are taken."""
+    """TFLite's STRIDED_SLICE or SLICE, or one output of its SPLIT, SPLIT_V or UNPACK, as name says, resolved.
 
+    begin, stride, count: one an axis of the input; what is taken has the output's size, under its shape.
+    """
+
+    name: str
     input: int
     output: int
     begin: tuple[int, ...]
     stride: tuple[int, ...]
+    count: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Requantize:
+    """TFLite's QUANTIZE between int8 tensors: the same values at another scale and zero point."""
+
+    input: int
+    output: int
+
+
+@dataclass(frozen=True)
+class Binary:
+    """TFLite's MUL, SUB or ADD, as name says, with broadcasting. ADD of two activations of one shape is Add.
+
+    Of input and other, or of input and a constant tensor. swapped: the constant is the first operand.
+    """
+
+    name: str
+    input: int
+    other: int | None
+    constant: int | None
+    output: int
+    activation: str
+    swapped: bool = False
+
+
+@dataclass(frozen=True)
+class Concatenate:
+    """TFLite's CONCATENATION or PACK, as name says: inputs behind each other along an axis of the output."""
+
+    name: str
+    inputs: tuple[int, ...]
+    output: int
+    axis: int
+
+    @property
+    def input(self) -> int:
+        """The first of the inputs."""
+        return self.inputs[0]
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """TFLite's TRANSPOSE. order: axis of the output -> axis of the input."""
+
+    input: int
+    output: int
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Resize:
+    """TFLite's RESIZE_NEAREST_NEIGHBOR. rows, columns: of the output -> of the input."""
+
+    input: int
+    output: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
 
 
 Op = (
     Conv2D
     | DepthwiseConv2D
     | Add
+    | Binary
+    | Concatenate
+    | Requantize
+    | Resize
+    | Transpose
     | Mean
     | Max
     | FullyConnected
@@ -191,19 +259,43 @@ Op = (
 
 
 @dataclass(frozen=True)
+class End:
+    """An input or output of a network. tensor: its int8 one.
+
+    dtype: what the file has there: int8, or uint8 or float32, which an op of the file or the reader makes int8 of. A
+    uint8 value is the int8 one plus 128. place: of the tensor that the file has there, among its own.
+    """
+
+    tensor: int
+    dtype: str
+    place: int
+
+
+@dataclass(frozen=True)
 class Model:
-    """A network of one int8 input and one int8 output, its ops in the order in which they run.
+    """A network of int8 inputs and int8 outputs, its ops in the order in which they run.
 
     metadata: what mbx-deploy stores in the file (labels, front end, training, accuracy), or None. digest: SHA-256 of
-    the file.
+    the file. whole: whether every op of the file is one of the ops, and none was resolved or cut.
     """
 
     tensors: tuple[Tensor, ...]
     ops: tuple[Op, ...]
-    input: int
-    output: int
+    inputs: tuple[End, ...]
+    outputs: tuple[End, ...]
     metadata: dict[str, Any] | None
     digest: str
+    whole: bool = True
+
+    @property
+    def input(self) -> int:
+        """The first input: the only one of a network that hears."""
+        return self.inputs[0].tensor
+
+    @property
+    def output(self) -> int:
+        """The first output: the only one of a network that hears."""
+        return self.outputs[0].tensor
 
 
 def op_inputs(op: Op) -> tuple[int, ...]:
@@ -211,9 +303,13 @@ def op_inputs(op: Op) -> tuple[int, ...]:
     match op:
         case Add():
             return (op.input, op.other)
+        case Binary():
+            return (op.input,) if op.other is None else (op.input, op.other)
+        case Concatenate():
+            return op.inputs
         case Conv2D() | DepthwiseConv2D() | FullyConnected() | Mean() | Max() | Pool2D():
             return (op.input,)
-        case Reshape() | Clamp() | Curve() | Softmax() | Pad() | Slice():
+        case Reshape() | Clamp() | Curve() | Softmax() | Pad() | Slice() | Requantize() | Transpose() | Resize():
             return (op.input,)
         case _:
             assert_never(op)
@@ -222,7 +318,7 @@ def op_inputs(op: Op) -> tuple[int, ...]:
 def op_name(op: Op) -> str:
     """Return TFLite's name of an op."""
     match op:
-        case Pool2D() | Reshape() | Clamp() | Curve() | Pad():
+        case Pool2D() | Reshape() | Clamp() | Curve() | Pad() | Slice() | Binary() | Concatenate():
             return op.name
         case Conv2D():
             return "CONV_2D"
@@ -238,8 +334,12 @@ def op_name(op: Op) -> str:
             return "FULLY_CONNECTED"
         case Softmax():
             return "SOFTMAX"
-        case Slice():
-            return "STRIDED_SLICE"
+        case Requantize():
+            return "QUANTIZE"
+        case Transpose():
+            return "TRANSPOSE"
+        case Resize():
+            return "RESIZE_NEAREST_NEIGHBOR"
         case _:
             assert_never(op)
 

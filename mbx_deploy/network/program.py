@@ -3,7 +3,8 @@
 What the simulator runs and the C is written from.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar, assert_never
 
 import numpy as np
@@ -69,7 +70,7 @@ class Pointwise(_Traits):
     """A matrix product at every position: a 1x1 convolution, or a fully connected layer (one position).
 
     weights: int8 (out, in). The input's zero point is folded into the bias.
-    Kernel: mbx_pointwise().
+    Kernels: mbx_pointwise(), mbx_dense() of one position.
     """
 
     name: str
@@ -130,7 +131,7 @@ class Addition(_Traits):
 
 @dataclass(frozen=True)
 class Average(_Traits):
-    """The mean over height, width or both, a channel at a time. Kernel: mbx_mean().
+    """The mean over axes that are neighbours. Kernel: mbx_mean().
 
     axes: of (height, width, channels).
     """
@@ -149,7 +150,7 @@ class Average(_Traits):
 
 @dataclass(frozen=True)
 class Maximum(_Traits):
-    """The largest value over height, width or both, a channel at a time. Kernel: mbx_max(). axes: as Average's."""
+    """The largest value over axes that are neighbours. Kernel: mbx_max(). axes: as Average's."""
 
     name: str
     input: int
@@ -210,7 +211,7 @@ class Padding(_Traits):
 class Slice(_Traits):
     """Every so many of the input's values along each axis. Kernel: mbx_slice().
 
-    begin, stride: of height, width and channels; how many are taken the output says.
+    begin, stride, count: of height, width and channels of the input; the output has as many values, in their order.
     """
 
     name: str
@@ -218,6 +219,87 @@ class Slice(_Traits):
     output: int
     begin: tuple[int, int, int]
     stride: tuple[int, int, int]
+    count: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Transposition(_Traits):
+    """The input's values in another order. Kernel: mbx_slice(), with an output elsewhere.
+
+    count: lengths of three loops, the last one innermost. step: by how many bytes of the input each goes on.
+    """
+
+    name: str
+    input: int
+    output: int
+    count: tuple[int, int, int]
+    step: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Join(_Traits):
+    """Pieces of two activations by turns: pieces times first bytes of input, second bytes of other. Kernel: mbx_join().
+
+    So concatenated are arrays whose axes before the one in question have that many positions.
+    """
+
+    name: str
+    input: int
+    other: int
+    output: int
+    pieces: int
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class Resizing(_Traits):
+    """Rows and columns of the input, some of them several times. Kernel: mbx_resize().
+
+    rows, columns: of the output -> of the input.
+    """
+
+    name: str
+    input: int
+    output: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Combination(_Traits):
+    """Two operands value by value, with broadcasting. The second one is an activation or a constant.
+
+    other: None for a constant. constant: int8, the values of the second operand, (0,) for an activation. sign: of the
+    sum of the operands, each brought to a common scale first: (1, 1), (1, -1), (-1, 1); None for their product.
+    count: lengths of the output's three loops. steps: of each operand, by how many bytes a loop goes on; 0 where it is
+    broadcast. zero_points: of the first operand, the second, the output. multipliers, shifts: of the same, of a product
+    the output's alone. Kernels: mbx_combine(), mbx_combine_constant().
+    """
+
+    name: str
+    input: int
+    other: int | None
+    output: int
+    constant: np.ndarray
+    sign: tuple[int, int] | None
+    count: tuple[int, int, int]
+    steps: tuple[tuple[int, int, int], tuple[int, int, int]]
+    zero_points: tuple[int, int, int]
+    multipliers: tuple[int, int, int]
+    shifts: tuple[int, int, int]
+    low: int
+    high: int
+
+    def goes_along(self, buffer: int) -> bool:
+        """Whether an operand is read value by value, as the output is written: then it may lie in its place."""
+        full = (self.count[1] * self.count[2], self.count[2], 1)
+        operands = [self.input, *([] if self.other is None else [self.other])]
+        return all(
+            all(step == whole or count == 1 for step, whole, count in zip(self.steps[i], full, self.count, strict=True))
+            for i, operand in enumerate(operands)
+            if operand == buffer
+        )
 
 
 @dataclass(frozen=True)
@@ -273,6 +355,10 @@ Call = (
     | Padding
     | Reshape
     | Slice
+    | Transposition
+    | Join
+    | Resizing
+    | Combination
     | StreamReduction
     | KeepRows
 )
@@ -299,8 +385,10 @@ class Program:
 def call_inputs(call: Call) -> tuple[int, ...]:
     """Return the buffers that a call reads."""
     match call:
-        case Addition():
+        case Addition() | Join():
             return (call.input, call.other)
+        case Combination():
+            return (call.input,) if call.other is None else (call.input, call.other)
         case (
             Pointwise()
             | Convolution()
@@ -311,6 +399,8 @@ def call_inputs(call: Call) -> tuple[int, ...]:
             | Softmax()
             | Padding()
             | Slice()
+            | Transposition()
+            | Resizing()
             | Reshape()
             | StreamReduction()
             | KeepRows()
@@ -323,15 +413,20 @@ def call_inputs(call: Call) -> tuple[int, ...]:
 def may_overwrite(program: Program, call: Call, buffer: int) -> bool:
     """Whether every kernel of a call may write its output where one of its inputs lies, from lead_in_place() on.
 
-    ADD and its like go element by element. A pointwise call reads a position before it writes it. A depthwise line is
-    worked on a channel at a time, from a copy. What a slice takes lies no further to the front than it came from.
+    ADD and its like go element by element. A pointwise call of several positions reads one before it writes it. A
+    depthwise line is worked on a channel at a time, from a copy. What a slice takes lies no further to the front than
+    it came from.
     """
     match call:
-        case Addition() | Lookup() | Softmax() | Slice() | Reshape() | Pointwise() | KeepRows():
+        case Addition() | Lookup() | Softmax() | Slice() | Reshape() | KeepRows():
             return True
+        case Pointwise():
+            return call.positions > 1
         case Convolution():
             return is_depthwise_line(program, call)
-        case Average() | Maximum() | Pooling() | Padding() | StreamReduction():
+        case Combination():
+            return call.goes_along(buffer)
+        case Average() | Maximum() | Pooling() | Padding() | Transposition() | Join() | Resizing() | StreamReduction():
             return False
         case _:
             assert_never(call)
@@ -357,13 +452,20 @@ def is_depthwise_line(program: Program, call: Convolution) -> bool:
 def reduction_layout(source: Buffer, axes: tuple[int, ...]) -> tuple[int, int, int]:
     """Return (rows, positions, channels) of the input of a reduction, which goes over the positions.
 
-    A reduction over height takes a column's channels for channels: the layout is the same.
+    axes: neighbours. A reduction over height takes a column's channels for channels: the layout is the same.
     """
-    if axes == (0,):
-        return (1, source.height, source.width * source.channels)
-    if axes == (1,):
-        return (source.height, source.width, source.channels)
-    return (1, source.height * source.width, source.channels)
+    shape = source.shape
+    first, end = axes[0], axes[-1] + 1
+    before, over, behind = shape[:first], shape[first:end], shape[end:]
+    return (math.prod(before), math.prod(over), math.prod(behind))
+
+
+def redirected(call: Call, buffers: dict[int, int], output: int) -> Call:
+    """Return a call that reads and writes other buffers. buffers: old -> new, of its inputs."""
+    if isinstance(call, Addition | Join) or (isinstance(call, Combination) and call.other is not None):
+        assert call.other is not None
+        return replace(call, input=buffers[call.input], other=buffers[call.other], output=output)
+    return replace(call, input=buffers[call.input], output=output)
 
 
 def multiply_accumulates(program: Program) -> int:
@@ -378,7 +480,9 @@ def multiply_accumulates(program: Program) -> int:
                 total += target.height * target.width * call.weights.size
             case Addition() | Average() | Maximum() | Pooling() | Lookup() | Softmax() | Padding():
                 pass
-            case Slice() | Reshape() | StreamReduction() | KeepRows():
+            case Slice() | Transposition() | Join() | Resizing() | Combination() | Reshape():
+                pass
+            case StreamReduction() | KeepRows():
                 pass
             case _:
                 assert_never(call)

@@ -7,7 +7,9 @@ import numpy as np
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.ir import (
     Add,
+    Binary,
     Clamp,
+    Concatenate,
     Conv2D,
     Curve,
     DepthwiseConv2D,
@@ -18,9 +20,12 @@ from mbx_deploy.network.ir import (
     Op,
     Pad,
     Pool2D,
+    Requantize,
     Reshape,
+    Resize,
     Slice,
     Softmax,
+    Transpose,
     as_image,
     op_inputs,
     op_name,
@@ -29,7 +34,7 @@ from mbx_deploy.network.ir import (
 
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 PADDINGS = ("SAME", "VALID")
-MOST_CLASSES = 511  # of a softmax: more exponentials may leave the range that TFLite's sum has
+MOST_CLASSES = 4095  # of a softmax, whose exponentials TFLite sums up with 12 bits above the point
 CURVE_OUTPUTS = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}  # scale and zero point
 LARGEST_LEAKY_RATIO = 2.0**22
 SMALLEST_CURVE_SCALE = 2.0**-28  # of an input of a curve: TFLite's fixed point shifts to the left only
@@ -43,9 +48,11 @@ def verify_model(model: Model) -> Model:
     scale, or one a channel; biases are int32 (channels,); shapes agree; every activation is written once, before it
     is read.
     """
-    written = {model.input}
+    written = {end.tensor for end in model.inputs}
     _need(bool(model.ops), "the network", "no ops", "one or more")
-    _check_activation(model, model.input, "the network's input")
+    _need(len(written) == len(model.inputs), "the network's inputs", "one tensor twice", "a tensor each")
+    for end in model.inputs:
+        _check_activation(model, end.tensor, "the network's input")
     for index, op in enumerate(model.ops):
         where = f"op {index}, {op_name(op)}"
         for tensor in op_inputs(op):
@@ -54,10 +61,12 @@ def verify_model(model: Model) -> Model:
         _check_activation(model, op.output, where)
         _need(op.output not in written, where, "an output that is written twice", "one writer for each tensor")
         written.add(op.output)
-        if isinstance(op, Conv2D | DepthwiseConv2D | FullyConnected | Add | Pool2D):
+        if isinstance(op, Conv2D | DepthwiseConv2D | FullyConnected | Add | Binary | Pool2D):
             _need(op.activation in ACTIVATIONS, where, f"the activation {op.activation}", " or ".join(ACTIVATIONS))
         _check_shapes(model, op, where)
-    _need(model.output in written, "the network's output", "a tensor that nothing wrote", "the output of an op")
+    computed = {op.output for op in model.ops}
+    for end in model.outputs:
+        _need(end.tensor in computed, "the network's output", "a tensor that nothing wrote", "the output of an op")
     return model
 
 
@@ -80,9 +89,9 @@ def _check_activation(model: Model, index: int, where: str) -> None:
 
 def _check_constants(model: Model, op: Conv2D | DepthwiseConv2D | FullyConnected, channels: int, where: str) -> None:
     weights = model.tensors[op.weights]
+    _need(weights.dtype == "int8", where, f"weights of type {weights.dtype}", "int8 (export a quantized model)")
     _need(weights.data is not None, where, "weights that are not constant", "constants")
     _need(all(length >= 1 for length in weights.shape), where, f"weights of shape {weights.shape}", "positive lengths")
-    _need(weights.dtype == "int8", where, f"weights of type {weights.dtype}", "int8 (export a quantized model)")
     _need(weights.zero_point == 0, where, f"weights with zero point {weights.zero_point}", "0")
     _need(len(weights.scales) in (1, channels), where, f"{len(weights.scales)} scales", f"1 or {channels}")
     axis = 3 if isinstance(op, DepthwiseConv2D) else 0
@@ -121,8 +130,19 @@ def _check_shapes(model: Model, op: Op, where: str) -> None:
         case Reshape():
             same = model.tensors[op.input].size == model.tensors[op.output].size
             _need(same, where, f"the shapes {source} -> {target}", "as many elements behind as before")
-        case Clamp():
+        case Clamp() | Requantize():
             _need(source == target, where, f"the shapes {source} -> {target}", "one shape")
+        case Binary():
+            _check_binary(model, op, where)
+        case Concatenate():
+            _check_concatenation(model, op, where)
+        case Transpose():
+            _check_transpose(model, op, where)
+        case Resize():
+            fits = len(source) == len(target) == 4 and source[3] == target[3]
+            fits = fits and (len(op.rows), len(op.columns)) == target[1:3]
+            _need(fits, where, f"the shapes {source} -> {target}", "another height and width")
+            _check_one_scale(model, op, where)
         case _:
             assert_never(op)
 
@@ -172,12 +192,13 @@ def _check_fully_connected(model: Model, op: FullyConnected, where: str) -> None
 
 def _check_reduction(model: Model, op: Mean | Max, where: str) -> None:
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
-    _need(3 <= len(source) <= 4, where, f"an input of shape {source}", "three or four axes")
-    _need(set(op.axes) <= {1, 2} and bool(op.axes), where, f"the axes {op.axes}", "height, width or both")
+    _need(2 <= len(source) <= 4, where, f"an input of shape {source}", "two to four axes")
+    neighbours = op.axes == tuple(range(op.axes[0], op.axes[-1] + 1)) if op.axes else False
+    _need(neighbours and set(op.axes) <= {1, 2, 3}, where, f"the axes {op.axes}", "neighbours, without the batch")
     kept = [1 if axis in op.axes else length for axis, length in enumerate(as_image(source))]
     dropped = [length for axis, length in enumerate(as_image(source)) if axis not in op.axes]
     fits = target in (tuple(kept), tuple(kept[4 - len(source) :]), tuple(dropped), (1, *dropped[5 - len(source) :]))
-    _need(fits, where, f"the shapes {source} -> {target}", "a reduction over height, width or both")
+    _need(fits, where, f"the shapes {source} -> {target}", f"a reduction over {op.axes}")
     if isinstance(op, Max):
         ends = [(model.tensors[i].scales, model.tensors[i].zero_point) for i in (op.input, op.output)]
         _need(ends[0] == ends[1], where, "another scale behind than before", "one scale and zero point for a maximum")
@@ -219,12 +240,64 @@ def _check_pad(model: Model, op: Pad, where: str) -> None:
 
 def _check_slice(model: Model, op: Slice, where: str) -> None:
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
-    fits = len(source) == len(target) == len(op.begin) == len(op.stride) <= 4
-    _need(fits, where, f"the shapes {source} -> {target}", "as many axes behind as before, at most 4")
-    fits = all(begin >= 0 for begin in op.begin) and all(stride >= 1 for stride in op.stride)
-    _need(fits, where, f"begins {op.begin} and strides {op.stride}", "begins from 0 and strides from 1 on")
-    last = [b + (n - 1) * s for b, n, s in zip(op.begin, target, op.stride, strict=True)]
+    fits = len(source) == len(op.begin) == len(op.stride) == len(op.count) <= 4
+    _need(fits, where, f"the shapes {source} -> {target}", "limits for each axis, at most 4")
+    fits = all(begin >= 0 for begin in op.begin) and all(
+        min(pair) >= 1 for pair in zip(op.stride, op.count, strict=True)
+    )
+    _need(fits, where, f"begins {op.begin}, strides {op.stride}, {op.count}", "begins from 0, strides from 1 on")
+    _need(op.count[0] == 1, where, f"{op.count[0]} of the batch", "1")
+    last = [b + (n - 1) * s for b, n, s in zip(op.begin, op.count, op.stride, strict=True)]
     _need(all(map(int.__lt__, last, source)), where, f"an output of shape {target}", f"no more than {source} has")
+    same = np.prod(op.count, dtype=np.int64) == model.tensors[op.output].size
+    _need(bool(same), where, f"an output of shape {target}", f"as many values as {op.count}")
+    _check_one_scale(model, op, where)
+
+
+def _check_binary(model: Model, op: Binary, where: str) -> None:
+    target = model.tensors[op.output]
+    index = op.constant if op.other is None else op.other
+    assert index is not None
+    sides = [model.tensors[op.input], model.tensors[index]]
+    if op.other is None:
+        constant = sides[1]
+        fits = constant.dtype == "int8" and constant.data is not None and constant.size >= 1
+        _need(fits, where, f"a constant of type {constant.dtype}", "int8")
+        _need(len(constant.scales) == 1, where, f"{len(constant.scales)} scales of a constant", "one")
+        _need(bool(0 < constant.scale < np.inf), where, f"the scale {constant.scale}", "a positive number")
+        _need(-128 <= constant.zero_point <= 127, where, f"the zero point {constant.zero_point}", "-128 to 127")
+    shapes = [side.shape for side in sides]
+    _need(all(len(shape) <= 4 for shape in (*shapes, target.shape)), where, f"the shapes {shapes}", "at most four axes")
+    try:
+        together = np.broadcast_shapes(*shapes)
+    except ValueError:
+        together = ()
+    _need(
+        together == target.shape, where, f"the shapes {shapes} -> {target.shape}", "ones that broadcast to the output"
+    )
+
+
+def _check_concatenation(model: Model, op: Concatenate, where: str) -> None:
+    target = model.tensors[op.output]
+    _need(op.axis >= 1 or len(op.inputs) == 1, where, "the batch as its axis", "another axis")
+    for index in op.inputs:
+        part = model.tensors[index]
+        outer = np.prod(target.shape[: op.axis], dtype=np.int64)
+        fits = part.size % outer == 0 and len(part.shape) + (op.name == "PACK") == len(target.shape)
+        rest = part.shape if op.name == "PACK" else (*part.shape[: op.axis], *part.shape[op.axis + 1 :])
+        fits = fits and rest == (*target.shape[: op.axis], *target.shape[op.axis + 1 :])
+        _need(bool(fits), where, f"the shapes {part.shape} in {target.shape}", f"the same but for axis {op.axis}")
+        same = (part.scales, part.zero_point) == (target.scales, target.zero_point)
+        _need(same, where, "another scale behind than before", "one scale and zero point")
+    total = sum(model.tensors[index].size for index in op.inputs)
+    _need(total == target.size, where, f"{total} values in a shape {target.shape}", f"{target.size}")
+
+
+def _check_transpose(model: Model, op: Transpose, where: str) -> None:
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    _need(len(source) <= 4, where, f"an input of shape {source}", "at most four axes")
+    moved = tuple(source[axis] for axis in op.order)
+    _need(moved == target, where, f"the shapes {source} -> {target}", f"{moved}")
     _check_one_scale(model, op, where)
 
 

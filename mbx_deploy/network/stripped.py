@@ -92,7 +92,7 @@ def _offsets(builder: Any, places: list[int]) -> int:
 def _same_network(left: ir.Model, right: ir.Model) -> bool:
     """Return whether two networks are one: ops, inputs and outputs, tensors, constants."""
     bare = [
-        (model.ops, model.input, model.output, [replace(tensor, data=None) for tensor in model.tensors])
+        (model.ops, model.inputs, model.outputs, [replace(tensor, data=None) for tensor in model.tensors])
         for model in (left, right)
     ]
     constants = [[tensor.data for tensor in model.tensors] for model in (left, right)]

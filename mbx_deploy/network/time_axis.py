@@ -15,7 +15,9 @@ from mbx_deploy.network.program import (
     Average,
     Buffer,
     Call,
+    Combination,
     Convolution,
+    Join,
     KeepRows,
     Lookup,
     Maximum,
@@ -24,9 +26,11 @@ from mbx_deploy.network.program import (
     Pooling,
     Program,
     Reshape,
+    Resizing,
     Slice,
     Softmax,
     StreamReduction,
+    Transposition,
     call_inputs,
 )
 
@@ -136,7 +140,9 @@ def on_rows(program: Program, call: Call, time: TimeAxis, rows: int) -> Call:
         return replace(call, positions=call.positions // target.shape[time.axis] * rows)
     if isinstance(call, Slice):
         height, width, channels = call.begin
-        return replace(call, begin=(height, 0, channels) if time.axis else (0, width, channels))
+        begin = (height, 0, channels) if time.axis else (0, width, channels)
+        height, width, channels = call.count
+        return replace(call, begin=begin, count=(height, rows, channels) if time.axis else (rows, width, channels))
     return call
 
 
@@ -162,6 +168,8 @@ def _rows_of(program: Program, call: Call, axis: int) -> tuple[RowsSeen, int]:
         case Slice():
             if call.stride[axis] != 1:
                 _refuse(call, "it leaves rows out")
+            if call.count != target.shape:
+                _refuse(call, "it moves time to another axis")
             return RowsSeen(1, rows - call.begin[axis] - wanted), 1
         case Pointwise():
             if call.positions != source.height * source.width:
@@ -171,6 +179,8 @@ def _rows_of(program: Program, call: Call, axis: int) -> tuple[RowsSeen, int]:
                 _refuse(call, "it moves time to another axis")
         case Addition() | Lookup() | Softmax() | Average() | Maximum():
             pass
+        case Transposition() | Join() | Resizing() | Combination():
+            _refuse(call, "streams know no op of this kind")
         case StreamReduction() | KeepRows():
             _refuse(call, "it is of a stream's step already")
         case _:

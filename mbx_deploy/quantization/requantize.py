@@ -36,7 +36,7 @@ def set_ranges(int8_tflite: bytes, network: FloatNetwork, ranges: Sequence[Range
         stored.zeroPoint = np.array([quantization.zero_point], np.int64)
     taken: set[int] = set()
     for number, op in enumerate(network.model.ops):
-        if isinstance(op, ir.Max | ir.Slice):  # picks values, and can't scale them
+        if isinstance(op, ir.Max | ir.Slice | ir.Transpose | ir.Resize):  # picks values, and can't scale them
             tensors[op.output].quantization.scale = tensors[op.input].quantization.scale
             tensors[op.output].quantization.zeroPoint = tensors[op.input].quantization.zeroPoint
         if isinstance(op, WeightedOp):

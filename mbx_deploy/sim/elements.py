@@ -5,10 +5,17 @@ Twins: firmware_templates/runtime/network/mbx_elements.c and mbx_softmax.c.
 
 import numpy as np
 
-from mbx_deploy.network.program import Lookup, Padding, Slice, Softmax
-from mbx_deploy.sim.fixed_point import INT32_MAX, clamp, divide_by_power_of_two, doubling_high_multiply
+from mbx_deploy.network.program import Combination, Join, Lookup, Padding, Resizing, Slice, Softmax, Transposition
+from mbx_deploy.sim.fixed_point import (
+    INT32_MAX,
+    clamp,
+    divide_by_power_of_two,
+    doubling_high_multiply,
+    multiply_by_quantized_multiplier,
+)
 
 ACCUMULATOR_INTEGER_BITS = 12
+ADD_LEFT_SHIFT = 20
 ONE_Q29 = 1 << 29
 FORTY_EIGHT_SEVENTEENTHS_Q29 = 1515870810
 MINUS_THIRTY_TWO_SEVENTEENTHS_Q29 = -1010580540
@@ -24,10 +31,51 @@ def pad(source: np.ndarray, call: Padding) -> np.ndarray:
     return np.pad(source, call.amounts, constant_values=call.value)
 
 
-def cut(source: np.ndarray, call: Slice, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return the values that a slice takes, int8 of the shape. Twin: mbx_slice()."""
-    steps = zip(call.begin, call.stride, shape, strict=True)
+def cut(source: np.ndarray, call: Slice) -> np.ndarray:
+    """Return the values that a slice takes, int8 of the shape count. Twin: mbx_slice()."""
+    steps = zip(call.begin, call.stride, call.count, strict=True)
     return source[tuple(slice(begin, begin + (count - 1) * step + 1, step) for begin, step, count in steps)]
+
+
+def transpose(source: np.ndarray, call: Transposition) -> np.ndarray:
+    """Return the input's values in another order, int8 of the shape count. Twin: mbx_slice()."""
+    return _strided(source.ravel(), call.count, call.step)
+
+
+def join(source: np.ndarray, other: np.ndarray, call: Join) -> np.ndarray:
+    """Return pieces of two arrays by turns, int8 (pieces, first + second). Twin: mbx_join()."""
+    return np.concatenate([source.reshape(call.pieces, call.first), other.reshape(call.pieces, call.second)], axis=1)
+
+
+def resize(source: np.ndarray, call: Resizing) -> np.ndarray:
+    """Return the rows and columns that are asked for, int8 (rows, columns, channels). Twin: mbx_resize()."""
+    return source[list(call.rows)][:, list(call.columns)]
+
+
+def combine(source: np.ndarray, other: np.ndarray | None, call: Combination) -> np.ndarray:
+    """Return the sum or product of two operands, int8 of the shape count. other: None where it is the call's constant.
+
+    Source: TFLite, reference_integer_ops::MulElementwise and AddFunc, reference_ops::SubElementwise.
+    Twin: mbx_combine() and mbx_combine_constant().
+    """
+    second = call.constant if other is None else other.ravel()
+    operands = [_strided(values, call.count, call.steps[i]) for i, values in enumerate((source.ravel(), second))]
+    centred = [values.astype(np.int64) - call.zero_points[i] for i, values in enumerate(operands)]
+    if call.sign is None:
+        total = centred[0] * centred[1]
+    else:
+        parts = [
+            sign * multiply_by_quantized_multiplier(values << ADD_LEFT_SHIFT, call.multipliers[i], call.shifts[i])
+            for i, (values, sign) in enumerate(zip(centred, call.sign, strict=True))
+        ]
+        total = parts[0] + parts[1]
+    scaled = multiply_by_quantized_multiplier(total, call.multipliers[2], call.shifts[2])
+    return clamp(scaled + call.zero_points[2], call.low, call.high).astype(np.int8)
+
+
+def _strided(values: np.ndarray, count: tuple[int, int, int], step: tuple[int, int, int]) -> np.ndarray:
+    """Return what three loops read of values, one after another: an array of the shape count."""
+    return np.lib.stride_tricks.as_strided(np.ascontiguousarray(values), count, step, writeable=False)
 
 
 def softmax(source: np.ndarray, call: Softmax) -> np.ndarray:

@@ -9,7 +9,9 @@ from mbx_deploy.network.program import (
     Addition,
     Average,
     Call,
+    Combination,
     Convolution,
+    Join,
     KeepRows,
     Lookup,
     Maximum,
@@ -18,9 +20,11 @@ from mbx_deploy.network.program import (
     Pooling,
     Program,
     Reshape,
+    Resizing,
     Slice,
     Softmax,
     StreamReduction,
+    Transposition,
 )
 from mbx_deploy.sim import elements, frontend, kernels, pooling
 from mbx_deploy.sim.frontend import Observer
@@ -113,7 +117,15 @@ def run_call(call: Call, buffers: dict[int, np.ndarray], shape: tuple[int, int, 
         case Padding():
             return elements.pad(source, call)
         case Slice():
-            return elements.cut(source, call, shape)
+            return elements.cut(source, call)
+        case Transposition():
+            return elements.transpose(source, call)
+        case Join():
+            return elements.join(source, buffers[call.other], call)
+        case Resizing():
+            return elements.resize(source, call)
+        case Combination():
+            return elements.combine(source, None if call.other is None else buffers[call.other], call)
         case Reshape():
             return source
         case StreamReduction() | KeepRows():

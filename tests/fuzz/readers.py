@@ -28,7 +28,7 @@ from mbx_deploy.firmware.folder import read_manifest as read_build_manifest
 from mbx_deploy.firmware.image import read_flash_image
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.measure.baseline import read_baseline
-from mbx_deploy.measure.items import read_inputs
+from mbx_deploy.measure.inputs import read_inputs
 from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.system.resources import shipped_model_path, targets_folder
 from tests.fuzz.mutation import mutate
@@ -358,12 +358,12 @@ def _baselines() -> list[bytes]:
 
 def _words(path: Path) -> None:
     from mbx_deploy.data.synthesis import read_words
-    from mbx_deploy.nemo.onnx_import import _read_labels
+    from mbx_deploy.nemo.labels import read_labels
 
     try:
         read_words(str(path))
     except InputError:
-        _read_labels(path)
+        read_labels(path)
 
 
 def _text(*texts: str | bytes) -> Callable[[], list[bytes]]:

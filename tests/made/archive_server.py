@@ -72,18 +72,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         start, whole = 0, server.content
+        end = len(whole)
         asked = self.headers.get("Range")
         same = not server.honours_if_range or self.headers.get("If-Range") in (None, server.etag)
         if asked and server.knows_ranges and same:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last) + 1 if last else end
             if start >= len(whole):
                 self.send_error(416)
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(whole)}")
         else:
             self.send_response(200)
-        body = whole[start:]
+        body = whole[start:end]
         if server.says_length:
             self.send_header("Content-Length", str(len(body)))
         if server.etag:

@@ -18,7 +18,7 @@ from mbx_deploy.system.tools import compile_shared_library
 
 GUARD_BYTES = 64
 GUARD = 0x5A
-MODULES = ("mbx_elements", "mbx_pooling", "mbx_softmax", "mbx_steps")
+MODULES = ("mbx_combine", "mbx_elements", "mbx_pooling", "mbx_softmax", "mbx_steps")
 HEADERS = ("mbx_kernels", *MODULES, *(f"mbx_kernels_{name}" for name in KERNEL_SETS if NEEDED_SETS[name]))
 U32 = ctypes.c_uint32
 TYPEDEF = re.compile(r"typedef struct (?:\w+ )?\{(.*?)\} (\w+);", re.DOTALL)

@@ -20,6 +20,7 @@ from mbx_deploy.network.metadata import write_metadata
 
 Pair = tuple[int, int]
 TYPES = {np.dtype(np.int8): "INT8", np.dtype(np.int32): "INT32", np.dtype(np.float32): "FLOAT32"}
+OPTIONS = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions"}
 
 
 @dataclass
@@ -74,11 +75,17 @@ class Network:
         points = [0] * len(scales) if zero_points is None else zero_points
         return self.tensor(values.shape, TYPES[values.dtype], scales, points, len(self.buffers) - 1, axis)
 
-    def op(self, name: str, inputs: Sequence[int], output: int, options: str | None = None, **values: Any) -> int:
-        """Add an op as it is described. options: the name of its options table, with the fields that values give."""
+    def op(
+        self, name: str, inputs: Sequence[int], output: int | list[int], options: str | None = None, **values: Any
+    ) -> int:
+        """Add an op as it is described. options: the name of its options table, with the fields that values give.
+
+        Returns the first of its outputs.
+        """
         if name not in self.codes:
             self.codes.append(name)
-        operator = schema.OperatorT(opcodeIndex=self.codes.index(name), inputs=list(inputs), outputs=[output])
+        outputs = [output] if isinstance(output, int) else output
+        operator = schema.OperatorT(opcodeIndex=self.codes.index(name), inputs=list(inputs), outputs=outputs)
         if options is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
             operator.builtinOptions = getattr(schema, options + "T")()
@@ -86,7 +93,7 @@ class Network:
                 assert hasattr(operator.builtinOptions, key), key
                 setattr(operator.builtinOptions, key, value)
         self.operators.append(operator)
-        return output
+        return outputs[0]
 
     def shape(self, number: int) -> tuple[int, ...]:
         """Return the shape of a tensor."""
@@ -248,6 +255,74 @@ class Network:
         options = {"beginMask": masks[0], "endMask": masks[1]}
         return self.op("STRIDED_SLICE", inputs, output, "StridedSliceOptions", **options)
 
+    def brought(self, source: int, kind: str, scale: float, zero_point: int) -> int:
+        """Add a QUANTIZE, or to FLOAT32 a DEQUANTIZE. kind: a name of TFLite's TensorType."""
+        if kind == "FLOAT32":
+            return self.op("DEQUANTIZE", [source], self.tensor(self.shape(source), kind))
+        return self.op("QUANTIZE", [source], self.tensor(self.shape(source), kind, [scale], [zero_point]))
+
+    def binary(
+        self, name: str, source: int, other: int, scale: float, zero_point: int, activation: str = "NONE"
+    ) -> int:
+        """Add a MUL, SUB or ADD with broadcasting, of activations or constants."""
+        output = self.activation(np.broadcast_shapes(self.shape(source), self.shape(other)), scale, zero_point)
+        fused = getattr(schema.ActivationFunctionType, activation)
+        return self.op(name, [source, other], output, OPTIONS[name], fusedActivationFunction=fused)
+
+    def concatenation(self, sources: Sequence[int], axis: int) -> int:
+        """Add a CONCATENATION."""
+        shape = list(self.shape(sources[0]))
+        shape[axis] = sum(self.shape(source)[axis] for source in sources)
+        return self.op(
+            "CONCATENATION", sources, self.twin(sources[0], shape), "ConcatenationOptions", axis=axis - len(shape)
+        )
+
+    def pack(self, sources: Sequence[int], axis: int) -> int:
+        """Add a PACK."""
+        shape = list(self.shape(sources[0]))
+        shape.insert(axis, len(sources))
+        output = self.twin(sources[0], shape)
+        return self.op("PACK", sources, output, "PackOptions", axis=axis, valuesCount=len(sources))
+
+    def unpack(self, source: int, axis: int) -> list[int]:
+        """Add an UNPACK."""
+        shape = list(self.shape(source))
+        outputs = [self.twin(source, shape[:axis] + shape[axis + 1 :]) for _ in range(shape[axis])]
+        self.op("UNPACK", [source], outputs, "UnpackOptions", axis=axis, num=len(outputs))
+        return outputs
+
+    def split(self, source: int, axis: int, sizes: Sequence[int], even: bool) -> list[int]:
+        """Add a SPLIT, or where it is not even a SPLIT_V."""
+        shape = list(self.shape(source))
+        outputs = [self.twin(source, [*shape[:axis], size, *shape[axis + 1 :]]) for size in sizes]
+        along = self.constant(np.array(axis - len(shape), np.int32))
+        if even:
+            self.op("SPLIT", [along, source], outputs, "SplitOptions", numSplits=len(sizes))
+        else:
+            limits = self.constant(np.array(sizes, np.int32))
+            self.op("SPLIT_V", [source, limits, along], outputs, "SplitVOptions", numSplits=len(sizes))
+        return outputs
+
+    def part(self, source: int, begin: Sequence[int], size: Sequence[int]) -> int:
+        """Add a SLICE; a size of -1 is all that is left."""
+        shape = self.shape(source)
+        taken = [n - b if s == -1 else s for n, b, s in zip(shape, begin, size, strict=True)]
+        limits = [self.constant(np.array(values, np.int32)) for values in (begin, size)]
+        return self.op("SLICE", [source, *limits], self.twin(source, taken), "SliceOptions")
+
+    def transpose(self, source: int, order: Sequence[int]) -> int:
+        """Add a TRANSPOSE."""
+        shape = self.shape(source)
+        inputs = [source, self.constant(np.array(order, np.int32))]
+        return self.op("TRANSPOSE", inputs, self.twin(source, [shape[i] for i in order]), "TransposeOptions")
+
+    def resize(self, source: int, size: Pair, corners: bool = False, centers: bool = False) -> int:
+        """Add a RESIZE_NEAREST_NEIGHBOR."""
+        output = self.twin(source, [1, *size, self.shape(source)[3]])
+        inputs = [source, self.constant(np.array(size, np.int32))]
+        options = {"alignCorners": corners, "halfPixelCenters": centers}
+        return self.op("RESIZE_NEAREST_NEIGHBOR", inputs, output, "ResizeNearestNeighborOptions", **options)
+
     def fully_connected(
         self,
         source: int,
@@ -265,18 +340,21 @@ class Network:
         fused = getattr(schema.ActivationFunctionType, activation)
         return self.op("FULLY_CONNECTED", inputs, output, "FullyConnectedOptions", fusedActivationFunction=fused)
 
-    def model(self, output: int, source: int = 0) -> schema.ModelT:
+    def model(self, output: int | list[int], source: int | list[int] = 0) -> schema.ModelT:
         """Return the model as objects, for a test to break before it packs it."""
+        ends = [[end] if isinstance(end, int) else end for end in (source, output)]
         graph = schema.SubGraphT(
-            tensors=self.tensors, inputs=[source], outputs=[output], operators=self.operators, name="main"
+            tensors=self.tensors, inputs=ends[0], outputs=ends[1], operators=self.operators, name="main"
         )
         numbers = [getattr(schema.BuiltinOperator, code) for code in self.codes]
         codes = [schema.OperatorCodeT(deprecatedBuiltinCode=min(n, 127), builtinCode=n, version=5) for n in numbers]
         return schema.ModelT(version=3, operatorCodes=codes, subgraphs=[graph], buffers=self.buffers)
 
-    def build(self, output: int, metadata: dict[str, Any] | None = None) -> bytes:
-        """Return the file; its input is tensor 0."""
-        data = pack(self.model(output))
+    def build(
+        self, output: int | list[int], metadata: dict[str, Any] | None = None, source: int | list[int] = 0
+    ) -> bytes:
+        """Return the file; its input is tensor 0, or those that are given."""
+        data = pack(self.model(output, source))
         return data if metadata is None else write_metadata(data, metadata)
 
 

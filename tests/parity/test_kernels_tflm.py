@@ -7,16 +7,14 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.compiler.kernels.choice import KERNEL_SETS
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.compiler.planner import plan_memory
 from mbx_deploy.engines.tflm import import_tflm
-from mbx_deploy.errors import InputError
-from mbx_deploy.network.program import Program
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.sim import recognizer as sim_model
 from tests.made.c_kernels import run_program_c
 from tests.made.tflite import Network, random_weights
+from tests.made.tflm_oracle import compare_with_tflm
 
 zero_points = st.sampled_from((-128, 127, 0)) | st.integers(-128, 127)
 channel_counts = st.sampled_from((1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 19, 31, 33))
@@ -29,30 +27,6 @@ scales = st.sampled_from((0.004, 0.02, 0.1, 0.5, 1.7)) | st.floats(0.002, 2.0)
 def tflm() -> Any:
     """TFLite Micro's runtime; its absence is a reason to skip, said aloud."""
     return pytest.importorskip("tflite_micro", reason="the oracle tflite-micro is not installed") and import_tflm()
-
-
-def compare_with_tflm(tflm: Any, data: bytes, seed: int, rounds: int = 3) -> Program:
-    """Run a file in TFLite Micro, in the simulator and in C, on random inputs and on constant ones: the same bytes."""
-    model = parse_tflite(data, "test")
-    try:
-        program = lower(model)
-    except InputError as error:
-        assume("overflow" not in error.what)
-        raise
-    interpreter = tflm.Interpreter.from_bytes(data, arena_size=1 << 20)
-    shape = model.tensors[model.input].shape
-    rng = np.random.default_rng(seed)
-    inputs = [rng.integers(-128, 128, shape, dtype=np.int8) for _ in range(rounds)]
-    inputs += [np.full(shape, value, np.int8) for value in (-128, 127)]
-    for values in inputs:
-        interpreter.set_input(values, 0)
-        interpreter.invoke()
-        oracle = np.asarray(interpreter.get_output(0)).ravel()
-        np.testing.assert_array_equal(sim_model.logits(values, program), oracle, "simulator against TFLite Micro")
-        for kernel_set in KERNEL_SETS if values is inputs[0] else KERNEL_SETS[:2]:
-            got = run_program_c(program, values, kernel_set)
-            np.testing.assert_array_equal(got, oracle, f"C, {kernel_set}, against TFLite Micro")
-    return program
 
 
 def output_scale(rng: np.random.Generator, scale: float, weight_scale: float, taps: int) -> float:

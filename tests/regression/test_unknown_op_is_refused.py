@@ -24,7 +24,7 @@ class Strange:
 
 def model_of(op: Any) -> ir.Model:
     """Return a network of one op."""
-    return ir.Model(TENSORS, (op,), 0, 1, None, "")
+    return ir.Model(TENSORS, (op,), (ir.End(0, "int8", 0),), (ir.End(1, "int8", 1),), None, "")
 
 
 def test_unknown_op_is_refused() -> None:

@@ -30,7 +30,7 @@ void mbx_pad(const mbx_pad_call *call, const int8_t *input, int8_t *output)
     }
 }
 
-/* Twin: cut(). */
+/* Twin: cut(), transpose(). */
 void mbx_slice(const mbx_slice_call *call, const int8_t *input, int8_t *output)
 {
     const int8_t *row = input + call->start;
@@ -46,6 +46,30 @@ void mbx_slice(const mbx_slice_call *call, const int8_t *input, int8_t *output)
             column += call->step[1];
         }
         row += call->step[0];
+    }
+}
+
+/* Twin: join(). */
+void mbx_join(const mbx_join_call *call, const int8_t *input, const int8_t *other, int8_t *output)
+{
+    for (uint32_t i = 0; i < call->pieces; i++) {
+        memcpy(output, input, call->first);
+        memcpy(output + call->first, other, call->second);
+        input += call->first;
+        other += call->second;
+        output += call->first + call->second;
+    }
+}
+
+/* Twin: resize(). */
+void mbx_resize(const mbx_resize_call *call, const int8_t *input, int8_t *output)
+{
+    for (uint32_t y = 0; y < call->out_height; y++) {
+        const int8_t *row = input + call->rows[y] * call->in_row;
+        for (uint32_t x = 0; x < call->out_width; x++) {
+            memcpy(output, row + (uint32_t)call->columns[x] * call->channels, call->channels);
+            output += call->channels;
+        }
     }
 }
 

@@ -84,6 +84,12 @@ void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *
     }
 }
 
+/* Twin: pointwise(), of one position. */
+void mbx_dense(const mbx_pointwise_call *call, const int8_t *input, int8_t *output)
+{
+    mbx_product(&call->requantization, call->weights, input, call->in_channels, output, call->out_channels);
+}
+
 void mbx_gather_patch(const mbx_conv_call *c, const int8_t *input, uint32_t out_y, uint32_t out_x, int8_t *patch)
 {
     const uint32_t channels = c->in_channels;

@@ -86,7 +86,10 @@ typedef struct {
     mbx_requantization requantization;
 } mbx_depthwise_call;
 
-/* A 1x1 convolution, or a fully connected layer (one position). input [positions][in], output [positions][out].
+/* A fully connected layer of one position: input [in], output [out] elsewhere. */
+void mbx_dense(const mbx_pointwise_call *call, const int8_t *input, int8_t *output);
+
+/* A 1x1 convolution, or a fully connected layer of several positions. input [positions][in], output [positions][out].
  * output may be input where out_channels <= in_channels. row: in_channels bytes. */
 void mbx_pointwise(const mbx_pointwise_call *call, const int8_t *input, int8_t *output, int8_t *row);
 

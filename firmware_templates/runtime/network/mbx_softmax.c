@@ -31,7 +31,7 @@ static void mbx_softmax_row(const mbx_softmax_call *call, const int8_t *input, i
     for (uint32_t i = 0; i < call->classes; i++) {
         largest = input[i] > largest ? input[i] : largest;
     }
-    int32_t total_q19 = 0; /* at least 2^19, below 2^28 */
+    int32_t total_q19 = 0; /* at least 2^19, below 2^31 */
     for (uint32_t i = 0; i < call->classes; i++) {
         total_q19 += mbx_divide_by_power_of_two(mbx_exponential_q31(call, largest - input[i]), ACCUMULATOR_INTEGER_BITS);
     }
@@ -46,7 +46,8 @@ static void mbx_softmax_row(const mbx_softmax_call *call, const int8_t *input, i
     const int shift = ACCUMULATOR_INTEGER_BITS - headroom + 31 - 8;
     for (uint32_t i = 0; i < call->classes; i++) {
         const int32_t exponential = mbx_exponential_q31(call, largest - input[i]);
-        const int32_t scaled = mbx_divide_by_power_of_two(mbx_doubling_high_multiply(scale_q31, exponential), shift);
+        const int32_t product_q31 = mbx_doubling_high_multiply(scale_q31, exponential);
+        const int32_t scaled = shift > 31 ? 0 : mbx_divide_by_power_of_two(product_q31, shift); /* below a half */
         output[i] = (int8_t)mbx_clamp(scaled - 128, -128, 127);
     }
 }

@@ -11,6 +11,7 @@ from mbx_deploy.compiler.kernels import dsp
 from mbx_deploy.compiler.kernels.kernel import Field, Kernel, Struct, array
 from mbx_deploy.compiler.kernels.portable import (
     add_struct,
+    conv_geometry,
     depthwise_struct,
     fold_zero_point,
     line_geometry,
@@ -18,6 +19,7 @@ from mbx_deploy.compiler.kernels.portable import (
     mean_stripe_struct,
     mean_struct,
     mean_sums_bytes,
+    patch_bytes,
     pointwise_sizes,
     weight_rows,
 )
@@ -71,6 +73,28 @@ def _pointwise(program: Program, call: Pointwise) -> Struct:
     return Struct("mbx_pointwise_helium_call", pointwise_sizes(call) | fields)
 
 
+def _as_product(program: Program, call: Convolution) -> Pointwise:
+    """Return a convolution as the product of its patches, whose padding holds the input's zero point."""
+    target = program.buffers[call.output]
+    positions = target.height * target.width
+    return Pointwise(call.name, call.input, call.output, positions, weight_rows(call), fold_zero_point(call))
+
+
+def _takes_conv(program: Program, call: Convolution) -> bool:
+    return not call.depthwise and patch_bytes(call) < 1 << 16 and _shifts_right(call)
+
+
+def _conv_bytes(program: Program, call: Convolution) -> int:
+    patches = -(-POSITIONS * patch_bytes(call) // 8) * 8
+    return patches + _pointwise_bytes(program, _as_product(program, call))
+
+
+def _conv(program: Program, call: Convolution) -> Struct:
+    product = _pointwise(program, _as_product(program, call))
+    geometry = Struct("mbx_conv_call", conv_geometry(program, call))
+    return Struct("mbx_conv_helium_call", {"geometry": geometry, "product": product})
+
+
 def _takes_line(program: Program, call: Convolution) -> bool:
     return _shifts_right(call) and is_depthwise_line(program, call) and call.pad[1] % call.dilation[1] == 0
 
@@ -116,6 +140,6 @@ KERNELS: tuple[Kernel[Any], ...] = (
     Kernel("mbx_pointwise_helium", Pointwise, _pointwise, _takes_pointwise, _pointwise_bytes),
     Kernel("mbx_depthwise_line_helium", Convolution, _line, _takes_line, _line_bytes),
     Kernel("mbx_depthwise_conv_2d_helium", Convolution, depthwise_struct, _takes_depthwise),
-    dsp.CONV_2D,
+    Kernel("mbx_conv_2d_helium", Convolution, _conv, _takes_conv, _conv_bytes),
     dsp.DEPTHWISE_CONV_2D,
 )

@@ -14,7 +14,9 @@ from mbx_deploy.network.program import (
     Addition,
     Average,
     Call,
+    Combination,
     Convolution,
+    Join,
     KeepRows,
     Lookup,
     Maximum,
@@ -24,9 +26,11 @@ from mbx_deploy.network.program import (
     Program,
     Requantization,
     Reshape,
+    Resizing,
     Slice,
     Softmax,
     StreamReduction,
+    Transposition,
     is_depthwise_line,
     reduction_layout,
 )
@@ -36,7 +40,7 @@ def kernel_of(program: Program, call: Call) -> Kernel[Any]:
     """Return the portable kernel of a call."""
     match call:
         case Pointwise():
-            return POINTWISE
+            return DENSE if call.positions == 1 else POINTWISE
         case Convolution():
             if is_depthwise_line(program, call):
                 return DEPTHWISE_LINE
@@ -57,6 +61,14 @@ def kernel_of(program: Program, call: Call) -> Kernel[Any]:
             return PAD
         case Slice():
             return SLICE
+        case Transposition():
+            return TRANSPOSE
+        case Join():
+            return JOIN
+        case Resizing():
+            return RESIZE
+        case Combination():
+            return COMBINE_CONSTANT if call.other is None else COMBINE
         case Reshape():
             return RESHAPE
         case StreamReduction():
@@ -293,21 +305,85 @@ def _pad(program: Program, call: Padding) -> Struct:
 
 def _slice(program: Program, call: Slice) -> Struct:
     """Return struct mbx_slice_call: as few loops as there are gaps between what is taken."""
-    source, target = program.buffers[call.input], program.buffers[call.output]
+    source = program.buffers[call.input]
     sizes = (source.width * source.channels, source.channels, 1)
-    counts, steps = [*target.shape], [size * stride for size, stride in zip(sizes, call.stride, strict=True)]
-    run = 1
+    start = sum(size * begin for size, begin in zip(sizes, call.begin, strict=True))
+    steps = (sizes[0] * call.stride[0], sizes[1] * call.stride[1], call.stride[2])
+    return _runs(start, call.count, steps)
+
+
+def _transpose(program: Program, call: Transposition) -> Struct:
+    return _runs(0, call.count, call.step)
+
+
+def _runs(start: int, count: tuple[int, int, int], step: tuple[int, int, int]) -> Struct:
+    """Return struct mbx_slice_call of three loops over the input, what lies together in one run."""
+    counts, steps, run = [*count], [*step], 1
     for axis in (2, 1, 0):
         if steps[axis] != run:
             break
         run, counts[axis] = run * counts[axis], 1
     fields: dict[str, Field] = {
-        "start": sum(size * begin for size, begin in zip(sizes, call.begin, strict=True)),
+        "start": start,
         "run": run,
         "count": tuple(counts),
         "step": tuple(steps),
     }
     return Struct("mbx_slice_call", fields)
+
+
+def _join(program: Program, call: Join) -> Struct:
+    return Struct("mbx_join_call", {"pieces": call.pieces, "first": call.first, "second": call.second})
+
+
+def _resize(program: Program, call: Resizing) -> Struct:
+    source, target = program.buffers[call.input], program.buffers[call.output]
+    fields: dict[str, Field] = {
+        "in_row": source.width * source.channels,
+        "out_height": target.height,
+        "out_width": target.width,
+        "channels": source.channels,
+        "rows": array("uint16_t", np.array(call.rows)),
+        "columns": array("uint16_t", np.array(call.columns)),
+    }
+    return Struct("mbx_resize_call", fields)
+
+
+def _combine(program: Program, call: Combination) -> Struct:
+    """Return struct mbx_combine_call: as few loops as the broadcasting leaves."""
+    loops = _merged(list(zip(call.count, *call.steps, strict=True)))
+    count, first, second = zip(*loops, strict=True)
+    fields: dict[str, Field] = {
+        "count": count,
+        "first_step": first,
+        "second_step": second,
+        "is_product": int(call.sign is None),
+        "sign": call.sign or (1, 1),
+        "zero_point": call.zero_points,
+        "multiplier": call.multipliers,
+        "shift": call.shifts,
+        "low": call.low,
+        "high": call.high,
+    }
+    if call.other is None:
+        fields["constant"] = array("int8_t", call.constant)
+    return Struct("mbx_combine_call", fields)
+
+
+def _merged(loops: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return three loops (count, step, step) that read the same, the innermost one as long as can be."""
+    found = [loops[-1]]
+    for count, first, second in reversed(loops[:-1]):
+        inner = found[0]
+        if count == 1:
+            continue
+        if inner[0] == 1:
+            found[0] = (count, first, second)
+        elif (first, second) == (inner[1] * inner[0], inner[2] * inner[0]):
+            found[0] = (count * inner[0], inner[1], inner[2])
+        else:
+            found.insert(0, (count, first, second))
+    return [(1, 0, 0)] * (3 - len(found)) + found
 
 
 def _reshape(program: Program, call: Reshape) -> Struct:
@@ -354,6 +430,7 @@ def _keep(program: Program, call: KeepRows) -> Struct:
 
 
 POINTWISE = Kernel("mbx_pointwise", Pointwise, _pointwise, scratch_bytes=_pointwise_row_bytes)
+DENSE = Kernel("mbx_dense", Pointwise, _pointwise)
 CONV_2D = Kernel("mbx_conv_2d", Convolution, _conv, scratch_bytes=_patch_bytes)
 DEPTHWISE_CONV_2D = Kernel("mbx_depthwise_conv_2d", Convolution, depthwise_struct)
 DEPTHWISE_LINE = Kernel("mbx_depthwise_line", Convolution, _line, scratch_bytes=_line_bytes)
@@ -369,6 +446,11 @@ LOOKUP = Kernel("mbx_lookup", Lookup, _lookup, module="mbx_elements")
 SOFTMAX = Kernel("mbx_softmax", Softmax, _softmax, module="mbx_softmax")
 PAD = Kernel("mbx_pad", Padding, _pad, module="mbx_elements")
 SLICE = Kernel("mbx_slice", Slice, _slice, module="mbx_elements")
+TRANSPOSE = Kernel("mbx_slice", Transposition, _transpose, module="mbx_elements")
+JOIN = Kernel("mbx_join", Join, _join, module="mbx_elements")
+RESIZE = Kernel("mbx_resize", Resizing, _resize, module="mbx_elements")
+COMBINE = Kernel("mbx_combine", Combination, _combine, module="mbx_combine")
+COMBINE_CONSTANT = Kernel("mbx_combine_constant", Combination, _combine, module="mbx_combine")
 RESHAPE = Kernel("mbx_reshape", Reshape, _reshape, module="mbx_elements")
 STREAM_MEAN = Kernel("mbx_stream_mean", StreamReduction, _stream_mean, scratch_bytes=_sums_bytes, module="mbx_stream")
 STREAM_MAX = Kernel("mbx_stream_max", StreamReduction, _stream_max, scratch_bytes=_sums_bytes, module="mbx_stream")

@@ -27,7 +27,7 @@ def _add_table_bytes(program: Program, call: Addition) -> int:
 
 
 def _takes_pointwise(program: Program, call: Pointwise) -> bool:
-    return _requantizes(call.weights, call.requantization)
+    return call.positions > 1 and _requantizes(call.weights, call.requantization)
 
 
 def _pointwise_bytes(program: Program, call: Pointwise) -> int:

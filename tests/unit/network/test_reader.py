@@ -196,8 +196,8 @@ BREAKINGS: list[tuple[str, Callable[[schema.ModelT], Any], str]] = [
     ("an op that reads what comes later", set_operator(inputs=[3, 1, 2]), "nothing wrote|shape|channels"),
     ("an output that is written twice", one_more("op"), "written twice"),
     ("two subgraphs", one_more("subgraph"), "2 subgraphs"),
-    ("two inputs", one_more("inputs"), "2 inputs"),
-    ("two outputs", one_more("outputs"), "2 outputs"),
+    ("one input twice", one_more("inputs"), "one tensor twice"),
+    ("an input that is an output", one_more("outputs"), "nothing wrote"),
     ("no ops", no_ops, "op"),
     ("a stride of 0", set_options(strideW=0), "stride"),
     ("a negative stride", set_options(strideH=-1), "stride"),
@@ -227,7 +227,7 @@ def test_fused_tanh_is_foreign() -> None:
         parse_tflite(network.build(output), "x")
 
 
-@pytest.mark.parametrize("axes", [(3,), (2, 3), (1, 2, 3), (0, 1), (7,), ()])
+@pytest.mark.parametrize("axes", [(1, 3), (0, 1), (7,), ()])
 def test_a_mean_over_other_axes(axes: tuple[int, ...]) -> None:
     network = Network()
     network.activation((1, 2, 3, 4), 0.5, 1)
@@ -276,13 +276,13 @@ def test_a_damaged_op_beside_the_convolutions() -> None:
     assert "paddings" in refusal(lambda n: n.pad(0, ((0, 0), (1, 1), (-1, 0), (0, 0))))
     assert "a batch of 1" in refusal(lambda n: n.pad(0, ((1, 0),) * 4))
     assert "one shape" in refusal(lambda n: shaped(n, n.clamp(0, "RELU"), [1, 60]))
-    assert "broadcasting" in refusal(lambda n: n.add(n.pool(0, (4, 5)), 0, 1.0, 0))
+    assert "broadcast to the output" in refusal(lambda n: n.add(n.pool(0, (4, 5)), 0, 1.0, 0))
 
 
 def test_too_many_classes() -> None:
     network = Network()
-    network.activation((1, 512), 0.5, 1)
-    with pytest.raises(InputError, match="512 classes"):
+    network.activation((1, 4096), 0.5, 1)
+    with pytest.raises(InputError, match="4096 classes"):
         parse_tflite(network.build(network.softmax(0)), "x")
 
 
@@ -460,12 +460,12 @@ def test_a_front_end_of_another_digest() -> None:
 @pytest.mark.parametrize(
     "fault, words",
     [
-        ({"shrinkAxisMask": 2}, "number of axes .*shrink axis 2"),
-        ({"newAxisMask": 1}, "number of axes"),
-        ({"ellipsisMask": 4}, "number of axes"),
-        ({"offset": True}, "number of axes"),
+        ({"shrinkAxisMask": 2}, r"another .*got \(1, 1, 7, 4\), need \(1, 7, 4\)"),
+        ({"newAxisMask": 1}, "adds axes .*new axis 1"),
+        ({"ellipsisMask": 4}, "adds axes .*ellipsis 4"),
+        ({"offset": True}, "adds axes .*offset True"),
         ({"strides": [1, 1, -1, 1]}, r"backwards .*\[1, 1, -1, 1\]"),
-        ({"strides": [1, 1, 3, 1]}, "another .*got 7 on axis 2, need 3"),
+        ({"strides": [1, 1, 3, 1]}, r"another .*got \(1, 1, 7, 4\), need \(1, 1, 3, 4\)"),
         ({"strides": [1, 1, 1]}, r"limits are none .*int32 \(4,\)"),
     ],
 )

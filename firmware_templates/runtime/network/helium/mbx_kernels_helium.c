@@ -375,6 +375,31 @@ void mbx_pointwise_helium(const mbx_pointwise_helium_call *c, const int8_t *inpu
     }
 }
 
+void mbx_conv_2d_helium(const mbx_conv_helium_call *call, const int8_t *input, int8_t *output, void *scratch)
+{
+    const mbx_conv_call *c = &call->geometry;
+    const uint32_t patch_bytes = call->product.in_channels;
+    const uint32_t positions = (uint32_t)c->out_height * c->out_width;
+    int8_t *patches = scratch;
+    void *rest = patches + ((FOUR * patch_bytes + 7u) & ~7u);
+    mbx_pointwise_helium_call product = call->product;
+    uint32_t y = 0;
+    uint32_t x = 0;
+    for (uint32_t position = 0; position < positions; position += product.positions) {
+        product.positions = (uint16_t)(positions - position < FOUR ? positions - position : FOUR);
+        for (uint32_t p = 0; p < product.positions; p++) {
+            mbx_gather_patch(c, input, y, x, patches + p * patch_bytes);
+            x++;
+            if (x == c->out_width) {
+                x = 0;
+                y++;
+            }
+        }
+        mbx_pointwise_helium(&product, patches, output, rest);
+        output += (uint32_t)product.positions * product.out_channels;
+    }
+}
+
 void mbx_depthwise_line_helium(const mbx_depthwise_helium_call *c, const int8_t *input, int8_t *output, void *scratch)
 {
     int8_t *line = scratch;

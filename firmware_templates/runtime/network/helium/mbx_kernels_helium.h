@@ -23,6 +23,11 @@ typedef struct {
 } mbx_pointwise_helium_call;
 
 typedef struct {
+    mbx_conv_call geometry; /* its weights are the product's */
+    mbx_pointwise_helium_call product;
+} mbx_conv_helium_call;
+
+typedef struct {
     uint16_t positions;
     uint16_t in_positions;
     uint16_t channels;
@@ -39,6 +44,9 @@ typedef struct {
 
 /* output may be input where out_channels <= in_channels. scratch: see mbx_deploy/kernels.py; 8-byte aligned. */
 void mbx_pointwise_helium(const mbx_pointwise_helium_call *call, const int8_t *input, int8_t *output, void *scratch);
+
+/* As mbx_conv_2d(). scratch: see mbx_deploy/kernels.py; 8-byte aligned. */
+void mbx_conv_2d_helium(const mbx_conv_helium_call *call, const int8_t *input, int8_t *output, void *scratch);
 
 /* As mbx_depthwise_line(). scratch: see mbx_deploy/kernels.py; 4-byte aligned. */
 void mbx_depthwise_line_helium(const mbx_depthwise_helium_call *call, const int8_t *input, int8_t *output,
