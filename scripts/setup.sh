@@ -81,17 +81,17 @@ fi
 # Programs that only tests compare with: without them these are skipped.
 if [ "${1:-}" = test ]; then
     peers=()
-    for peer in flac sox espeak-ng openocd clang chromium ffmpeg; do
+    for peer in flac sox espeak-ng openocd clang chromium; do
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
+    # clang only suggests its runtimes, libFuzzer among them.
+    ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 || peers+=(libclang-rt-dev)
     command -v wasm-ld >/dev/null || peers+=(lld)
     command -v riscv64-unknown-elf-gcc >/dev/null || peers+=(gcc-riscv64-unknown-elf)
     [ -e /usr/lib/picolibc/riscv64-unknown-elf/picolibc.specs ] || peers+=(picolibc-riscv64-unknown-elf)
     command -v qemu-system-riscv32 >/dev/null || peers+=(qemu-system-misc)
     command -v node >/dev/null || peers+=(nodejs)
     ldconfig -p | grep libportaudio >/dev/null || peers+=(libportaudio2)
-    # clang only suggests its runtimes, libFuzzer among them.
-    ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a >/dev/null 2>&1 || peers+=(libclang-rt-dev)
     command -v bossac >/dev/null || peers+=(bossa-cli)
     command -v npm >/dev/null || peers+=(npm)
     if [ "${#peers[@]}" -gt 0 ]; then

@@ -150,8 +150,8 @@ async function runFiles(files) {
       row.dataset.events = JSON.stringify(found.events);
       row.dataset.state = "done";
     } catch (error) {
-      cells[4].textContent = `This file can't be heard: ${error.message}.`;
-      cells[4].className = "bad";
+      for (const cell of cells.slice(2)) cell.remove();
+      Object.assign(cells[1], { colSpan: 4, className: "bad", textContent: `This file can't be heard: ${error.message}.` });
       row.dataset.state = "bad";
     }
   }

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from mbx_deploy.commands.console import FORWARD_OPTION, LateChoice, note
+from mbx_deploy.errors import visible
+from mbx_deploy.system.terminal import unshielded
 
 
 def _listener_names() -> tuple[str, ...]:
@@ -111,12 +113,14 @@ class _LiveScreen(_Lines):
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         """Raises ImportError without rich."""
+        from rich.console import Console
         from rich.live import Live
 
         super().__init__(False)
+        console = Console(file=unshielded(sys.stdout))  # it moves the cursor; what others wrote passes visible()
         self.scores = dict.fromkeys(labels, 0.0)
         self.level: dict[str, Any] = {"peak_dbfs": None, "rms_dbfs": None, "lost_samples": 0, "time_s": 0.0}
-        self.live = Live(self._picture(), refresh_per_second=12, transient=True)
+        self.live = Live(self._picture(), console=console, refresh_per_second=12, transient=True)
 
     def __enter__(self) -> "_LiveScreen":
         self.live.start()
@@ -134,7 +138,9 @@ class _LiveScreen(_Lines):
             self.level = event
         line = render_event(event)
         if line is not None:
-            self.live.console.print(line, markup=False, highlight=False, style="bold" * (event["event"] == "detection"))
+            self.live.console.print(
+                visible(line, "\n"), markup=False, highlight=False, style="bold" * (event["event"] == "detection")
+            )
         self.live.update(self._picture())
 
     def _picture(self) -> Any:
@@ -153,7 +159,7 @@ class _LiveScreen(_Lines):
         best = max(self.scores, key=lambda label: self.scores[label])
         for label, score in self.scores.items():
             style = "bold" if label == best and score else ""
-            table.add_row(Text(label, style=style), ProgressBar(1.0, score), Text(f"{score:.2f}", style=style))
+            table.add_row(Text(visible(label), style=style), ProgressBar(1.0, score), Text(f"{score:.2f}", style=style))
         return table
 
 

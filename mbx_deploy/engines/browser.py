@@ -67,8 +67,8 @@ def compile_module(model: CompiledModel) -> Path:
     key = hashlib.sha256(repr((sorted(project.items()), version)).encode()).hexdigest()
 
     def make() -> bytes:
-        program = compile_project(project, target)[0][target.program_name]
-        assert isinstance(program, bytes)
-        return program
+        module = compile_project(project, target)[0][target.program_name]
+        assert isinstance(module, bytes)
+        return module
 
     return cached(key[:32], ".wasm", make)

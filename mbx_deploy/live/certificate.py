@@ -5,11 +5,10 @@ import hashlib
 import ipaddress
 import socket
 import ssl
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from mbx_deploy.errors import InputError, ToolMissing
+from mbx_deploy.system.scratch import scratch_folder
 
 VALID_DAYS = 30
 
@@ -56,8 +55,8 @@ def make_certificate(address: str) -> Certificate:
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with tempfile.TemporaryDirectory(prefix="mbx-serve-") as folder:  # ssl reads files only; only we may read these
-        path = Path(folder) / "certificate.pem"
+    with scratch_folder() as folder:  # ssl reads files only; nobody else may enter here
+        path = folder / "certificate.pem"
         path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
         context.load_cert_chain(path)
     digest = hashlib.sha256(made.public_bytes(serialization.Encoding.DER)).hexdigest().upper()
