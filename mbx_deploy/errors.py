@@ -4,11 +4,16 @@ A message reads `<what is wrong> (<where>): got <x>, need <y>`, a hint names one
 Anything that is not an MbxError is ours, and keeps its traceback.
 """
 
-import unicodedata
+import re
 
+_MOST_LETTERS = 2000  # of a line: what is wrong may be a file's only line
 # Controls, formats (among them what turns the direction of writing), surrogates (bytes of a name that are no UTF-8),
-# separators of lines and paragraphs.
-_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# separators of lines and paragraphs: Unicode's Cc, Cf, Cs, Zl and Zp.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
 
 
 def visible(text: str, allowed: str = "") -> str:
@@ -16,12 +21,11 @@ def visible(text: str, allowed: str = "") -> str:
 
     allowed: those that stay.
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter in allowed or unicodedata.category(letter) not in _UNSEEN else ascii(letter)[1:-1]
-        for letter in text
-    )
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in allowed else ascii(found[0])[1:-1], text)
+
+
+def _line(text: str) -> str:
+    return visible(text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}...")
 
 
 class MbxError(Exception):
@@ -36,8 +40,8 @@ class MbxError(Exception):
 
     def render(self) -> str:
         """Return the text for stderr: one line, and the hint on a second."""
-        line = f"error: {visible(self.what)}"
-        return f"{line}\n  hint: {visible(self.hint)}" if self.hint else line
+        line = f"error: {_line(self.what)}"
+        return f"{line}\n  hint: {_line(self.hint)}" if self.hint else line
 
 
 class InputError(MbxError):

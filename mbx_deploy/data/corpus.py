@@ -145,4 +145,5 @@ def missing_recordings(where: str, names: Iterable[str], of: int) -> InputError:
     """
     first, *others = names
     more = f" and {len(others)} more of {of}" if others else ""
+    first = first if len(first) <= 500 else f"{first[:497]}..."
     return InputError(f"a listed clip is missing ({where}): got no file {first}{more}, need every file that is listed")

@@ -70,6 +70,11 @@ def _sounds() -> list[bytes]:
     return [audio("FLAC", "PCM_16"), audio("FLAC", "PCM_24", 2, 48000), audio("OGG", "VORBIS"), audio("OGG", "OPUS")]
 
 
+def _others() -> list[bytes]:
+    kinds = ("PCM_16", "PCM_24", "ULAW", "FLOAT")
+    return [*(audio("AIFF", kind) for kind in kinds), audio("MP3", "MPEG_LAYER_III"), audio("MP3", "MPEG_LAYER_III", 2)]
+
+
 def _recording(path: Path) -> None:
     from mbx_deploy.data.audio import read_recording
 
@@ -375,6 +380,7 @@ READERS = (
     Reader("tflite-metadata", "model.tflite", _load, _metadata_seeds, _with_metadata),
     Reader("wav", "sound.wav", _recording, _wavs),
     Reader("flac-ogg", "sound.flac", _recording, _sounds),
+    Reader("aiff-mp3", "sound.aiff", _recording, _others),
     Reader("onnx", "model.onnx", _onnx, _onnx_seeds),
     Reader("onnx-fields", "model.onnx", _onnx, _onnx_seeds, _onnx_fields),
     Reader("nemo", "model.nemo", _nemo, lambda: [_nemo_tar(_nemo_configs()[0], _nemo_weights())]),

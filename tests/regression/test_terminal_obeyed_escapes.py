@@ -5,6 +5,8 @@ import os
 import pty
 import subprocess
 import sys
+import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,21 @@ def test_what_steers_is_shown() -> None:
     assert InputError(f"no {NASTY}\nerror: other", "try\x1b[1m").render() == (
         f"error: no {SEEN}\\nerror: other\n  hint: try\\x1b[1m"
     )
+
+
+def test_all_that_steers_is_known() -> None:
+    """By the tables of the Unicode that this Python has."""
+    kinds = {chr(code): unicodedata.category(chr(code)) for code in range(0x110000)}
+    shown = {letter for letter in kinds if visible(letter) != letter}
+    steer = {letter for letter, kind in kinds.items() if kind in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    assert steer <= shown and {kinds[letter] for letter in shown - steer} <= {"Cn"}  # newer than its tables
+
+
+def test_a_line_of_megabytes_is_told_in_short() -> None:
+    begin = time.process_time()
+    assert len(InputError("\0" * 10**7, "\n" * 10**7).render()) < 20_000
+    assert len(visible("a\n" * 10**6, "\n")) == 2 * 10**6
+    assert time.process_time() - begin < 3
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
