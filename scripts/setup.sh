@@ -81,7 +81,7 @@ fi
 # Programs that only tests compare with: without them these are skipped.
 if [ "${1:-}" = test ]; then
     peers=()
-    for peer in flac sox espeak-ng openocd clang chromium; do
+    for peer in flac sox espeak-ng openocd clang chromium ffmpeg; do
         command -v "$peer" >/dev/null || peers+=("$peer")
     done
     # clang only suggests its runtimes, libFuzzer among them.

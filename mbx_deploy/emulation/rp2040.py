@@ -16,6 +16,7 @@ from mbx_deploy.system.tools import need_tool, run_tool
 
 _SCRIPT = Path(__file__).with_name("rp2040.mjs")
 _MODULE = Path("node_modules/rp2040js/dist/esm/index.js")
+_START_S, _LIMIT_S = 60.0, 120.0  # at most; some eight times what a second of audio takes on an idle core
 # 03h at clk/4, by which the second stage has the flash read: two words of 8 + 24 + 32 clocks a line of the cache of
 # eight bytes, 4 * 2 * 64, and 32 for selecting the chip. Source: RP2040 datasheet, section 2.6.3; W25Q16JV, 8.2.6.
 MISS_CYCLES = 544
@@ -38,7 +39,8 @@ def run_rp2040(elf: Path, target: Target, samples: np.ndarray, seconds: float, p
         heard_file, told = Path(folder) / "heard.s16", Path(folder) / "told.json"
         heard_file.write_bytes(samples.astype("<i2").tobytes())
         options |= {"samples": str(heard_file), "out": str(told)}
-        run_tool([node, str(_SCRIPT), json.dumps(options)], what="booting the image in rp2040js")
+        limit = _START_S + _LIMIT_S * seconds
+        run_tool([node, str(_SCRIPT), json.dumps(options)], what="booting the image in rp2040js", timeout_s=limit)
         try:
             found = json.loads(told.read_text())
         except (OSError, ValueError) as error:

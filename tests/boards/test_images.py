@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from mbx_deploy.codegen.target import Target, find_target
+from mbx_deploy.codegen.target import Target, find_target, list_targets
 from mbx_deploy.commands.cli import cli
 from mbx_deploy.data.audio import read_recording
 from mbx_deploy.emulation.heard import Heard, LineCollector
@@ -34,12 +34,24 @@ pytestmark = [
     pytest.mark.skipif(find_tool("qemu-system-arm") is None, reason="qemu-system-arm is not installed"),
 ]
 WORDS = ("yes", "stop", "left")
+PAGE = EXAMPLES.parent / "docs" / "boards.md"
 
 
 def made(name: str, folder: Path, model: str | None = None) -> Build:
     """Return a build whose stride is what its board keeps up with."""
     build(resolve_model(model), find_target(name), folder, listen=count_listening)
     return load_build(folder)
+
+
+def check_the_page(build: Build, column: str) -> None:
+    """docs/boards.md says of a board what its build tells."""
+    told = json.loads((build.folder / "memory_report.json").read_text())["listening"]
+    lines = [line.split("|")[1:-1] for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    heads = [cell.strip() for cell in lines[0]]
+    row = next(line for line in lines if line[0].strip() == f"`{build.target.name}`")
+    cell = dict(zip(heads, (text.strip() for text in row), strict=True))[f"with `{column}`"]
+    expected = f"{told['decisions_per_s']:g}, asleep {told['idle_share']:.0%}".replace("%", " %")
+    assert cell in (expected, "the same"), (build.target.name, cell, expected)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +79,7 @@ def test_words(board: Build) -> None:
     words = WORDS if board.target.clock_hz == 64_000_000 else WORDS[:1]  # a faster chip takes longer to emulate
     heard = run_image(board, recordings(words, board.target))
     assert [word for _, word, _ in heard.words] == list(words)
+    check_the_page(board, "kws10")
     assert heard.faults == [] and heard.overruns == 0
     assert heard.decisions_per_s == pytest.approx(4, abs=0.05)
     told = json.loads((board.folder / "memory_report.json").read_text())["listening"]
@@ -85,6 +98,7 @@ def test_the_streaming_model_leaves_an_nrf52840_asleep(tmp_path: Path) -> None:
     assert heard.faults == [] and heard.overruns == 0
     assert heard.decisions_per_s == pytest.approx(10, abs=0.1)
     assert heard.idle_share > NRF_STREAMING_IDLE_SHARE
+    check_the_page(made_build, "kws10s")
 
 
 NRF_STREAMING_IDLE_SHARE = 0.6  # 0.66 after the first word
@@ -111,6 +125,7 @@ def test_the_pico_boots_hears_a_word_and_keeps_up(tmp_path: Path) -> None:
     assert not any("passed over" in line for _, line in heard.lines)
     assert heard.decisions_per_s == pytest.approx(2, abs=0.05)
     assert heard.idle_share > 0.05
+    check_the_page(made_build, "kws10")
 
 
 def test_a_fault_is_told(nrf: Build, tmp_path: Path) -> None:
@@ -154,3 +169,12 @@ def test_what_is_read_from_the_log() -> None:
     for byte in b"1.2 s yes 0.93\r\noverruns 3\r\noverruns 5\r\nmissed blocks 2\r\n":
         collector.take(byte, 1.5)
     assert heard.words == [(1.2, "yes", 0.93)] and heard.overruns == 7
+
+
+def test_the_page_lists_every_board_with_its_core_and_its_log() -> None:
+    text = PAGE.read_text()
+    for target in (one for one in list_targets() if one.is_board):
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{target.name}` |"))
+        assert all(f"`.{kind}`" in row for kind in target.images)
+        assert target.log and f"{target.uart_baud:,} baud" in text
+        assert ("USB socket" in row.split("|")[5]) == ("stay" not in target.log)
