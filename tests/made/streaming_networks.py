@@ -26,6 +26,8 @@ def draw_stream(seed: int) -> Drawn:
     layers = [_Layer.draw(rng, image) for _ in range(int(rng.integers(1, 5)))]
     pooled = blocks * rows
     frames = stride * (pooled + sum(layer.context for layer in layers) - 1) + 1 + (stride - 1)
+    if image and frames == 1:  # an image of one row is a line of as many frames as it is wide
+        return draw_stream(seed + 1_000_003)
     network = Network()
     shape = (1, frames, width, channels) if image else (1, 1, frames, channels)
     x = network.activation(shape, 0.5, int(rng.choice((-128, 0, 5))))
