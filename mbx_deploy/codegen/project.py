@@ -14,7 +14,7 @@ from mbx_deploy.codegen.manifest import RUNTIME_VERSION, build_digest, describe_
 from mbx_deploy.codegen.names import check_prefix, label_macros
 from mbx_deploy.codegen.target import (
     APPLICATION_PART,
-    ARM,
+    BARE_METAL,
     LIVE_PART,
     RISCV,
     SESSION_PART,
@@ -131,7 +131,7 @@ def _templates(model: CompiledModel, target: Target, prefix: str) -> dict[str, s
     }
     if model.hearing is not None:
         rendered[f"generated/{prefix}_frontend.c"] = "frontend_tables.c.j2"
-    if target.toolchain == ARM:
+    if target.toolchain in BARE_METAL:
         rendered |= {"toolchain.cmake": "toolchain.cmake.j2", "linker.ld": "linker.ld.j2"}
     elif target.toolchain == WASM:
         rendered["toolchain.cmake"] = "toolchain_wasm.cmake.j2"
@@ -181,7 +181,7 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "P": prefix.upper(),
         "runtime_version": RUNTIME_VERSION,
         "target": target,
-        "embedded": target.toolchain in (ARM, RISCV),
+        "embedded": target.toolchain in BARE_METAL,
         "wasm": target.toolchain == WASM,
         "picolibc": target.toolchain == RISCV,
         "digest": f"0x{build_digest(model, target, prefix, stride_frames):08x}",

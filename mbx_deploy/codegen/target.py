@@ -15,6 +15,7 @@ from mbx_deploy.system.documents import DocumentError, parse_toml, read_document
 from mbx_deploy.system.resources import part_folders, targets_folder
 
 ARM, RISCV, HOST, WASM = TOOLCHAINS = ("arm-none-eabi", "riscv64-unknown-elf", "host", "wasm")
+BARE_METAL = (ARM, RISCV)  # with start-up code, a linker script and memory of their own
 # What a firmware is put together with: with "application" it listens to a microphone, with "session" it is fed with
 # recordings; with both it serves recordings, and where none wait, listens to what comes over its serial port.
 SESSION_PART, APPLICATION_PART = "session", "application"
@@ -294,7 +295,7 @@ def _validate(target: Target, path: Path) -> Target:
     need(target.uart_baud is None or 1200 <= target.uart_baud <= 10**7, "uart_baud", target.uart_baud, "1200 to 10^7")
     need(target.clock_hz is None or 1 <= target.clock_hz <= 10**10, "clock_hz", target.clock_hz, "1 to 10 GHz")
     need(target.optimization in ("-O2", "-O3", "-Os"), "optimization", target.optimization, "-O2, -O3 or -Os")
-    if target.toolchain == ARM:
+    if target.toolchain in BARE_METAL:
         need(target.memory is not None, "memory", None, "a table [memory]")
     if target.memory is not None:
         memory = target.memory

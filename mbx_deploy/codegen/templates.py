@@ -6,7 +6,7 @@ import jinja2
 
 from mbx_deploy.codegen.calls import CASCADE_MODULE
 from mbx_deploy.codegen.languages import Verbatim, c_string, json_string, plain_text, write
-from mbx_deploy.codegen.target import SESSION_PART, Target
+from mbx_deploy.codegen.target import BARE_METAL, SESSION_PART, Target
 from mbx_deploy.compiler.kernels.choice import NEEDED_SETS
 from mbx_deploy.compiler.model import CompiledModel
 from mbx_deploy.system.resources import firmware_templates_folder, part_folders, runtime_file
@@ -62,7 +62,7 @@ def board_files(target: Target, folder: str, hears: bool = True) -> dict[str, st
     hears: whether a session serves a recogniser, else a network alone.
     """
     served: tuple[str, ...] = (SERVED_PARTS[hears],) if SESSION_PART in target.parts else ()
-    if served and target.toolchain != "host":
+    if served and target.toolchain in BARE_METAL:
         served += (EMULATED_PART,)
     found: dict[str, str | bytes] = {}
     for part in (*target.parts, *served, target.board):
