@@ -29,7 +29,7 @@ def program_of(sizes: list[int], reads: list[Read], output: int) -> Program:
             rows = (np.zeros(channels, np.int64), np.zeros(channels, np.int32), np.full(channels, -1, np.int8))
             weights = np.zeros((channels, sizes[read]), np.int8)
             r = Requantization(*rows, 0, -128, 127)
-            calls.append(Pointwise(f"{number}_pointwise", read, number + 1, 1, weights, r))
+            calls.append(Pointwise(f"{number}_pointwise", read, number + 1, 2, weights, r))
         elif len(read) == 2:
             ends = (read[0], read[1], number + 1)
             calls.append(Addition(f"{number}_add", *ends, (0, 0, 0), (0, 0, 0), (0, 0, 0), -128, 127))
