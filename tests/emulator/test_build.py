@@ -31,6 +31,8 @@ BOARD_FILES = (
     "board_mps2.c",
     "frame.c",
     "frame.h",
+    "light.c",
+    "light.h",
     "link.c",
     "link.h",
     "microphone.c",
