@@ -109,7 +109,7 @@ def test_each_section_is_there_and_says_what_it_would_need(found: Findings) -> N
     assert tuple(sections(page)) == SECTIONS
     text = _Page(page).text
     assert why in text and "Recordings with labels are needed: mbx-deploy report BUILD --data DIR" in text
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
 
 
 @needs_firmware
@@ -118,7 +118,7 @@ def test_the_card_of_the_shipped_model_is_there(page: str, found: Findings, ship
     assert found.accuracy is not None and found.missing == {}
     assert found.accuracy.clips == card["clips"] == found.accuracy.best_known.confusion.sum()
     text = _Page(page).text
-    assert page.count("<svg") == 8
+    assert page.count("<svg") == 9
     assert "trained without noise" in text and page.count("trained without noise") >= 2  # in the table, and the plot
     assert len(found.accuracy.without_noise) == len(card["float"]["noise"])
     for row in (*card["float"]["noise"], *card["int8"]["noise"], *card["without_noise_training"]["noise"]):
@@ -210,7 +210,7 @@ def test_text_of_others_is_text(found: Findings) -> None:
     assert "<script" not in page
     assert parsed.text.count(HOSTILE) > 10
     assert tuple(sections(page)) == SECTIONS
-    assert page.count("<svg") == 8
+    assert page.count("<svg") == 9
     assert "10 dB" in parsed.text
 
 
@@ -362,4 +362,4 @@ def test_nothing_overflows_in_a_browser(found: Findings, tmp_path: Path, width: 
     measured = re.search(r'data-found="(\d+) (\d+) (\d+)"', done.stdout)
     assert measured, done.stderr[-500:]
     assert int(measured[1]) <= width
-    assert (int(measured[2]), int(measured[3])) == (0, 8)
+    assert (int(measured[2]), int(measured[3])) == (0, 9)
