@@ -25,7 +25,7 @@ from tests.made.tflite import small_artifact
 
 TIMEOUT_S = 120
 CONFIG = FrontendConfig(clip_samples=700, window_length=50, hop_length=32, n_fft=64, n_mels=5, n_mfcc=4)
-PORTABLE = ("pointwise", "conv_2d", "depthwise_conv_2d", "depthwise_line", "add", "mean", "max")
+PORTABLE = ("pointwise", "dense", "conv_2d", "depthwise_conv_2d", "depthwise_line", "add", "mean", "max")
 
 
 @dataclass(frozen=True)
