@@ -64,7 +64,7 @@ def test_our_row_and_that_other_bytes_are_seen(run: Any, pooled: Any, tmp_path: 
     row = run.measure(ours, pooled, TARGET, "-O3", tmp_path, base)
     assert row.equal_bytes
     assert 7_700_000 < row.instructions < 8_100_000
-    assert 75_000 < row.flash_bytes < 92_000 and 14_000 < row.ram_bytes < 15_000 and 0 < row.stack_bytes < 1024
+    assert 75_000 < row.flash_bytes < 94_000 and 14_000 < row.ram_bytes < 15_000 and 0 < row.stack_bytes < 1024
     data = tmp_path / "ours" / "generated" / "kws.c"
     text, places = re.subn(r"(\.scaled_multiplier = )\d+", r"\g<1>1073741824", data.read_text(), count=1)
     assert places == 1
