@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mbx_deploy.data.accuracy import command_interval
+from mbx_deploy.data.accuracy import command_interval, speaker_interval
 from mbx_deploy.data.context import in_context
 from mbx_deploy.data.dataset import CLIP_SAMPLES, SILENCE, UNKNOWN, Split, load_noise, load_split
 from mbx_deploy.data.negatives import Negatives, load_negatives, own_words
@@ -45,7 +45,6 @@ from mbx_deploy.train.streaming import to_streaming
 LEAST_CLIPS = 10
 LEAST_OTHER_CLIPS = 200  # fewer, and espeak-ng speaks other words
 SYNTHETIC_WORDS = 400
-INTERVAL_DRAWS = 2000
 SPLITS_BY = SPEAKER, RECORDING, AUTO = "speaker", "recording", "auto"
 _ORDER, _CLIPS, _FOLDS, _CHOICE = range(4)  # what a seed is for
 
@@ -263,16 +262,6 @@ def divide_speakers(speakers: Sequence[str], folds: int, seed: int) -> np.ndarra
         fold_of[speaker] = int(np.argmin(sizes))
         sizes[fold_of[speaker]] += counts[speaker]
     return fold_of[numbers]
-
-
-def speaker_interval(right: np.ndarray, speakers: Sequence[str]) -> tuple[float, float]:
-    """Return the 95 % interval of a share of right clips, by drawing speakers anew: clips of one are alike."""
-    _, numbers = np.unique(np.array(speakers), return_inverse=True)
-    clips, hits = np.bincount(numbers), np.bincount(numbers, weights=right)
-    drawn = np.random.default_rng(0).integers(len(clips), size=(INTERVAL_DRAWS, len(clips)))
-    shares = hits[drawn].sum(axis=1) / clips[drawn].sum(axis=1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mbx_deploy.data.accuracy import speaker_interval
 from mbx_deploy.data.dataset import load_split
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
@@ -25,7 +26,6 @@ from mbx_deploy.train.finetune import (
     choose_clips,
     divide_speakers,
     finetune,
-    speaker_interval,
     speakers_of,
 )
 from mbx_deploy.train.matchboxnet import MatchboxNet, MatchboxNetConfig, build_matchboxnet
