@@ -193,20 +193,16 @@ def simulate(model: str, clips: tuple[Path, ...], engine: str, trace: bool, forw
     from mbx_deploy.errors import InputError
     from mbx_deploy.system.resources import resolve_model
 
-    paths = simulator.recordings_of(clips)
-    path = resolve_model(model)
-    try:
-        answers, failed = simulator.simulate(path, paths, engine, trace, note, forward), False
-    except InputError:
-        if len(paths) == 1:
-            raise
-        answers, failed = [], True
-        for clip in paths:  # each by itself: the good ones are answered
-            try:
-                answers += simulator.simulate(path, [clip], engine, trace, note, forward)
-            except InputError as error:
-                click.echo(error.render(), err=True)
-    print_answers(answers, as_json)
+    failed: list[InputError] = []
+
+    def tell(error: InputError) -> None:
+        failed.append(error)
+        click.echo(error.render(), err=True)
+
+    paths = simulator.recordings_of(clips, tell)
+    answers = simulator.simulate(resolve_model(model), paths, engine, trace, note, forward, tell)
+    if answers:
+        print_answers(answers, as_json)
     if failed:
         sys.exit(InputError.exit_code)
 

@@ -5,7 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -31,6 +31,11 @@ Q15 = 32768
 ITEMS_AT_ONCE = 50
 
 Note = Callable[[str], None]
+Refused = Callable[[InputError], None]
+
+
+def _raise(error: InputError) -> NoReturn:
+    raise error
 
 
 def read_clip(
@@ -57,10 +62,10 @@ def _read(path: Path, config: FrontendConfig, note: Note) -> Recording:
     return recording
 
 
-def recordings_of(paths: Sequence[Path]) -> list[Path]:
+def recordings_of(paths: Sequence[Path], refused: Refused = _raise) -> list[Path]:
     """Return the recordings that paths name: themselves, and of a folder each below it, by name.
 
-    Raises InputError for a folder without recordings.
+    refused: hears of each folder without recordings, by default it raises the InputError.
     """
     found: list[Path] = []
     for path in paths:
@@ -69,27 +74,34 @@ def recordings_of(paths: Sequence[Path]) -> list[Path]:
             continue
         inside = sorted(one for one in path.rglob("*") if is_readable(one.suffix.lower()) and one.is_file())
         if not inside:
-            raise InputError(f"no recordings in the folder: got {path}, need sound files below it")
+            refused(InputError(f"no recordings in the folder: got {path}, need sound files below it"))
         found += inside
     return found
 
 
 def simulate(
-    model: Path, clips: Sequence[Path], engine: str, trace: bool, note: Note, forward: str | None = None
+    model: Path,
+    clips: Sequence[Path],
+    engine: str,
+    trace: bool,
+    note: Note,
+    forward: str | None = None,
+    refused: Refused = _raise,
 ) -> list[dict[str, Any]]:
     """Return one answer a recording: file, label, score, labels, scores, logits, engine, and stages where traced.
 
     scores: posteriors in the order of labels, summing to 1. forward: of a .nemo, see pretrained.artifact_of().
-    Raises InputError for a bad model or recording.
+    refused: hears of each bad recording, which then has no answer; by default it raises.
+    Raises InputError for a bad model.
     """
     if find_engine(engine).makes == FLOATS:
-        return _simulate_float(model, clips, trace, note, forward)
+        return _simulate_float(model, clips, trace, note, forward, refused)
     if model.suffix == ".pt":
         raise InputError(
             f"the engine {engine} takes a .tflite model: got {model}", "use --engine float, or mbx-deploy export first"
         )
     loaded = load_model(artifact_of(model, forward, note))
-    return _answers(open_engine(engine, Source(loaded)), loaded, clips, trace, note)
+    return _answers(open_engine(engine, Source(loaded)), loaded, clips, trace, note, refused)
 
 
 def run_firmware(build: Build, clips: Sequence[Path], trace: bool, note: Note) -> list[dict[str, Any]]:
@@ -123,22 +135,30 @@ def write_features(
 
 
 def _answers(
-    engine: Engine, recognizer: CompiledModel, clips: Sequence[Path], trace: bool, note: Note
+    engine: Engine,
+    recognizer: CompiledModel,
+    clips: Sequence[Path],
+    trace: bool,
+    note: Note,
+    refused: Refused = _raise,
 ) -> list[dict[str, Any]]:
     answers = []
     for start in range(0, len(clips), ITEMS_AT_ONCE):
-        paths = clips[start : start + ITEMS_AT_ONCE]
-        recordings = [_read(path, recognizer.config, note) for path in paths]
+        recordings: dict[Path, Recording] = {}
+        for path in clips[start : start + ITEMS_AT_ONCE]:
+            try:
+                recordings[path] = _read(path, recognizer.config, note)
+            except InputError as error:
+                refused(error)
         if recognizer.streaming is not None:
-            items = [Item(ITEM_CLIP, recording.samples) for recording in recordings]
+            items = [Item(ITEM_CLIP, recording.samples) for recording in recordings.values()]
         else:
-            items = [
-                Item(ITEM_CLIP, _window(r, path, recognizer, note)) for r, path in zip(recordings, paths, strict=True)
-            ]
+            items = [Item(ITEM_CLIP, _window(r, path, recognizer, note)) for path, r in recordings.items()]
         results = engine.run(items, TRACE_STAGES if trace else TRACE_RESULTS)
-        for path, recording, found in zip(paths, recordings, results, strict=True):
+        for (path, recording), found in zip(recordings.items(), results, strict=True):
             if not found:
-                raise InputError(f"the recording is too short ({path}): no decision is due before its end")
+                refused(InputError(f"the recording is too short ({path}): no decision is due before its end"))
+                continue
             told = _answer(path, engine.name, recognizer, found, trace)
             heard = found if recognizer.streaming is not None else _continuous(engine, recognizer, recording)
             answers.append(told | {"events": list_events(heard, recognizer)})
@@ -207,12 +227,16 @@ def _stage(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _simulate_float(
-    model: Path, clips: Sequence[Path], trace: bool, note: Note, forward: str | None
+    model: Path, clips: Sequence[Path], trace: bool, note: Note, forward: str | None, refused: Refused
 ) -> list[dict[str, Any]]:
     engine = float_engine(model, forward, note)
     answers = []
     for path in clips:
-        samples = read_clip(path, engine.config, note, engine.takes)
+        try:
+            samples = read_clip(path, engine.config, note, engine.takes)
+        except InputError as error:
+            refused(error)
+            continue
         logits = engine.logits(samples)
         scores = softmax(logits)
         label = int(np.argmax(logits))

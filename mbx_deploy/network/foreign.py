@@ -104,7 +104,7 @@ def _refuse_custom(number: int, name: str) -> None:
             f"the model is a front end, or has one in it (op {number}): got {name}, need a network of features",
             "give the network behind it; FrontendConfig describes a front end",
         )
-    raise InputError(f"the op is a custom one (op {number}): got {name}, need one of TFLite's own")
+    raise InputError(f"the op is a custom one (op {number}): got {name or 'one of no name'}, need one of TFLite's own")
 
 
 def _refuse_float(ops: Sequence[OpTypes]) -> None:

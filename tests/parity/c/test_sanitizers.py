@@ -1,5 +1,6 @@
 """The generated program under AddressSanitizer and UndefinedBehaviorSanitizer: hostile audio and networks, misuse."""
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -151,7 +152,7 @@ def check_network_of_a_core(seed: int) -> None:
     target = replace(find_target("host"), kernels="dsp")
     files: dict[str, Any] = generate_project(recognizer, target, stride_frames=1)
     sources = {name: text for name, text in files.items() if name.endswith((".c", ".h"))}
-    assert "mbx_pointwise_dsp(&call_" in sources["generated/kws.c"]
+    assert re.search(r"mbx_(pointwise|conv_2d|depthwise)\w*_dsp\(&call_", sources["generated/kws.c"])
     rng = np.random.default_rng(seed)
     count = recognizer.config.num_frames * recognizer.config.num_coefficients
     items = [Item(ITEM_FEATURES, rng.integers(-128, 128, count, dtype=np.int8)) for _ in range(5)]
