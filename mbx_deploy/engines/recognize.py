@@ -74,7 +74,12 @@ def recordings_of(paths: Sequence[Path], refused: Refused = _raise) -> list[Path
             continue
         inside = sorted(one for one in path.rglob("*") if is_readable(one.suffix.lower()) and one.is_file())
         if not inside:
-            refused(InputError(f"no recordings in the folder: got {path}, need sound files below it"))
+            refused(
+                InputError(
+                    f"no recordings in the folder: got {path}, need sound files below it",
+                    "name a recording, or a folder that holds some",
+                )
+            )
         found += inside
     return found
 
@@ -157,7 +162,12 @@ def _answers(
         results = engine.run(items, TRACE_STAGES if trace else TRACE_RESULTS)
         for (path, recording), found in zip(recordings.items(), results, strict=True):
             if not found:
-                refused(InputError(f"the recording is too short ({path}): no decision is due before its end"))
+                refused(
+                    InputError(
+                        f"the recording is too short ({path}): no decision is due before its end",
+                        "give a longer recording",
+                    )
+                )
                 continue
             told = _answer(path, engine.name, recognizer, found, trace)
             heard = found if recognizer.streaming is not None else _continuous(engine, recognizer, recording)
