@@ -7,12 +7,12 @@ import os
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mbx_deploy.compiler.model import CompiledModel
-from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, TRACE_RESULTS, Item, Result
+from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, TRACE_RESULTS, Item, Result, heard_result
 from mbx_deploy.errors import CheckFailed, InputError
 from mbx_deploy.serial import messages
 from mbx_deploy.serial.link import AGAIN_S, LONGEST_AGAIN_S, SILENCE_S, Link
@@ -86,7 +86,8 @@ class DeviceEngine:
 
     def _attempt(self, item: Item, trace: int) -> list[Result]:
         values = np.ascontiguousarray(item.values, "<i1" if item.kind == ITEM_FEATURES else "<i2").ravel()
-        if item.kind == ITEM_CLIP:
+        one_window = item.kind == ITEM_CLIP and self.model.streaming is None
+        if one_window:
             values = values[: self.model.config.clip_samples]
         course = _Course(int.from_bytes(os.urandom(4), "little"), values.tobytes())
         results: list[Result] = []
@@ -97,7 +98,7 @@ class DeviceEngine:
             if state.windows > course.windows:
                 course.windows = state.windows
                 results.append(self._read_result(course, item, trace))
-                if item.kind == ITEM_CLIP:  # a clip has one window, be it ready before its end
+                if one_window:  # be it ready before its clip's end
                     break
         self.link.ask(messages.END, messages.end(course.token), lambda m: self._ended(m, course), SILENCE_S)
         return results
@@ -192,29 +193,23 @@ class DeviceEngine:
         return bytes(data)
 
     def _read_result(self, course: _Course, item: Item, trace: int) -> Result:
-        classes = len(self.model.labels)
         data = self._read(course, messages.READ_RESULT)
-        if len(data) != 4 + 3 * classes:
-            raise CheckFailed(f"the device tells a result of {len(data)} bytes: need {4 + 3 * classes}")
-        label, score = np.frombuffer(data, "<u2", 2).tolist()
-        logits = np.frombuffer(data, "<i1", classes, 4)
-        posteriors = np.frombuffer(data, "<u2", classes, 4 + classes).astype(np.int32)
-        stages: dict[str, np.ndarray] = {}
-        checksums: dict[str, int] = {}
-        if trace != TRACE_RESULTS:
-            stages["features"], checksums = self._read_stages(course, item)
-        result = Result(logits, posteriors, stages, checksums)
-        if label != result.label or score != posteriors[label]:
-            raise CheckFailed(f"the device contradicts itself: label {label}, logits {logits.tolist()}")
-        return result
+        if trace == TRACE_RESULTS:
+            return heard_result(data, {}, self.model)
+        stages, checksums, untold = self._read_stages(course, item)
+        return replace(heard_result(data, stages, self.model), checksums=checksums, untold=untold)
 
-    def _read_stages(self, course: _Course, item: Item) -> tuple[np.ndarray, dict[str, int]]:
-        config, program = self.model.config, self.model.program
-        shape = (config.num_frames, config.num_coefficients)
+    def _read_stages(self, course: _Course, item: Item) -> tuple[dict[str, np.ndarray], dict[str, int], frozenset[str]]:
+        """Return the features where they are kept, the CRC-32 of what follows, and what is not told."""
+        told = np.frombuffer(self._read(course, messages.READ_CHECKSUMS), "<u4").tolist()
+        names = ["features", *(call.name for call in self.model.c_program.calls)]
+        checksums = dict(zip(names, told, strict=False))
+        untold = frozenset(names[len(told) :])
+        if self.model.streaming is not None and not self.model.streaming.in_windows:
+            return {}, checksums, untold  # a step has moved its features on
+        config = self.model.config
         data = course.data if item.kind == ITEM_FEATURES else self._read(course, messages.READ_FEATURES)
-        checksums = self._read(course, messages.READ_CHECKSUMS)
-        told = np.frombuffer(checksums[: len(checksums) // 4 * 4], "<u4").tolist()
-        if len(data) != shape[0] * shape[1] or not told or told[0] != zlib.crc32(data):
+        if not data or len(data) % config.num_coefficients or checksums.pop("features", None) != zlib.crc32(data):
             raise CheckFailed("the device contradicts itself: its features are not what its network took")
-        names = [call.name for call in program.calls]
-        return np.frombuffer(data, "<i1").reshape(shape), dict(zip(names, told[1:], strict=False))
+        features = np.frombuffer(data, "<i1").reshape(-1, config.num_coefficients)
+        return {"features": features}, checksums, untold

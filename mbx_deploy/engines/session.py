@@ -119,12 +119,22 @@ def _result(body: bytes, stages: dict[int, list[bytes]], model: CompiledModel) -
     """Return what a record of a result says. Raises CheckFailed where it contradicts itself."""
     if model.hearing is None:
         return Result(np.frombuffer(body, "<i1"), NO_POSTERIORS, _stages(stages, model))
-    classes = len(model.hearing.labels)
+    return heard_result(body, _stages(stages, model), model)
+
+
+def heard_result(body: bytes, stages: dict[str, np.ndarray], model: CompiledModel) -> Result:
+    """Return what a recogniser tells of a decision, with stages: head (label, score, event), logits, posteriors.
+
+    Raises CheckFailed for another number of bytes, or where it contradicts itself.
+    """
+    classes = len(model.labels)
+    if len(body) != HEAD_BYTES + 3 * classes:
+        raise CheckFailed(f"a result has {len(body)} bytes: need {HEAD_BYTES + 3 * classes}")
     logits = np.frombuffer(body, "<i1", classes, HEAD_BYTES)
     posteriors = np.frombuffer(body, "<u2", classes, HEAD_BYTES + classes).astype(np.int32)
     label, score, word, mean, samples = struct.unpack_from("<4HQ", body)
     event = np.array([-1 if word == NO_WORD else word, mean, samples])
-    result = Result(logits, posteriors, _stages(stages, model), event=event)
+    result = Result(logits, posteriors, stages, event=event)
     if label != result.label or score != posteriors[label]:
         raise CheckFailed(f"the program contradicts itself: label {label}, logits {logits.tolist()}")
     return result

@@ -118,6 +118,7 @@ ALL = (
     Harness("c-link", "link.c", small, ("frame", "link", "remote", "audio_queue"), _link_seeds),
     Harness("c-link-stream", "link.c", streaming, ("frame", "link", "remote", "audio_queue"), _link_seeds),
     Harness("c-remote", "remote.c", small, ("frame", "remote"), _remote_seeds),
+    Harness("c-remote-stream", "remote.c", streaming, ("frame", "remote"), _remote_seeds),
     Harness("c-session", "session.c", small, ("session", "session_recognizer"), _session_seeds),
 )
 NAMES = tuple(harness.name for harness in ALL)

@@ -23,7 +23,15 @@ SLOW = {
     "nemo-weights": 6,
     "config-toml": 20,
 }  # more to read
-RUNS = {"c-api": 1500, "c-api-stream": 100, "c-frames": 20_000, "c-link": 2000, "c-link-stream": 300, "c-remote": 3000}
+RUNS = {
+    "c-api": 1500,
+    "c-api-stream": 100,
+    "c-frames": 20_000,
+    "c-link": 2000,
+    "c-link-stream": 300,
+    "c-remote": 3000,
+    "c-remote-stream": 300,
+}
 
 
 @pytest.fixture(autouse=True)

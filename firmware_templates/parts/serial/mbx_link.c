@@ -10,6 +10,7 @@ enum { READ_RESULT = 0, READ_FEATURES = 1, READ_CHECKSUMS = 2, READ_LABEL = 3 };
 #define ANSWER_BYTES (MBX_FRAME_MAX_BODY_BYTES - ANSWER_HEAD_BYTES)
 #define SCORES_AT_ONCE 64u
 #define DIGEST_BYTES 32u
+#define RESULT_HEAD_BYTES 16u /* label, score, and the event: word, score, samples; each little-endian */
 
 void mbx_link_init(mbx_link *self, const mbx_application *application, mbx_audio_queue *queue)
 {
@@ -226,14 +227,25 @@ static void answer_result(mbx_frame_writer *to, const mbx_remote *remote, uint32
 {
     const mbx_recognizer *recognizer = remote->recognizer;
     const uint32_t classes = recognizer->model->num_classes;
+    const mbx_event *event = &remote->event;
+    const uint16_t head[RESULT_HEAD_BYTES / 2u] = {
+        remote->label,
+        remote->score_q15,
+        event->word,
+        event->score_q15,
+        (uint16_t)event->samples,
+        (uint16_t)(event->samples >> 16),
+        (uint16_t)(event->samples >> 32),
+        (uint16_t)(event->samples >> 48),
+    };
     for (uint32_t i = offset; i < offset + count; i++) {
-        if (i < 4u) {
-            const uint32_t value = i < 2u ? remote->label : remote->score_q15;
+        if (i < RESULT_HEAD_BYTES) {
+            const uint32_t value = head[i / 2u];
             mbx_frame_put_u8(to, (i & 1u) != 0u ? value >> 8 : value);
-        } else if (i < 4u + classes) {
-            mbx_frame_put_u8(to, (uint8_t)recognizer->memory.logits[i - 4u]);
+        } else if (i < RESULT_HEAD_BYTES + classes) {
+            mbx_frame_put_u8(to, (uint8_t)recognizer->memory.logits[i - RESULT_HEAD_BYTES]);
         } else {
-            const uint32_t place = i - 4u - classes;
+            const uint32_t place = i - RESULT_HEAD_BYTES - classes;
             const uint32_t value = recognizer->memory.posteriors_q15[place / 2u];
             mbx_frame_put_u8(to, place % 2u != 0u ? value >> 8 : value);
         }
@@ -245,9 +257,9 @@ static uint32_t answer_total(const mbx_link *self, uint32_t what)
     const mbx_remote *remote = &self->remote;
     switch (what) {
     case READ_RESULT:
-        return 4u + 3u * remote->recognizer->model->num_classes;
+        return RESULT_HEAD_BYTES + 3u * remote->recognizer->model->num_classes;
     case READ_FEATURES:
-        return remote->kind == MBX_REMOTE_FEATURES ? 0u : mbx_remote_feature_bytes(remote);
+        return mbx_remote_kept_feature_bytes(remote);
     case READ_CHECKSUMS:
         return 4u * remote->checksum_count;
     case READ_LABEL:

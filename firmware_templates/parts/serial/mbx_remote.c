@@ -43,6 +43,21 @@ uint32_t mbx_remote_feature_bytes(const mbx_remote *self)
     return mbx_input_frames(model) * model->coefficients;
 }
 
+/* A clip of a model that begins in silence is of any length, and has any number of decisions. */
+static int has_one_window(const mbx_remote *self)
+{
+    return self->kind == MBX_REMOTE_CLIP && self->recognizer->model->silent_frame == NULL;
+}
+
+static uint32_t most_bytes(const mbx_remote *self)
+{
+    const mbx_model *model = self->recognizer->model;
+    if (has_one_window(self)) {
+        return 2u * model->clip_samples;
+    }
+    return self->kind == MBX_REMOTE_FEATURES && model->stream == NULL ? mbx_remote_feature_bytes(self) : UINT32_MAX;
+}
+
 void mbx_remote_begin(mbx_remote *self, uint32_t token, uint8_t kind, uint16_t block)
 {
     if ((self->state != MBX_REMOTE_IDLE && token == self->token) || (self->has_ended && token == self->ended)) {
@@ -80,6 +95,7 @@ static void keep_result(mbx_remote *self, mbx_status status, const mbx_result *r
     }
     self->label = result->label;
     self->score_q15 = result->score_q15;
+    self->event = result->event;
     self->windows++;
     self->state = MBX_REMOTE_RESULT;
 }
@@ -113,49 +129,82 @@ static void take_samples(mbx_remote *self, const uint8_t *bytes, uint32_t size)
     }
 }
 
+static void run_features(mbx_remote *self, const int8_t *input)
+{
+    mbx_result result;
+    self->checksum_count = 0;
+    const mbx_status status = mbx_run_features(self->recognizer, input, &result);
+    keep_result(self, status, &result);
+}
+
+/* Takes features to where the network reads them; nothing else uses that place now. A step of a stream runs when it is
+ * whole, a window when the host has finished. */
+static void take_features(mbx_remote *self, const uint8_t *bytes, uint32_t size)
+{
+    const mbx_recognizer *recognizer = self->recognizer;
+    const mbx_model *model = recognizer->model;
+    int8_t *input = (int8_t *)recognizer->memory.arena + model->input_offset;
+    const uint32_t whole = mbx_remote_feature_bytes(self), place = self->received % whole;
+    const uint32_t count = size < whole - place ? size : whole - place;
+    memcpy(input + place, bytes, count);
+    self->crc = mbx_crc32(self->crc, bytes, count);
+    self->received += count;
+    if (model->stream != NULL && place + count == whole) {
+        run_features(self, input);
+    }
+}
+
 void mbx_remote_take(mbx_remote *self, uint32_t token, uint16_t windows, uint32_t offset, const uint8_t *bytes,
                      uint32_t size)
 {
     if (!belongs(self, token, windows) || offset != self->received || size == 0u) {
         return;
     }
-    const mbx_model *model = self->recognizer->model;
-    const uint32_t most = self->kind == MBX_REMOTE_CLIP       ? 2u * model->clip_samples
-                          : self->kind == MBX_REMOTE_FEATURES ? mbx_remote_feature_bytes(self)
-                                                              : UINT32_MAX;
-    if (size > most - offset || (self->kind != MBX_REMOTE_FEATURES && size % 2u != 0u)) {
+    if (size > most_bytes(self) - offset || (self->kind != MBX_REMOTE_FEATURES && size % 2u != 0u)) {
         fail(self, MBX_REMOTE_BAD_SIZE);
         return;
     }
-    if (self->kind == MBX_REMOTE_FEATURES) { /* to where the network reads them; nothing else uses the arena now */
-        memcpy((uint8_t *)self->recognizer->memory.arena + model->input_offset + offset, bytes, size);
-        self->crc = mbx_crc32(self->crc, bytes, size);
-        self->received += size;
-        return;
-    }
     self->state = MBX_REMOTE_TAKING;
-    take_samples(self, bytes, size);
+    if (self->kind == MBX_REMOTE_FEATURES) {
+        take_features(self, bytes, size);
+    } else {
+        take_samples(self, bytes, size);
+    }
 }
 
 static void finish_clip(mbx_remote *self)
 {
     /* A front end without centring, or that drops frames, may have had its window before the clip's end. */
-    if (self->windows == 0u) {
-        if (mbx_finish_clip(self->recognizer) == MBX_WINDOW_READY) {
-            run(self);
-        } else {
-            fail(self, MBX_REMOTE_BAD_STATUS);
-        }
+    if (has_one_window(self) && self->windows != 0u) {
+        self->state = MBX_REMOTE_DONE;
+        return;
+    }
+    const mbx_status status = mbx_finish_clip(self->recognizer);
+    if (status == MBX_WINDOW_READY) {
+        run(self);
+    } else if (status != MBX_OK) {
+        fail(self, MBX_REMOTE_BAD_STATUS);
+    }
+    if (self->state == MBX_REMOTE_RESULT && !has_one_window(self) && status == MBX_WINDOW_READY) {
+        return; /* there may be more in the silence behind it: the host finishes again */
+    }
+    if (self->state != MBX_REMOTE_FAILED) {
+        self->state = MBX_REMOTE_DONE;
     }
 }
 
-static void run_features(mbx_remote *self)
+static void finish_features(mbx_remote *self)
 {
-    mbx_result result;
-    const int8_t *input = (const int8_t *)self->recognizer->memory.arena + self->recognizer->model->input_offset;
-    self->checksum_count = 0;
-    const mbx_status status = mbx_run_features(self->recognizer, input, &result);
-    keep_result(self, status, &result);
+    const mbx_model *model = self->recognizer->model;
+    const uint32_t whole = mbx_remote_feature_bytes(self);
+    if (self->received == 0u || self->received % whole != 0u) {
+        fail(self, MBX_REMOTE_BAD_SIZE);
+    } else if (model->stream == NULL) {
+        run_features(self, (const int8_t *)self->recognizer->memory.arena + model->input_offset);
+    }
+    if (self->state != MBX_REMOTE_FAILED) {
+        self->state = MBX_REMOTE_DONE;
+    }
 }
 
 void mbx_remote_finish(mbx_remote *self, uint32_t token, uint16_t windows, uint32_t total, uint32_t crc)
@@ -165,18 +214,11 @@ void mbx_remote_finish(mbx_remote *self, uint32_t token, uint16_t windows, uint3
     }
     if (crc != self->crc) {
         fail(self, MBX_REMOTE_BAD_CRC);
-        return;
-    }
-    if (self->kind == MBX_REMOTE_CLIP) {
+    } else if (self->kind == MBX_REMOTE_CLIP) {
         finish_clip(self);
     } else if (self->kind == MBX_REMOTE_FEATURES) {
-        if (total != mbx_remote_feature_bytes(self)) {
-            fail(self, MBX_REMOTE_BAD_SIZE);
-            return;
-        }
-        run_features(self);
-    }
-    if (self->state != MBX_REMOTE_FAILED) {
+        finish_features(self);
+    } else {
         self->state = MBX_REMOTE_DONE;
     }
 }
@@ -198,12 +240,18 @@ int mbx_remote_has_result(const mbx_remote *self, uint32_t token, uint16_t windo
            windows == self->windows && windows != 0u;
 }
 
+uint32_t mbx_remote_kept_feature_bytes(const mbx_remote *self)
+{
+    const int kept = self->kind != MBX_REMOTE_FEATURES && self->recognizer->model->stream == NULL;
+    return kept ? mbx_remote_feature_bytes(self) : 0u;
+}
+
 uint8_t mbx_remote_feature(const mbx_remote *self, uint32_t i)
 {
     const mbx_recognizer *recognizer = self->recognizer;
     const mbx_model *model = recognizer->model;
     const uint32_t before = (uint32_t)model->pad_frames_before * model->coefficients;
-    const uint32_t ring = (uint32_t)model->audio_frames * model->coefficients;
+    const uint32_t ring = recognizer->ring_frames * model->coefficients;
     if (i < before || i >= before + ring) {
         return (uint8_t)model->feature_zero_point;
     }

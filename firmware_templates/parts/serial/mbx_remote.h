@@ -44,13 +44,15 @@ typedef struct {
     uint16_t windows;   /* that were run */
     uint16_t block;     /* samples that are handed over at a time */
     uint16_t label, score_q15;
+    mbx_event event;
     uint8_t kind, state, failure;
     uint8_t has_ended;
 } mbx_remote;
 
 void mbx_remote_init(mbx_remote *self, mbx_recognizer *recognizer);
 
-/* Each does what it says where it belongs, else nothing; self->state tells. */
+/* Each does what it says where it belongs, else nothing; self->state tells. A clip of a model that begins in silence may
+ * have further decisions in the silence behind it: the host finishes until it is done. */
 void mbx_remote_begin(mbx_remote *self, uint32_t token, uint8_t kind, uint16_t block);
 void mbx_remote_take(mbx_remote *self, uint32_t token, uint16_t windows, uint32_t offset, const uint8_t *bytes,
                      uint32_t size);
@@ -62,10 +64,12 @@ int mbx_remote_end(mbx_remote *self);
 /* Whether the result of the last window can be read. */
 int mbx_remote_has_result(const mbx_remote *self, uint32_t token, uint16_t windows);
 
-/* Byte i of the features that the last window was made of, [frames][coefficients]. Not for MBX_REMOTE_FEATURES. */
+/* Byte i of the features that the last window was made of, [frames][coefficients], and how many there are: none of
+ * MBX_REMOTE_FEATURES, which the host knows, nor of a stream, whose step has moved them on. */
 uint8_t mbx_remote_feature(const mbx_remote *self, uint32_t i);
+uint32_t mbx_remote_kept_feature_bytes(const mbx_remote *self);
 
-/* Bytes of the network's input. */
+/* Bytes of the network's input: of a window, or of a step. */
 uint32_t mbx_remote_feature_bytes(const mbx_remote *self);
 
 #endif

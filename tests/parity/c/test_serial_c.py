@@ -111,6 +111,7 @@ def assert_equal(got: list[list[Result]], want: list[list[Result]]) -> None:
     for left, right in zip(chain(*got), chain(*want), strict=True):
         np.testing.assert_array_equal(left.logits, right.logits)
         np.testing.assert_array_equal(left.posteriors_q15, right.posteriors_q15)
+        np.testing.assert_array_equal(left.event, right.event)
 
 
 def test_a_device_says_what_the_simulator_says(device: PipedDevice, recognizer: CompiledModel) -> None:
