@@ -12,6 +12,9 @@ from mbx_deploy.compiler.model import CompiledModel, load_model
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.system.resources import shipped_model_path
+from tests.made.compiler_cache import use_compiler_cache
+
+use_compiler_cache()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -83,7 +83,7 @@ def run_tool(
 def compile_shared_library(sources: dict[str, str], flags: Sequence[str] = ("-O3",)) -> Path:
     """Return the path of a shared library for this machine, compiled once and kept by the digest of its sources.
 
-    sources: {relative path: text}; the .c files among them are compiled in one call.
+    sources: {relative path: text}; the .c files among them are compiled one by one, and linked.
     Raises ToolMissing where there is no gcc.
     """
     return _compile(sources, (*flags, "-shared", "-fPIC"), ".so")
@@ -95,6 +95,7 @@ def compile_program(sources: dict[str, str], flags: Sequence[str] = ("-O3",)) ->
 
 
 def _compile(sources: dict[str, str], flags: Sequence[str], suffix: str) -> Path:
+    what = "compiling the C engine for this machine"
     compiler = need_tool("gcc", "compile the C engine for this machine")
     version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=False).stdout
     key = hashlib.sha256(repr((sorted(sources.items()), tuple(flags), version, os.uname().machine)).encode())
@@ -102,14 +103,17 @@ def _compile(sources: dict[str, str], flags: Sequence[str], suffix: str) -> Path
     def make() -> bytes:
         units = sorted(name for name in sources if name.endswith(".c"))
         includes = [f"-I{name}" for name in sorted({os.path.dirname(name) or "." for name in sources})]
-        command = [compiler, *C_STANDARD_FLAGS, *flags, *includes, "-o", "made", *units]
+        objects = [f"{number}.o" for number in range(len(units))]
+        compile_one = [compiler, *C_STANDARD_FLAGS, *flags, *includes, "-c", "-o"]
         try:
             with scratch_folder() as folder:
                 for name, text in sources.items():
                     path = folder / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(text)
-                run_tool(command, cwd=folder, what="compiling the C engine for this machine")
+                for unit, compiled in zip(units, objects, strict=True):
+                    run_tool([*compile_one, compiled, unit], cwd=folder, what=what)
+                run_tool([compiler, *flags, "-o", "made", *objects], cwd=folder, what=what)
                 return (folder / "made").read_bytes()
         except OSError as error:
             raise cannot_write(Path(error.filename or "a temporary folder"), error) from None

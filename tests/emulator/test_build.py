@@ -20,6 +20,7 @@ from mbx_deploy.firmware.folder import Build
 from mbx_deploy.firmware.memory import memory_needs
 from mbx_deploy.system.files import OWNER_FILE
 from mbx_deploy.system.resources import targets_folder
+from tests.made.compiler_cache import plain_path
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARD_FILES = (
@@ -175,6 +176,7 @@ def test_two_builds_elsewhere_give_the_same_bytes(m4_build: Build, tmp_path: Pat
         TMPDIR=str(tmp_path / "tmp"),
         LC_ALL="C",
         TZ="Asia/Tokyo",
+        CCACHE_DISABLE="1",  # it would give what the build before it gave
     )
     seconds = processor_seconds() - before
     assert done.returncode == 0, done.stderr
@@ -254,7 +256,7 @@ def bare_path(tmp_path: Path) -> str:
         found = shutil.which(name)
         if found:
             (folder / name).symlink_to(found)
-    compiler = shutil.which("arm-none-eabi-gcc")
+    compiler = shutil.which("arm-none-eabi-gcc", path=plain_path())
     assert compiler
     for tool in Path(compiler).parent.glob("arm-none-eabi-*"):
         (folder / tool.name).symlink_to(tool)

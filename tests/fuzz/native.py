@@ -158,7 +158,10 @@ def compiled(harness: Harness) -> Path:
             includes = [f"-I{name}" for name in sorted({str(Path(name).parent) for name in kept})]
             units = sorted(name for name in kept if name.endswith(".c"))
             flags = [*C_STANDARD_FLAGS, *FLAGS, f"-fsanitize=fuzzer,{SANITIZERS}", *includes]
-            run_tool(["clang", *flags, "-o", "made", *units], cwd=folder, what="compiling a fuzzer")
+            objects = [f"{number}.o" for number in range(len(units))]
+            for unit, made in zip(units, objects, strict=True):
+                run_tool(["clang", *flags, "-c", "-o", made, unit], cwd=folder, what="compiling a fuzzer")
+            run_tool(["clang", *flags, "-o", "made", *objects], cwd=folder, what="linking a fuzzer")
             return (folder / "made").read_bytes()
 
     return cached(f"fuzz{key}", ".elf", make, program=True)

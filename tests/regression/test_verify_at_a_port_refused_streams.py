@@ -5,9 +5,11 @@ import pytest
 
 from mbx_deploy.compiler.model import load_model
 from mbx_deploy.engines.device import DeviceEngine
+from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, TRACE_LAYERS, Item
 from mbx_deploy.engines.sim import SimEngine
-from mbx_deploy.measure.verify import Comparison, NamedItem, compare_engines
+from mbx_deploy.measure.items import NamedItem
+from mbx_deploy.measure.verify import Comparison, compare_engines
 from mbx_deploy.serial.link import Link
 from mbx_deploy.system.resources import shipped_model_path
 from mbx_deploy.system.tools import find_tool
@@ -31,7 +33,7 @@ def test_a_device_tells_every_decision_of_a_stream() -> None:
     ]
     device = PipedDevice(device_program(model, SANITIZERS))
     try:
-        engines = [SimEngine(model), DeviceEngine(model, Link(device))]
+        engines: list[Engine] = [SimEngine(model), DeviceEngine(model, Link(device))]
         expected = engines[0].run(items, TRACE_LAYERS)
         assert [len(results) for results in expected] == [16, 25, 4, 3]
         comparison = Comparison(0, len(items), 0, ["sim", "device"], {})
