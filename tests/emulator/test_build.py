@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mbx_deploy.commands.cli import cli
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.firmware.memory import memory_needs
 from mbx_deploy.system.files import OWNER_FILE
@@ -100,6 +102,11 @@ COMPILER_OUTPUT = {"firmware.elf", "firmware.map"}
 def call(
     *arguments: object, cwd: Path | None = None, limit: Callable[[], None] | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
+    """Run the command: in a process of its own where its folder, limits or environment are others."""
+    if cwd is None and limit is None and not environment:
+        done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+        assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+        return subprocess.CompletedProcess([], done.exit_code, done.stdout, done.stderr)
     return subprocess.run(
         [sys.executable, "-m", "mbx_deploy", *map(str, arguments)],
         capture_output=True,
@@ -474,7 +481,7 @@ def test_json_tells_the_report_that_is_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_an_unknown_target_is_told_with_those_that_there_are(tmp_path: Path) -> None:
-    done = call("build", "--target", "cortex-m44", cwd=tmp_path)
+    done = call("build", "--target", "cortex-m44", "-o", tmp_path / "b")
     assert_refused(done, "unknown target: got 'cortex-m44'")
     assert all(path.stem in done.stderr.splitlines()[1] for path in targets_folder().glob("*.toml"))
     assert list(tmp_path.iterdir()) == []
@@ -520,7 +527,7 @@ def test_a_target_of_ones_own_is_built_and_read_back(m4_build: Build, tmp_path: 
 
 @pytest.mark.parametrize("prefix", ["", "1a", "a-b", "A", "ä", "mbx", "mbx_kws", "a" * 32, "a b", "../a", "a\n"])
 def test_a_prefix_that_is_no_identifier_is_refused(prefix: str, tmp_path: Path) -> None:
-    assert_refused(call("build", "--target", "cortex-m4", "--prefix", prefix, cwd=tmp_path), "bad prefix: got ")
+    assert_refused(call("build", "--target", "cortex-m4", "--prefix", prefix, "-o", tmp_path / "b"), "bad prefix: got ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -533,7 +540,7 @@ def test_a_prefix_that_means_something_else_is_refused_or_works(prefix: str, tmp
 
 @pytest.mark.parametrize("stride", [0, -250, 5, 255, 1020, 10**20])
 def test_a_stride_out_of_range_is_refused(stride: int, tmp_path: Path) -> None:
-    done = call("build", "--target", "cortex-m4", "--stride-ms", stride, cwd=tmp_path)
+    done = call("build", "--target", "cortex-m4", "--stride-ms", stride, "-o", tmp_path / "b")
     assert_refused(done, f"bad stride between windows .*got {stride}, need a multiple of 10 ms up to 1010")
     assert list(tmp_path.iterdir()) == []
 
