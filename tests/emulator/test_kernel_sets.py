@@ -179,7 +179,7 @@ def test_calls(batch: KernelBatch, drawn: list[Job]) -> None:
 
 
 @pytest.mark.slow
-@settings(many, max_examples=16)
+@settings(many, max_examples=8)
 @given(drawn=jobs())
 def test_more_calls(batch: KernelBatch, drawn: list[Job]) -> None:
     check(batch, drawn)

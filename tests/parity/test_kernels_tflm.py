@@ -404,7 +404,7 @@ def test_networks_as_tflm(tflm: Any, data: st.DataObject, network: Network, ops:
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.data(), inputs(), st.integers(1, 6), seeds)
 def test_many_networks_as_tflm(tflm: Any, data: st.DataObject, network: Network, ops: int, seed: int) -> None:
     output = networks(data.draw, network, np.random.default_rng(seed), ops)
