@@ -82,7 +82,7 @@ def test_c_gives_the_simulators_bytes(config: FrontendConfig, kinds: list[str], 
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(configs(), st.lists(st.sampled_from(SIGNALS), min_size=2, max_size=4), seeds)
 def test_c_gives_the_simulators_bytes_often(config: FrontendConfig, kinds: list[str], seed: int) -> None:
     tables = build_tables(config)
