@@ -24,15 +24,16 @@ def run_training(
     Raises InputError for a bad configuration or data
     folder, ToolMissing where torch or Lightning is not installed.
     """
-    try:
+    try:  # Lightning takes seconds to come: a configuration that is refused is refused before
         from mbx_deploy.train.config import TrainConfig, load_train_config
+
+        base = load_train_config(config_path) if config_path else TrainConfig()
+        config = TrainConfig.from_dict({**base.to_dict(), **overrides})
         from mbx_deploy.train.lightning import EngineOptions
         from mbx_deploy.train.loop import is_first_process, train
     except ImportError as error:
         hint = "install it: pip install 'mbx-deploy[train]'"
         raise ToolMissing(f"{error.name} is not installed (needed to train)", hint) from None
-    base = load_train_config(config_path) if config_path else TrainConfig()
-    config = TrainConfig.from_dict({**base.to_dict(), **overrides})
     options = EngineOptions(**(devices or {}))
     summary = train(config, data, output, resume=resume, options=options, negatives=negatives)
     return summary.to_dict() if is_first_process() else {}
