@@ -68,7 +68,8 @@ def lower(model: ir.Model) -> Program:
     """Return the program of a network: quantization resolved to integers, kernels chosen, accumulators proven."""
     buffers: list[Buffer] = []
     numbers: dict[int, int] = {}
-    for index in (*(end.tensor for end in model.inputs), *(op.output for op in model.ops)):
+    given = (*(end.tensor for end in model.inputs), *(variable.read for variable in model.variables))
+    for index in (*given, *(op.output for op in model.ops)):
         numbers[index] = len(buffers)
         buffers.append(_buffer(model.tensors[index]))
     calls: list[Call] = []
@@ -87,6 +88,10 @@ def lower(model: ir.Model) -> Program:
         input_zero_point=source.zero_point,
         output_scale=float(target.scale),
         output_zero_point=target.zero_point,
+        variables=tuple(
+            replace(variable, read=numbers[variable.read], assigned=numbers[variable.assigned])
+            for variable in model.variables
+        ),
     )
     program = fold_input_zero_points(program, {numbers[i]: model.tensors[i].zero_point for i in numbers})
     ends = ([numbers[end.tensor] for end in side] for side in (model.inputs, model.outputs))

@@ -30,6 +30,9 @@ class _Graph:
         for number, buffers in enumerate(self.inputs):
             for buffer in buffers:
                 self.users.setdefault(buffer, set()).add(number)
+        for variable in program.variables:  # what is remembered is needed to the end, and so is what comes next
+            for buffer in (variable.read, variable.assigned):
+                self.users.setdefault(buffer, set()).add(len(program.calls))
         writer = {call.output: number for number, call in enumerate(program.calls)}
         self.needed = [{writer[b] for b in buffers if b in writer} for buffers in self.inputs]
         self.follow: list[list[int]] = [[] for _ in program.calls]

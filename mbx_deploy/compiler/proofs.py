@@ -37,7 +37,7 @@ LARGEST_FIELD = (1 << 16) - 1  # of the sizes in the runtime's structs
 
 def verify_program(program: Program) -> Program:
     """Return the program. Raises InputError unless every accumulator is proven to stay in int32, from the weights."""
-    written = {program.input}
+    written = {*program.given}
     for call in program.calls:
         if not all(index in written for index in call_inputs(call)):
             raise AssertionError(f"{call.name} reads what nothing wrote")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mbx_deploy.errors import InputError
 
-STATEFUL_OPS = ("ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")
 RECURRENT_OPS = ("SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "RNN")
 CONVERTED_TWICE = "give the .tflite that it was made from"
 QUANTIZE_HINT = "quantize it: mbx-deploy import FILE.tflite --data SAMPLES.npy -o INT8.tflite"
@@ -66,16 +65,9 @@ def why_no_tflite(data: bytes, name: str) -> InputError:
 def check_graph(ops: Sequence[OpTypes], subgraphs: int) -> None:
     """Raise InputError for a graph that is no int8 network as a whole, with the cause.
 
-    ops: those of the main graph, the ones that bring its ends to int8 and back left out.
+    ops: those of the main graph, the ones that bring its ends to int8 and back, and those on variables, left out.
+    subgraphs: without the one that sets variables.
     """
-    names = [op.name for op in ops]
-    stateful = sorted({name for name in names if name in STATEFUL_OPS})
-    if stateful:
-        raise InputError(
-            f"the model keeps state from one run to the next: got {subgraphs} subgraphs with {', '.join(stateful)}, "
-            "need one graph without state",
-            "convert the network that takes a whole window at a time, not the streaming one",
-        )
     if subgraphs != 1:
         raise InputError(f"the model has {subgraphs} subgraphs: need 1", "convert it without conditions and loops")
     for number, op in enumerate(ops):

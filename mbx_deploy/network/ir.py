@@ -272,11 +272,25 @@ class End:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """What a network remembers from one run to the next.
+
+    read: the tensor (of a network) or buffer (of a program) that holds it from a run's beginning; nothing writes it.
+    assigned: the one whose values the next run finds in read. initial: int8, those of the first run.
+    """
+
+    name: str
+    read: int
+    assigned: int
+    initial: np.ndarray
+
+
+@dataclass(frozen=True)
 class Model:
     """A network of int8 inputs and int8 outputs, its ops in the order in which they run.
 
     metadata: what mbx-deploy stores in the file (labels, front end, training, accuracy), or None. digest: SHA-256 of
-    the file. whole: whether every op of the file is one of the ops, and none was resolved or cut.
+    the file. whole: whether every op of the file is one of the ops, and none was resolved or cut. variables: its state.
     """
 
     tensors: tuple[Tensor, ...]
@@ -286,6 +300,7 @@ class Model:
     metadata: dict[str, Any] | None
     digest: str
     whole: bool = True
+    variables: tuple[Variable, ...] = ()
 
     @property
     def input(self) -> int:

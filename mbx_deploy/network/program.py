@@ -9,6 +9,8 @@ from typing import ClassVar, assert_never
 
 import numpy as np
 
+from mbx_deploy.network.ir import Variable
+
 
 @dataclass(frozen=True)
 class Buffer:
@@ -331,9 +333,9 @@ class StreamReduction(_Traits):
 
 @dataclass(frozen=True)
 class KeepRows(_Traits):
-    """The newest bytes of a stream's state move to its start: size bytes from first on. input, output: the state.
+    """What the next step is to find in a state, output: size bytes of input, from first on.
 
-    Kernel: mbx_keep_rows().
+    Of a stream input is the state, too: its newest bytes move to its start. Kernel: mbx_keep_rows().
     """
 
     name: str
@@ -369,7 +371,7 @@ class Program:
     """Buffers and the calls that fill them, in the order in which they run.
 
     input_scale, input_zero_point and output_scale are the network's; the scales serve to compute the tables of the
-    front end's last stage and of the scores, and are used nowhere behind that.
+    front end's last stage and of the scores, and are used nowhere behind that. variables: its state, of buffers.
     """
 
     buffers: tuple[Buffer, ...]
@@ -380,6 +382,12 @@ class Program:
     input_zero_point: int
     output_scale: float
     output_zero_point: int
+    variables: tuple[Variable, ...] = ()
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The buffers that no call writes: the input, and what is remembered."""
+        return (self.input, *(variable.read for variable in self.variables))
 
 
 def call_inputs(call: Call) -> tuple[int, ...]:

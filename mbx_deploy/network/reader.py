@@ -15,6 +15,7 @@ from mbx_deploy.network.foreign import OpTypes, check_graph, why_no_tflite
 from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.op_reader import SUPPORTED_OPS, OpInFile, index_of, read_op
 from mbx_deploy.network.rules import verify_model
+from mbx_deploy.network.variables import Subgraph, resolve_variables
 from mbx_deploy.system.documents import DocumentError, read_document
 
 MAX_FILE_BYTES = 64 << 20
@@ -68,14 +69,14 @@ def _parse(data: bytes, name: str, metadata: dict[str, Any] | None) -> ir.Model:
         raise InputError("the model has 0 subgraphs: need 1")
     graph = file.Subgraphs(0)
     read: dict[int, bytes] = {}  # constants, by the number of the buffer
-    count = _bounded(graph.TensorsLength(), data)
-    tensors = tuple(_tensor(file, graph.Tensors(i), data, read) for i in range(count))
-    constants = {i for i in range(len(tensors)) if _buffer(file, graph.Tensors(i), data) is not None}
-    listed = _ops(file, graph, tensors, data)
+    main = _subgraph(file, 0, data, read)
+    tensors, constants = main.tensors, main.constants
+    found = resolve_variables(main, file.SubgraphsLength(), lambda number: _subgraph(file, number, data, read))
     inputs = [index_of(graph.Inputs(i), tensors) for i in range(_bounded(graph.InputsLength(), data))]
     outputs = [index_of(graph.Outputs(i), tensors) for i in range(_bounded(graph.OutputsLength(), data))]
-    ends = find_ends(listed, tensors, inputs, outputs)
-    check_graph([_types(op, ends.tensors, constants) for op in ends.inside], file.SubgraphsLength())
+    ends = find_ends(found.ops, tensors, inputs, [found.renamed.get(place, place) for place in outputs])
+    subgraphs = file.SubgraphsLength() - len(found.initial_graphs)
+    check_graph([_types(op, ends.tensors, constants) for op in ends.inside], subgraphs)
     if not inputs or not outputs:
         raise InputError(f"the model has {len(inputs)} inputs and {len(outputs)} outputs: need 1 of each at least")
     ops: list[ir.Op] = []
@@ -89,9 +90,19 @@ def _parse(data: bytes, name: str, metadata: dict[str, Any] | None) -> ir.Model:
             raise InputError(f"the op is not supported ({op.where.split(',')[0]}): got {op.name}, need one of {need}")
         _check_constants(op, tensors, constants)
         ops += read_op(op, ends.tensors, computed)
-    whole = [op.name for op in listed] == [ir.op_name(op) for op in ops]
+    whole = [op.name for op in main.ops] == [ir.op_name(op) for op in ops]
     digest = hashlib.sha256(data).hexdigest()
-    return ir.Model(ends.tensors, tuple(ops), ends.inputs, ends.outputs, metadata, digest, whole)
+    return ir.Model(ends.tensors, tuple(ops), ends.inputs, ends.outputs, metadata, digest, whole, found.variables)
+
+
+def _subgraph(file: Any, number: int, data: bytes, read: dict[int, bytes]) -> Subgraph:
+    """read: constants, by the number of the buffer; grows."""
+    graph = file.Subgraphs(number)
+    count = _bounded(graph.TensorsLength(), data)
+    tensors = tuple(_tensor(file, graph.Tensors(i), data, read) for i in range(count))
+    constants = frozenset(i for i in range(count) if _buffer(file, graph.Tensors(i), data) is not None)
+    name = (graph.Name() or b"").decode("utf-8", "replace")[:MAX_NAME_LENGTH]
+    return Subgraph(name, tuple(_ops(file, graph, tensors, data)), tensors, constants)
 
 
 def _ops(file: Any, graph: Any, tensors: tuple[ir.Tensor, ...], data: bytes) -> list[OpInFile]:
@@ -114,13 +125,13 @@ def _ops(file: Any, graph: Any, tensors: tuple[ir.Tensor, ...], data: bytes) -> 
     return found
 
 
-def _types(op: OpInFile, tensors: tuple[ir.Tensor, ...], constants: set[int]) -> OpTypes:
+def _types(op: OpInFile, tensors: tuple[ir.Tensor, ...], constants: frozenset[int]) -> OpTypes:
     kinds = tuple(tensors[index_of(index, tensors)].dtype if index >= 0 else "" for index in op.inputs)
     outputs = tuple(tensors[index].dtype for index in op.outputs)
     return OpTypes(op.name, kinds, outputs, tuple(index in constants for index in op.inputs))
 
 
-def _check_constants(op: OpInFile, tensors: tuple[ir.Tensor, ...], constants: set[int]) -> None:
+def _check_constants(op: OpInFile, tensors: tuple[ir.Tensor, ...], constants: frozenset[int]) -> None:
     for index in op.inputs:
         if index in constants and tensors[index].dtype not in CONSTANT_TYPES:
             got = f"got {tensors[index].dtype}, need int8 or int32"

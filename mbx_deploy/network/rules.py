@@ -46,13 +46,17 @@ def verify_model(model: Model) -> Model:
 
     The rules: activations are int8 with one scale and a zero point in int8; weights are int8 with zero point 0 and one
     scale, or one a channel; biases are int32 (channels,); shapes agree; every activation is written once, before it
-    is read.
+    is read. What a variable holds is there from the beginning.
     """
     written = {end.tensor for end in model.inputs}
     _need(bool(model.ops), "the network", "no ops", "one or more")
     _need(len(written) == len(model.inputs), "the network's inputs", "one tensor twice", "a tensor each")
     for end in model.inputs:
         _check_activation(model, end.tensor, "the network's input")
+    for variable in model.variables:
+        _check_activation(model, variable.read, f"the state {variable.name!r}")
+        _need(variable.read not in written, f"the state {variable.name!r}", "a tensor that is something else, too", "its own")
+        written.add(variable.read)
     for index, op in enumerate(model.ops):
         where = f"op {index}, {op_name(op)}"
         for tensor in op_inputs(op):
@@ -64,6 +68,9 @@ def verify_model(model: Model) -> Model:
         if isinstance(op, Conv2D | DepthwiseConv2D | FullyConnected | Add | Binary | Pool2D):
             _need(op.activation in ACTIVATIONS, where, f"the activation {op.activation}", " or ".join(ACTIVATIONS))
         _check_shapes(model, op, where)
+    for variable in model.variables:
+        needed = "the output of an op, an input, or another state"
+        _need(variable.assigned in written, f"the state {variable.name!r}", "a value that nothing wrote", needed)
     computed = {op.output for op in model.ops}
     for end in model.outputs:
         _need(end.tensor in computed, "the network's output", "a tensor that nothing wrote", "the output of an op")

@@ -92,10 +92,16 @@ def _offsets(builder: Any, places: list[int]) -> int:
 def _same_network(left: ir.Model, right: ir.Model) -> bool:
     """Return whether two networks are one: ops, inputs and outputs, tensors, constants."""
     bare = [
-        (model.ops, model.inputs, model.outputs, [replace(tensor, data=None) for tensor in model.tensors])
+        (
+            *(model.ops, model.inputs, model.outputs, [replace(tensor, data=None) for tensor in model.tensors]),
+            [(variable.name, variable.read, variable.assigned) for variable in model.variables],
+        )
         for model in (left, right)
     ]
-    constants = [[tensor.data for tensor in model.tensors] for model in (left, right)]
+    constants = [
+        [*(tensor.data for tensor in model.tensors), *(variable.initial for variable in model.variables)]
+        for model in (left, right)
+    ]
     return bare[0] == bare[1] and all(
         a is b is None or (a is not None and b is not None and np.array_equal(a, b))
         for a, b in zip(*constants, strict=True)

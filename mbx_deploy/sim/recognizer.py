@@ -82,14 +82,21 @@ def logits(features_s8: np.ndarray, program: Program, observe: Observer | None =
 
     observe(call's name, values) sees the output of every call. Twin: the generated call list.
     """
-    buffers: dict[int, np.ndarray] = {program.input: features_s8.reshape(program.buffers[program.input].shape)}
+    return run_calls({program.input: features_s8}, program, observe)[program.output].ravel()
+
+
+def run_calls(
+    given: dict[int, np.ndarray], program: Program, observe: Observer | None = None
+) -> dict[int, np.ndarray]:
+    """Return all buffers, int8 (height, width, channels) each, behind a run. given: those that no call writes."""
+    buffers = {number: values.reshape(program.buffers[number].shape) for number, values in given.items()}
     for call in program.calls:
         target = program.buffers[call.output]
         result = run_call(call, buffers, target.shape)
         buffers[call.output] = result.reshape(target.shape)
         if observe:
             observe(call.name, buffers[call.output])
-    return buffers[program.output].ravel()
+    return buffers
 
 
 def run_call(call: Call, buffers: dict[int, np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
