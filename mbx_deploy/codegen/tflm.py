@@ -77,6 +77,12 @@ def used_ops(recognizer: CompiledModel) -> list[str]:
     Raises InputError for one that is not mapped here, and where the file's ops are not those of the network that was
     read: an interpreter would have to run what the reader resolves.
     """
+    if recognizer.network.variables:
+        raise InputError(
+            f"the model keeps state in {len(recognizer.network.variables)} variables, which the runtime tflm does not "
+            f"({recognizer.name}): need a network without",
+            "build without --runtime tflm: the C keeps the state, and verify compares it with TFLite Micro",
+        )
     if not recognizer.network.whole:
         raise InputError(
             f"the model has ops that the compiler resolves, and an interpreter would run ({recognizer.name}): "

@@ -15,8 +15,11 @@ from mbx_deploy.compiler.kernels.choice import PORTABLE
 from mbx_deploy.compiler.lower import lower
 from mbx_deploy.compiler.memory_plan import MemoryPlan
 from mbx_deploy.compiler.planner import plan_memory
+from mbx_deploy.compiler.stateful import make_stateful_step
+from mbx_deploy.compiler.stateful_checker import check_stateful_step
+from mbx_deploy.compiler.step import Step
 from mbx_deploy.compiler.stream_plan import StreamPlan, plan_stream
-from mbx_deploy.compiler.streaming import StreamStep, make_step
+from mbx_deploy.compiler.streaming import make_step
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.tables import FrontendTables, build_tables, feature_multiplier
@@ -91,14 +94,21 @@ class CompiledModel:
         return plan_memory(self.program, self.kernel_set) if self.step is None else self.stream_plan.memory
 
     @cached_property
-    def step(self) -> StreamStep | None:
-        """What the C runs at each step of a stream; None where it runs windows.
+    def step(self) -> Step | None:
+        """What the C runs at each step of a stream, or of a network that keeps state; None where it runs windows.
 
-        Raises InputError for a step that no sum holds.
+        Raises InputError for a step that no sum holds, or a state that no field holds.
         """
+        if self.keeps_state:
+            return make_stateful_step(self.program)
         if self.streaming is None or self.streaming.in_windows:
             return None
         return make_step(self.program, self.streaming.time, self.streaming.silence)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the network has variables, and so is more than a function of its input."""
+        return bool(self.program.variables)
 
     @property
     def c_program(self) -> Program:
@@ -113,7 +123,10 @@ class CompiledModel:
         if self.hearing is not None:
             config = self.hearing.config
             pieces = (8 * (config.n_fft // 2 + 1), 8 * config.n_mels, 4 * config.num_coefficients)
-        return plan_stream(self.step, self.kernel_set, pieces)
+        plan = plan_stream(self.step, self.kernel_set, pieces)
+        if self.keeps_state:
+            check_stateful_step(self.program, self.step, plan.memory)
+        return plan
 
     def in_windows(self) -> "CompiledModel":
         """Return the same model, whose C runs the whole window at each step."""
@@ -185,6 +198,11 @@ def parse_model(data: bytes, name: str, network_only: bool = False, step_frames:
     network = parse_tflite(data, name)
     if network_only:
         program = lower(network)
+        if program.variables and step_frames is not None:
+            raise InputError(
+                f"the network keeps its own state ({name}): got a step of {step_frames} frames, need none",
+                "leave out --step-frames: a run takes the network's input, and its state goes on",
+            )
         streaming = None if step_frames is None else _stream_alone(program, step_frames)
         return CompiledModel(name, data, network.digest, network.metadata or {}, network, program, None, streaming)
     metadata = network.metadata
@@ -195,6 +213,11 @@ def parse_model(data: bytes, name: str, network_only: bool = False, step_frames:
         )
     hearing = _read_hearing(metadata, name)
     program = lower(network)
+    if program.variables:
+        raise InputError(
+            f"a recogniser's network keeps no state of its own ({name}): got {len(program.variables)} variables",
+            "build --network-only compiles it alone; a stream of ours is of a network without variables",
+        )
     _check_hearing(hearing, network, program, name)
     streaming = _read_streaming(metadata, program, hearing, step_frames, name)
     return CompiledModel(name, data, network.digest, metadata, network, program, hearing, streaming)

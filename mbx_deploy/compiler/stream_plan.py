@@ -18,7 +18,7 @@ from mbx_deploy.compiler.memory_plan import (
     top_of,
     whole_kernels,
 )
-from mbx_deploy.compiler.streaming import StreamStep
+from mbx_deploy.compiler.step import Step
 from mbx_deploy.network.program import (
     Convolution,
     KeepRows,
@@ -43,7 +43,7 @@ class StreamPlan:
     frontend_offsets: tuple[int, ...]
 
 
-def plan_stream(step: StreamStep, kernel_set: str, frontend_bytes: tuple[int, ...] = ()) -> StreamPlan:
+def plan_stream(step: Step, kernel_set: str, frontend_bytes: tuple[int, ...] = ()) -> StreamPlan:
     """Return where everything lies: states for ever, the rest while it is needed.
 
     frontend_bytes: of the pieces of the front end's working memory, between steps. Checked by check_stream_plan().
@@ -106,7 +106,7 @@ def _orders(blocks: list[Block], bound: int) -> Iterator[list[Block]]:
         yield [*(lasting[i] for i in rng.permutation(len(lasting))), *others]
 
 
-def _base(step: StreamStep, buffer: int) -> tuple[int, int]:
+def _base(step: Step, buffer: int) -> tuple[int, int]:
     """Return the buffer that a view is part of in the end, and where in it."""
     offset = 0
     while buffer in step.views:
@@ -115,7 +115,7 @@ def _base(step: StreamStep, buffer: int) -> tuple[int, int]:
     return buffer, offset
 
 
-def _live_ranges(step: StreamStep) -> list[LiveRange]:
+def _live_ranges(step: Step) -> list[LiveRange]:
     """Return from when to when each buffer's bytes are needed; states and their views for ever, unused ones never."""
     program = step.program
     first = {program.input: BETWEEN}
@@ -134,7 +134,7 @@ def _live_ranges(step: StreamStep) -> list[LiveRange]:
 
 
 def _blocks(
-    step: StreamStep, ranges: list[LiveRange], kernels: tuple[Chosen, ...]
+    step: Step, ranges: list[LiveRange], kernels: tuple[Chosen, ...]
 ) -> tuple[list[Block], dict[int, tuple[int, int]]]:
     """Return what is placed, and for each view its (state, bytes from the state's start)."""
     program = step.program
@@ -149,7 +149,7 @@ def _blocks(
         if size > state.kept_bytes:
             # What a step adds lives from where it is written to where it has moved to the start.
             uses = [live for live in held[state.buffer] if live.last > -2]
-            moved = [n for n, c in enumerate(program.calls) if isinstance(c, KeepRows) and c.input == state.buffer]
+            moved = [n for n, c in enumerate(program.calls) if isinstance(c, KeepRows) and c.input == c.output == state.buffer]
             spans.append((min(live.first for live in uses), moved[0], 0, aligned(size)))
         blocks.append(Block(((state.buffer, 0),), tuple(_apart(spans))))
     states = {state.buffer for state in step.states}
@@ -193,7 +193,7 @@ def _apart(spans: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, 
     return [span for span in found if span[0] <= span[1]]
 
 
-def check_stream_plan(step: StreamStep, plan: StreamPlan, frontend_bytes: tuple[int, ...]) -> None:
+def check_stream_plan(step: Step, plan: StreamPlan, frontend_bytes: tuple[int, ...]) -> None:
     """Raise AssertionError unless two steps in a row give every call the bytes that were written for it.
 
     It runs steps on owners instead of values, as check_plan() does: nothing may touch a state but the calls that add to
@@ -205,7 +205,7 @@ def check_stream_plan(step: StreamStep, plan: StreamPlan, frontend_bytes: tuple[
 class _Owners:
     """The arena, each byte of which knows which value it holds: a number for each byte of each row of each step."""
 
-    def __init__(self, step: StreamStep, plan: StreamPlan, frontend_bytes: tuple[int, ...]) -> None:
+    def __init__(self, step: Step, plan: StreamPlan, frontend_bytes: tuple[int, ...]) -> None:
         self.step, self.plan, self.frontend_bytes = step, plan, frontend_bytes
         self.arena = np.full(plan.memory.arena_bytes, -1, np.int64)
         self.fresh = 0
@@ -281,11 +281,14 @@ class _Owners:
                     raise AssertionError(f"the state {program.buffers[buffer].name} was overwritten")
 
     def _keep(self, call: KeepRows) -> None:
-        start = self.plan.memory.offsets[call.input]
+        offsets = self.plan.memory.offsets
         self._read(call.input, call.name)
-        moved = self.arena[self._span(start + call.first, call.size)].copy()
-        self.arena[self._span(start, call.size)] = moved
-        self.values[call.input] = moved
+        wanted = self._expected(call.input)[call.first : call.first + call.size]
+        moved = self.arena[self._span(offsets[call.input] + call.first, call.size)].copy()
+        if not np.array_equal(moved, wanted):
+            raise AssertionError(f"{call.name} moves something else than it is to keep")
+        self.arena[self._span(offsets[call.output], call.size)] = moved
+        self.values[call.output] = moved
 
     def _check_apart(self, scratch: slice, number: int) -> None:
         output = self._place(self.step.program.calls[number].output)

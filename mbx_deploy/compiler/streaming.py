@@ -1,15 +1,15 @@
 """A network that streams -> one step of it as a program, with states that live from step to step, placed in the arena.
 
-A step is an ordinary program of whole calls on a few rows, so kernels, their structs and their constants are chosen and
-written as for any other. What is new are states: the rows of a buffer that the next step sees again, with the new rows
-behind them in the same piece of memory. Calls read and write parts of a state (views). Behind the last call that uses a
-state, its newest rows move to its start; a depthwise line before that writes over the oldest ones.
+A state are the rows of a buffer that the next step sees again, with the new rows behind them in the same piece of memory.
+Behind the last call that uses it, its newest rows move to its start; a depthwise line before that writes over the oldest
+ones.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mbx_deploy.compiler.step import State, Step, View
 from mbx_deploy.errors import InputError
 from mbx_deploy.network.program import (
     Average,
@@ -32,41 +32,15 @@ MOST_VALUES = 255  # of one channel that a step sums up: int16 holds 255 times -
 
 
 @dataclass(frozen=True)
-class View:
-    """Where a buffer lies that is part of a state: so many bytes from the state's start."""
-
-    state: int
-    offset: int
-
-
-@dataclass(frozen=True)
-class State:
-    """What a stream remembers in one piece of memory.
-
-    buffer: of the step's program. kept_bytes: from its start, what lives from step to step; behind it lies what a step
-    adds. silence: one row of it in a stream that has heard nothing yet, int8 or int16, kept_rows times.
-    """
-
-    buffer: int
-    name: str
-    kept_bytes: int
-    kept_rows: int
-    silence: np.ndarray
-
-
-@dataclass(frozen=True)
-class StreamStep:
-    """One step: its program, and what of its buffers lives longer or lies in another.
+class StreamStep(Step):
+    """One step of a stream.
 
     window: the program of the whole window, the definition. new_rows: buffer of the window -> the buffer of the rows
     that a step adds to it. sums: the buffer that holds the blocks of the reduction.
     """
 
-    program: Program
     window: Program
     time: TimeAxis
-    views: dict[int, View]
-    states: tuple[State, ...]
     new_rows: dict[int, int]
     sums: int
 
@@ -163,10 +137,10 @@ def make_step(window: Program, time: TimeAxis, silence: np.ndarray) -> StreamSte
     states = _states(builder, state, sums)
     return StreamStep(
         replace(program, buffers=tuple(builder.buffers), calls=tuple(_keep(builder, calls, states))),
-        window,
-        time,
         builder.views,
         states,
+        window,
+        time,
         builder.new,
         sums,
     )

@@ -18,7 +18,7 @@ from mbx_deploy.engines.session import (
     need_items,
 )
 from mbx_deploy.sim import recognizer as sim_model
-from mbx_deploy.sim import stream
+from mbx_deploy.sim import stateful, stream
 from mbx_deploy.sim.decision import decide, silent_decision
 from mbx_deploy.sim.frontend import Observer
 from mbx_deploy.sim.kernels import posteriors
@@ -46,6 +46,8 @@ class SimEngine:
             if streaming.in_windows:
                 return [self._infer(window, {}, trace) for window in rows_windows(rows, streaming)]
             return list(self._steps(rows, streaming, trace))
+        if self.model.keeps_state:
+            return list(self._runs(self.windows(item), trace))
         stages: dict[str, np.ndarray] = {}
         observe = stages.__setitem__ if trace == TRACE_STAGES and item.kind == ITEM_CLIP else None
         return [self._infer(window, dict(stages), trace) for window in self.windows(item, observe)]
@@ -54,7 +56,7 @@ class SimEngine:
         """Return the int8 inputs of the network that an item gives.
 
         Of a recogniser the features of each window, (windows, num_frames, num_coefficients); of a network alone
-        (1, values); of one that streams the window of each step. Raises InputError for an item that a network alone
+        (1, values); of one that keeps state (runs, values); of one that streams the window of each step. Raises InputError for an item that a network alone
         does not take.
         """
         hearing, program = self.model.hearing, self.model.program
@@ -62,7 +64,7 @@ class SimEngine:
             return rows_windows(stream_rows(item, self.model), self.model.streaming)
         if hearing is None:
             need_items(self.model, [item])
-            return item.values.reshape(1, -1)
+            return item.values.reshape(-1, program.buffers[program.input].size_bytes)
         config, tables = hearing.config, hearing.tables
         if item.kind == ITEM_FEATURES:
             return item.values.reshape(1, config.num_frames, config.num_coefficients)
@@ -76,6 +78,16 @@ class SimEngine:
         observe = stages.__setitem__ if trace else None
         logits = sim_model.logits(values, self.model.program, observe)
         return Result(logits, self.posteriors(logits), stages)
+
+    def _runs(self, inputs: np.ndarray, trace: int) -> Iterator[Result]:
+        """Yield the result of each run of a network that keeps state; traced is what each call of the C computes."""
+        told = {call.name for call in self.model.c_program.calls}
+        state = stateful.initial_state(self.model.program)
+        for values in inputs:
+            stages: dict[str, np.ndarray] = {}
+            state, output = stateful.run(self.model.program, state, values, stages.__setitem__ if trace else None)
+            stages = {name: layer for name, layer in stages.items() if name in told}
+            yield Result(output, self.posteriors(output), stages)
 
     def _steps(self, rows: np.ndarray, streaming: Streaming, trace: int) -> Iterator[Result]:
         """Yield the result of each step; traced is what each call of the C adds."""

@@ -9,6 +9,7 @@ import numpy as np
 from mbx_deploy.codegen.project import DEFAULT_STRIDE_FRAMES
 from mbx_deploy.compiler.lower import call_name
 from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.compiler.streaming import StreamStep
 from mbx_deploy.engines.session import TRACE_RESULTS, Item, Result
 from mbx_deploy.engines.sim import SimEngine, with_events
 from mbx_deploy.errors import ToolMissing
@@ -33,15 +34,12 @@ class TflmEngine:
     def run(self, items: Sequence[Item], trace: int = TRACE_RESULTS) -> list[list[Result]]:
         """Return the results of each item. Traced are the features and every layer."""
         stride = self.front_end.stride_frames
-        return [
-            with_events(
-                [self._infer(window, trace != TRACE_RESULTS) for window in self.front_end.windows(item)],
-                item,
-                self.model,
-                stride,
-            )
-            for item in items
-        ]
+        return [with_events(self._run(item, trace != TRACE_RESULTS), item, self.model, stride) for item in items]
+
+    def _run(self, item: Item, trace: bool) -> list[Result]:
+        if self.model.keeps_state:  # an interpreter sets the state at its first run only
+            self._interpreters.clear()
+        return [self._infer(window, trace) for window in self.front_end.windows(item)]
 
     def _infer(self, values: np.ndarray, trace: bool) -> Result:
         model, network = self.model, self.model.network
@@ -49,7 +47,8 @@ class TflmEngine:
         set_inputs(interpreter, network, values)
         interpreter.invoke()
         logits = get_outputs(interpreter, network)
-        step = values if model.step is None else values[-model.step.time.step_frames :]
+        stream = model.step if isinstance(model.step, StreamStep) else None
+        step = values if stream is None else values[-stream.time.step_frames :]
         stages = {"features": step} if trace and model.hearing else {}
         untold: frozenset[str] = frozenset()
         if trace:
@@ -60,7 +59,7 @@ class TflmEngine:
                 found = np.asarray(interpreter.GetTensor(tensors[call.name], 0)["tensor_data"])
                 found = to_int8(found, network.tensors[tensors[call.name]], found.dtype.name)
                 layer = found.reshape(model.program.buffers[call.output].shape).copy()
-                stages[call.name] = layer if model.step is None else model.step.newest(call.output, layer)
+                stages[call.name] = layer if stream is None else stream.newest(call.output, layer)
         return Result(logits, self.front_end.posteriors(logits), stages, untold=untold)
 
     def _interpreter(self, trace: bool) -> Any:

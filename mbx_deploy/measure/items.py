@@ -16,6 +16,7 @@ from mbx_deploy.system.documents import DocumentError, read_document
 RANDOM_SEED = 20260101
 STREAM_CLIPS = 4
 RANDOM_INPUTS = 20
+RANDOM_SEQUENCES, SEQUENCE_RUNS = 8, 20  # of a network that keeps state
 
 MAX_LIST_BYTES = 64 << 20
 
@@ -99,8 +100,8 @@ def random_features(model: CompiledModel, count: int) -> list[NamedItem]:
     """Return network inputs that no front end gives: uniform noise, and both ends of int8."""
     config = model.config
     shape = (config.num_frames, config.num_coefficients)
-    if model.step is not None:  # steps enough that a window of nothing else is seen
-        step = model.step.time.step_frames
+    if model.streaming is not None and not model.streaming.in_windows:
+        step = model.streaming.step_frames  # steps enough that a window of nothing else is seen
         shape = ((config.num_frames // step + 2) * step, config.num_coefficients)
     random = np.random.default_rng(RANDOM_SEED)
     values = [random.integers(-128, 128, shape).astype(np.int8) for _ in range(count)]
@@ -128,14 +129,33 @@ def streams(clips: Sequence[np.ndarray], model: CompiledModel) -> Iterator[Named
 def network_items(model: CompiledModel, inputs: np.ndarray | None) -> list[NamedItem]:
     """Return uniform noise, constants, a ramp and the user's inputs; the same for the same network."""
     shape: tuple[int, ...] = model.program.buffers[model.program.input].shape
-    if model.step is not None:  # rows enough that a window of nothing else is seen
-        step, row = model.step.time.step_frames, model.step.time.row_bytes(model.program.buffers[model.program.input])
-        shape = ((model.step.time.window_frames // step + 2) * step, row)
+    if model.streaming is not None and not model.streaming.in_windows:
+        step, time = model.streaming.step_frames, model.streaming.time
+        row = time.row_bytes(model.program.buffers[model.program.input])
+        shape = ((time.window_frames // step + 2) * step, row)  # enough that a window of nothing else is seen
     random = np.random.default_rng(RANDOM_SEED)
+    if model.keeps_state:
+        return _sequences(shape, model.input.zero_point, inputs, random)
     values = {f"random input {i}": random.integers(-128, 128, shape) for i in range(RANDOM_INPUTS)}
     values |= {f"all {value}": np.full(shape, value) for value in (-128, model.input.zero_point, 127)}
     values["a ramp"] = (np.arange(int(np.prod(shape))) % 256 - 128).reshape(shape)
     values |= {f"input {i}": row for i, row in enumerate(inputs if inputs is not None else ())}
+    return [NamedItem(name, Item(ITEM_FEATURES, row.astype(np.int8).ravel())) for name, row in values.items()]
+
+
+def _sequences(
+    shape: tuple[int, ...], zero_point: int, inputs: np.ndarray | None, random: np.random.Generator
+) -> list[NamedItem]:
+    """Return sequences of inputs, each for a network as new: noise, constants, a ramp, what changes as sound does, bursts,
+    and the user's inputs as one.
+    """
+    shape = (SEQUENCE_RUNS, *shape)
+    values = {f"random sequence {i}": random.integers(-128, 128, shape) for i in range(RANDOM_SEQUENCES)}
+    values |= {f"{SEQUENCE_RUNS} times all {value}": np.full(shape, value) for value in (-128, zero_point, 127)}
+    values["a ramp"] = (np.arange(int(np.prod(shape))) % 256 - 128).reshape(shape)
+    values["a walk"] = np.clip(np.cumsum(random.normal(0, 25, shape), axis=0), -128, 127)
+    values["bursts"] = np.where(np.arange(SEQUENCE_RUNS).reshape(-1, 1, 1, 1) % 7 == 3, values["a walk"], -128)
+    values |= {} if inputs is None else {f"the {len(inputs)} inputs, one after another": inputs}
     return [NamedItem(name, Item(ITEM_FEATURES, row.astype(np.int8).ravel())) for name, row in values.items()]
 
 
