@@ -52,6 +52,8 @@ def make_manifest(
             ends = describe_ends(model.network, side)
             if len(ends) > 1:
                 manifest[side] = ends
+    if model.keeps_state:
+        manifest["variables"] = len(model.program.variables)
     if model.streaming is not None:
         manifest["step_frames"] = model.streaming.step_frames
     return json.dumps(manifest, indent=2, sort_keys=True) + "\n"

@@ -200,6 +200,8 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
         "runners": runners(program, plan),
         "silences": _silences(model, prefix),
         "states": _state_contexts(model, prefix),
+        "keeps_state": model.keeps_state,
+        "state_bytes": sum(state.kept_bytes for state in model.step.states) if model.step else 0,
         "stream": _stream_context(model),
         "silent": None,
         "tail_frames": model.streaming.tail_frames if model.streaming else 0,
@@ -236,7 +238,7 @@ def _hearing_context(model: CompiledModel, hearing: Hearing, stride_frames: int)
 def _describe_input(model: CompiledModel) -> dict[str, Any]:
     """Return what a run takes: the network's input, or the rows of a step."""
     described = describe_side(model.network, "inputs")
-    if model.step is None:
+    if model.step is None or model.keeps_state:
         return described
     buffer = model.c_program.buffers[model.c_program.input]
     return described | {"shape": [1, *buffer.shape], "bytes": buffer.size_bytes}
@@ -250,7 +252,7 @@ def _stream_context(model: CompiledModel) -> dict[str, Any] | None:
 
 
 def _silences(model: CompiledModel, prefix: str) -> list[CArray]:
-    """Return the rows that a stream's states hold before its first step."""
+    """Return the rows that states hold before the first step."""
     if model.step is None:
         return []
     return [
@@ -258,7 +260,7 @@ def _silences(model: CompiledModel, prefix: str) -> list[CArray]:
             f"{prefix}_silence_{number}",
             f"{state.silence.dtype.name}_t",
             state.silence,
-            f"{plain_text(state.name)}: what a stream remembers that has heard nothing yet, one row of it",
+            f"{plain_text(state.name)}: what is remembered before the first step, one row of it",
         )
         for number, state in enumerate(model.step.states)
     ]

@@ -108,13 +108,16 @@ def arena_report(model: CompiledModel, arena: int) -> dict[str, Any]:
     program, plan = model.c_program, model.plan
     writers = {call.output: call.name for call in program.calls}
     windows = {buffer: rows for cascade in plan.cascades for buffer, rows in cascade.windows.items()}
+    states = {state.buffer: f"state {state.name}" for state in model.step.states} if model.step else {}
     buffers = []
     for live in plan.live_ranges:
+        if live.last < live.first:
+            continue
         whole = program.buffers[live.buffer]
         rows = windows.get(live.buffer)
         part = f", {rows} of {row_count(whole)} rows" if rows else ""
         place = {
-            "name": writers.get(live.buffer, "input") + part,
+            "name": states.get(live.buffer) or _name(live.buffer, writers, model) + part,
             "offset": plan.offsets[live.buffer],
             "bytes": rows * row_bytes(whole) if rows else whole.size_bytes,
             "first_call": live.first,
@@ -135,6 +138,13 @@ def arena_report(model: CompiledModel, arena: int) -> dict[str, Any]:
     peak = {"call": program.calls[plan.peak_call].name, "bytes": plan.lower_bound_bytes}
     cascades = [[program.calls[c.first].name, program.calls[c.last].name] for c in plan.cascades]
     return {"bytes": arena, "peak": peak, "cascades": cascades, "buffers": buffers}
+
+
+def _name(buffer: int, writers: dict[int, str], model: CompiledModel) -> str:
+    """Return what a buffer is called in a report: what writes it, or that it is part of a state."""
+    if buffer == model.c_program.input or model.step is None or buffer in writers:
+        return writers.get(buffer, "input")
+    return "part of a state"
 
 
 def render_report(report: dict[str, Any]) -> str:

@@ -31,7 +31,8 @@ class Comparison:
     """What differed from the reference engine, the simulator.
 
     clips: recordings. items: they, streams made of them, hostile clips and random features. skipped: engines that could
-    not run, and why. emulation: what the firmware's run says of a board. digests: SHA-256 of all results, by engine.
+    not run, and why. emulation: what the firmware's run says of a board. digests: SHA-256 of all results, by engine. sequences: each item
+    is a sequence of runs, of a network that keeps state.
     """
 
     clips: int
@@ -44,6 +45,7 @@ class Comparison:
     first_mismatch: dict[str, Any] | None = None
     digests: dict[str, str] = field(default_factory=dict)
     emulation: str | None = None
+    sequences: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON takes it."""
@@ -78,6 +80,7 @@ def verify(
     else:
         made, items = [], network_items(model, inputs)
     comparison = Comparison(len(recordings), len(items), len(made), [engine.name for engine in engines], skipped)
+    comparison.sequences = model.keeps_state
     comparison.emulation = emulation_note(build.target) if build.target.emulated_as and link is None else None
     try:
         compare_engines(engines, items, comparison, progress)
@@ -192,7 +195,7 @@ def render_comparison(comparison: Comparison) -> str:
     others = comparison.items - comparison.clips - comparison.streams
     what = f"{comparison.clips} recordings, {comparison.streams} streams, {others} hostile inputs"
     if not comparison.clips + comparison.streams:
-        what = f"{others} inputs"
+        what = f"{others} sequences of inputs, the state kept in each" if comparison.sequences else f"{others} inputs"
     lines = [f"{what}; engines: {engines}"]
     lines += [f"note: {comparison.emulation}"] if comparison.emulation else []
     lines += [f"left out: {name}, because {why}" for name, why in comparison.skipped.items()]
