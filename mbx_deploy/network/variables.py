@@ -113,7 +113,7 @@ def _initial_graph(op: OpInFile, count: int, found: _Found) -> int:
     if not 1 <= number < count:
         raise InputError(f"the graph that is called once is none ({op.where}): got {number}, need 1 to {count - 1}", HINT)
     if found.read or found.assigned or found.initial:
-        raise InputError(f"the state is set once more ({op.where}): need one CALL_ONCE, before all other ops on state", HINT)
+        raise InputError(f"the state is set too late or twice ({op.where}): need one CALL_ONCE, before it is read", HINT)
     return int(number)
 
 

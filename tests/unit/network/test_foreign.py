@@ -64,7 +64,7 @@ def stateful() -> bytes:
     """Return a network that reads a variable, with the graph that sets it up."""
     network = Network()
     network.activation((1, 4), 0.1, 0)
-    handle = network.op("VAR_HANDLE", [], network.tensor((), "RESOURCE"))
+    handle = network.op("VAR_HANDLE", [], network.tensor((), "RESOURCE"), "VarHandleOptions", sharedName="x")
     model = network.model(network.op("READ_VARIABLE", [handle], network.activation((1, 4), 0.1, 0)))
     model.subgraphs.append(schema.SubGraphT(tensors=[], inputs=[], outputs=[], operators=[], name="once"))
     return pack(model)
@@ -88,7 +88,7 @@ GRAPHS: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "edge tpu": (lambda: custom("edgetpu-custom-op"), "Coral Edge TPU", "made from"),
     "signal": (lambda: custom("SignalWindow"), "front end", "behind it"),
     "custom": (lambda: custom("Mine"), "custom one (op 0): got Mine", ""),
-    "state": (stateful, "2 subgraphs with READ_VARIABLE, VAR_HANDLE", "whole window"),
+    "state": (stateful, "a READ_VARIABLE without an ASSIGN_VARIABLE", "whole window"),
 }
 
 
