@@ -1,8 +1,9 @@
 """A network that keeps state in variables -> one run of it as a step, with a state for each variable.
 
-Most variables hold the last rows that a convolution sees: a run reads them, puts the new rows behind them, and assigns the
-newest of all. Such a state is one piece of memory in which the new rows are written behind the old ones; then the newest
-move to its start. Any other state is read where it lies, and copied to from what is assigned, behind its last reader.
+Most variables hold the last rows that a convolution sees: a run reads them, puts the new rows behind them, and assigns
+the newest of all. Such a state is one piece of memory in which the new rows are written behind the old ones; then the
+newest move to its start. Any other state is read where it lies, and behind its last reader what is assigned is copied
+there.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Runs a step of a network with variables on the owners of bytes, beside the network itself.
 
-It shares nothing with what made the step and its plan but these: neither how states lie nor when they are set matters to
-it, only that every call reads, run after run, what the network says.
+It shares nothing with what made the step and its plan but these: neither how states lie nor when they are set matters
+to it, only that every call reads, run after run, what the network says.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """A run of a network that remembers, as a program: with states that live from run to run in the arena.
 
-A step is an ordinary program of whole calls, so kernels, their structs and their constants are chosen and written as for
-any other. What is new are states. Calls read and write parts of a state (views). Behind the last call that uses a state,
-what the next step is to find moves to its start.
+A step is an ordinary program of whole calls, so kernels, their structs and their constants are chosen and written as
+for any other. What is new are states. Calls read and write parts of a state (views). Behind the last call that uses a
+state, what the next step is to find moves to its start.
 """
 
 from dataclasses import dataclass

@@ -149,7 +149,11 @@ def _blocks(
         if size > state.kept_bytes:
             # What a step adds lives from where it is written to where it has moved to the start.
             uses = [live for live in held[state.buffer] if live.last > -2]
-            moved = [n for n, c in enumerate(program.calls) if isinstance(c, KeepRows) and c.input == c.output == state.buffer]
+            moved = [
+                n
+                for n, c in enumerate(program.calls)
+                if isinstance(c, KeepRows) and c.input == c.output == state.buffer
+            ]
             spans.append((min(live.first for live in uses), moved[0], 0, aligned(size)))
         blocks.append(Block(((state.buffer, 0),), tuple(_apart(spans))))
     states = {state.buffer for state in step.states}

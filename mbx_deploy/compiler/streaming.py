@@ -1,8 +1,8 @@
 """A network that streams -> one step of it as a program, with states that live from step to step, placed in the arena.
 
-A state are the rows of a buffer that the next step sees again, with the new rows behind them in the same piece of memory.
-Behind the last call that uses it, its newest rows move to its start; a depthwise line before that writes over the oldest
-ones.
+A state are the rows of a buffer that the next step sees again, with the new rows behind them in the same piece of
+memory. Behind the last call that uses it, its newest rows move to its start; a depthwise line before that writes over
+the oldest ones.
 """
 
 from dataclasses import dataclass, replace

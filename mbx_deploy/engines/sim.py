@@ -56,8 +56,8 @@ class SimEngine:
         """Return the int8 inputs of the network that an item gives.
 
         Of a recogniser the features of each window, (windows, num_frames, num_coefficients); of a network alone
-        (1, values); of one that keeps state (runs, values); of one that streams the window of each step. Raises InputError for an item that a network alone
-        does not take.
+        (1, values); of one that keeps state (runs, values); of one that streams the window of each step. Raises
+        InputError for an item that a network alone does not take.
         """
         hearing, program = self.model.hearing, self.model.program
         if self.model.streaming is not None:

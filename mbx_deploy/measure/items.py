@@ -146,8 +146,8 @@ def network_items(model: CompiledModel, inputs: np.ndarray | None) -> list[Named
 def _sequences(
     shape: tuple[int, ...], zero_point: int, inputs: np.ndarray | None, random: np.random.Generator
 ) -> list[NamedItem]:
-    """Return sequences of inputs, each for a network as new: noise, constants, a ramp, what changes as sound does, bursts,
-    and the user's inputs as one.
+    """Return sequences of inputs, each for a network as new: noise, constants, a ramp, what changes as sound does,
+    bursts, and the user's inputs as one.
     """
     shape = (SEQUENCE_RUNS, *shape)
     values = {f"random sequence {i}": random.integers(-128, 128, shape) for i in range(RANDOM_SEQUENCES)}

@@ -31,8 +31,8 @@ class Comparison:
     """What differed from the reference engine, the simulator.
 
     clips: recordings. items: they, streams made of them, hostile clips and random features. skipped: engines that could
-    not run, and why. emulation: what the firmware's run says of a board. digests: SHA-256 of all results, by engine. sequences: each item
-    is a sequence of runs, of a network that keeps state.
+    not run, and why. emulation: what the firmware's run says of a board. digests: SHA-256 of all results, by engine.
+    sequences: each item is a sequence of runs, of a network that keeps state.
     """
 
     clips: int

@@ -55,7 +55,12 @@ def verify_model(model: Model) -> Model:
         _check_activation(model, end.tensor, "the network's input")
     for variable in model.variables:
         _check_activation(model, variable.read, f"the state {variable.name!r}")
-        _need(variable.read not in written, f"the state {variable.name!r}", "a tensor that is something else, too", "its own")
+        _need(
+            variable.read not in written,
+            f"the state {variable.name!r}",
+            "a tensor that is something else, too",
+            "its own",
+        )
         written.add(variable.read)
     for index, op in enumerate(model.ops):
         where = f"op {index}, {op_name(op)}"

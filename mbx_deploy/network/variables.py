@@ -1,8 +1,8 @@
 """What a network remembers from one run to the next: TFLite's variables, resolved.
 
-A file of others keeps state in variables: the main graph gets a handle of each (VAR_HANDLE), reads it, and assigns to it
-what the next run is to read; a second graph, which CALL_ONCE runs before all else, assigns constants. What is left of that
-here are an initial value, a tensor that nothing writes, and a tensor that the next run finds in it.
+A file of others keeps state in variables: the main graph gets a handle of each (VAR_HANDLE), reads it, and assigns to
+it what the next run is to read; a second graph, which CALL_ONCE runs before all else, assigns constants. What is left
+of that here are an initial value, a tensor that nothing writes, and a tensor that the next run finds in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,9 +111,13 @@ def _initial_graph(op: OpInFile, count: int, found: _Found) -> int:
     options.Init(op.options.Bytes, op.options.Pos)
     number = options.InitSubgraphIndex()
     if not 1 <= number < count:
-        raise InputError(f"the graph that is called once is none ({op.where}): got {number}, need 1 to {count - 1}", HINT)
+        raise InputError(
+            f"the graph that is called once is none ({op.where}): got {number}, need 1 to {count - 1}", HINT
+        )
     if found.read or found.assigned or found.initial:
-        raise InputError(f"the state is set too late or twice ({op.where}): need one CALL_ONCE, before it is read", HINT)
+        raise InputError(
+            f"the state is set too late or twice ({op.where}): need one CALL_ONCE, before it is read", HINT
+        )
     return int(number)
 
 
@@ -132,8 +136,8 @@ def _set_initial(found: _Found, graph: Subgraph) -> None:
             found.initial[key] = graph.tensors[value]
         else:
             raise InputError(
-                f"the graph that sets the state does more than that ({visible(graph.name)}, {op.where}): got {op.name}, "
-                "need VAR_HANDLE, and ASSIGN_VARIABLE of a constant",
+                f"the graph that sets the state does more than that ({visible(graph.name)}, {op.where}): "
+                f"got {op.name}, need VAR_HANDLE, and ASSIGN_VARIABLE of a constant",
                 HINT,
             )
 
@@ -167,8 +171,8 @@ def _check_other_graphs(subgraph: Callable[[int], Subgraph], numbers: set[int]) 
         op = next((op for op in graph.ops if op.name in STATE_OPS), None)
         if op is not None:
             raise InputError(
-                f"the network's state is used in a graph within the graph (subgraph {number}, {op.where}): need it read "
-                "and assigned by the main one",
+                f"the network's state is used in a graph within the graph (subgraph {number}, {op.where}): "
+                "need it read and assigned by the main one",
                 HINT,
             )
 

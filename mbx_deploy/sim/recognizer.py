@@ -85,9 +85,7 @@ def logits(features_s8: np.ndarray, program: Program, observe: Observer | None =
     return run_calls({program.input: features_s8}, program, observe)[program.output].ravel()
 
 
-def run_calls(
-    given: dict[int, np.ndarray], program: Program, observe: Observer | None = None
-) -> dict[int, np.ndarray]:
+def run_calls(given: dict[int, np.ndarray], program: Program, observe: Observer | None = None) -> dict[int, np.ndarray]:
     """Return all buffers, int8 (height, width, channels) each, behind a run. given: those that no call writes."""
     buffers = {number: values.reshape(program.buffers[number].shape) for number, values in given.items()}
     for call in program.calls:

@@ -1,4 +1,4 @@
-"""A network that keeps state in variables of its own: state in, state out. The readable definition of what the C does."""
+"""A network that keeps state in variables of its own: state in, state out. The definition of what the C does."""
 
 import numpy as np
 

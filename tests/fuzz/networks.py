@@ -20,10 +20,12 @@ from tests.fuzz.mutation import mutate
 from tests.fuzz.readers import FRONTEND
 from tests.made.foreign_networks import foreign_network, image_network
 from tests.made.random_networks import random_recognizer
+from tests.made.stateful import stateful_network
 from tests.made.tflite import small_artifact
 
 NAMES = ("networks", "mutants")
 C_EVERY = 25  # of the mutants that are taken, how often the C is compiled and compared, too
+RUNS = 6  # of a network that keeps state
 SMALL = 1 << 22  # multiply-accumulates: the simulator is a definition, not a fast one
 
 
@@ -37,13 +39,16 @@ class Case:
 
 
 def _item(model: CompiledModel, seed: int) -> Item:
-    values = np.random.default_rng(seed).integers(-128, 128, model.input.size)
+    runs = RUNS if model.keeps_state else 1
+    values = np.random.default_rng(seed).integers(-128, 128, runs * model.input.size)
     return Item(ITEM_FEATURES, values.astype(np.int8))
 
 
 def network(seed: int, number: int) -> Case:
-    """Return a drawn network of a case: of our layers, of foreign ones, or on images."""
-    draw: Callable[[int], CompiledModel] = (random_recognizer, foreign_network, image_network)[number % 3]
+    """Return a drawn network of a case: of our layers, of foreign ones, on images, or one that keeps state."""
+    draws: tuple[Callable[[int], CompiledModel], ...]
+    draws = (random_recognizer, foreign_network, image_network, stateful_network)
+    draw = draws[number % len(draws)]
     model = draw(1_000_003 * seed + number)
     return Case(model.data, model, _item(model, number))
 
@@ -51,7 +56,7 @@ def network(seed: int, number: int) -> Case:
 def mutant(seed: int, number: int) -> Case:
     """Return a changed artifact of a case."""
     rng = random.Random(f"mutants {seed} {number}")
-    seeds = [small_artifact(FRONTEND), small_artifact(FRONTEND, seed=1, channels=3)]
+    seeds = [small_artifact(FRONTEND), small_artifact(FRONTEND, seed=1, channels=3), stateful_network(1, 3).data]
     return read(mutate(rng, seeds), number)
 
 
@@ -71,17 +76,20 @@ def difference(case: Case, with_c: bool) -> str | None:
     """Return which layer differs between engines; None where none does. Raises MbxError where TFLite Micro refuses."""
     model, item = case.model, case.item
     assert model is not None and item is not None
-    (told,) = SimEngine(model, 3).run([item], TRACE_LAYERS)[0]
+    told = SimEngine(model, 3).run([item], TRACE_LAYERS)[0]
     others: dict[str, Callable[[], list[list[Result]]]] = {
         "tflm": lambda: TflmEngine(model, 3).run([item], TRACE_LAYERS)
     }
     if with_c:
         others["c"] = lambda: HostEngine(model, flags=("-O1",)).run([item], TRACE_RESULTS)
     for name, run_engine in others.items():
-        (other,) = run_engine()[0]
-        place = _differs(told, other)
-        if place is not None:
-            return f"{name} differs from the simulator at {place}"
+        others_told = run_engine()[0]
+        if len(told) != len(others_told):
+            return f"{name} gives {len(others_told)} results, the simulator {len(told)}"
+        for run, (want, have) in enumerate(zip(told, others_told, strict=True)):
+            place = _differs(want, have)
+            if place is not None:
+                return f"{name} differs from the simulator in run {run} at {place}"
     return None
 
 

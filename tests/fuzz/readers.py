@@ -32,6 +32,7 @@ from mbx_deploy.measure.inputs import read_inputs
 from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.system.resources import shipped_model_path, targets_folder
 from tests.fuzz.mutation import mutate
+from tests.made.stateful import stateful_network
 from tests.made.tflite import Network, metadata_for, random_weights, small_artifact
 
 FRONTEND = FrontendConfig(clip_samples=1000, window_length=64, hop_length=32, n_fft=64, n_mels=5, n_mfcc=4)
@@ -86,7 +87,10 @@ def _tflites() -> list[bytes]:
     x = network.activation((1, 6, 5, 4), 0.5, 3)
     weights = random_weights(np.random.default_rng(2), (3, 2, 2, 4))
     x = network.conv_2d(x, weights, [0.01] * 3, None, 0.4, 1, stride=(2, 1))
-    return [small_artifact(FRONTEND), small_artifact(FRONTEND, seed=1, channels=3), network.build(x)]
+    return [
+        *(small_artifact(FRONTEND), small_artifact(FRONTEND, seed=1, channels=3), network.build(x)),
+        stateful_network(1, 3).data,
+    ]
 
 
 def _load(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small .tflite files that keep state, as TensorFlow's converter writes them: variables, and a graph that sets them first.
+"""Small .tflite files that keep state, as TensorFlow's converter writes them: variables, and a graph that sets them.
 
 network = StatefulNetwork()
 x = network.activation((1, 1, 1, 4), 0.1, -3)
@@ -8,6 +8,7 @@ network.assign("a", x)
 data = network.build(x)
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +35,7 @@ class StatefulNetwork(Network):
     def handle(self, name: str) -> int:
         """Return the tensor of a variable's handle; the first time, add the VAR_HANDLE."""
         if not self.handles:
-            self.op("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=1)  # type: ignore[arg-type]
+            self.op("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=1)
         if name not in self.handles:
             output = self.tensor((), "RESOURCE")
             self.handles[name] = self.op("VAR_HANDLE", [], output, INIT, sharedName=name)
@@ -48,7 +49,7 @@ class StatefulNetwork(Network):
 
     def assign(self, name: str, source: int) -> None:
         """Add an ASSIGN_VARIABLE."""
-        self.op("ASSIGN_VARIABLE", [self.handle(name), source], [], "AssignVariableOptions")  # type: ignore[arg-type]
+        self.op("ASSIGN_VARIABLE", [self.handle(name), source], [], "AssignVariableOptions")
 
     def op(self, name: str, inputs: Any, output: Any, options: str | None = None, **values: Any) -> int:
         """Add an op; one without outputs, too."""
@@ -73,6 +74,7 @@ class StatefulNetwork(Network):
         return model
 
 
+@functools.cache
 def stateful_network(seed: int, layers: int = 6) -> CompiledModel:
     """Return a drawn network with a variable or two in most layers; the same for the same seed."""
     for attempt in range(20):
@@ -124,10 +126,12 @@ class Drawing:
         if name is None:
             self.count += 1
             name = f"v{self.count}"
+        initial = self.rng.integers(-128, 128, shape)
         kind = self.rng.integers(4)
-        row = self.rng.integers(-128, 128, shape[-1])
-        values = {0: self.point_of(x), 1: int(self.rng.integers(-128, 128)), 2: row}.get(int(kind))
-        initial = np.broadcast_to(self.rng.integers(-128, 128, shape) if values is None else values, shape)
+        if kind < 2:
+            initial[:] = self.point_of(x) if kind else initial.ravel()[0]
+        elif kind == 2:
+            initial[:] = initial[..., :1, :1, :] if len(shape) == 4 else initial
         read = self.network.read(name, initial.astype(np.int8), self.network.scale(x), self.point_of(x))
         return name, read
 
