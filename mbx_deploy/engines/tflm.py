@@ -1,6 +1,7 @@
 """The TFLite Micro interpreter of the PyPI package tflite-micro, on the simulator's features."""
 
 import os
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,13 @@ class TflmEngine:
         if trace not in self._interpreters:
             try:
                 self._interpreters[trace] = make_interpreter(self.model.data, trace)
-            except RuntimeError as error:
+            except (
+                RuntimeError,
+                struct.error,
+                IndexError,
+                ValueError,
+                TypeError,
+            ) as error:  # its Python reads more than ours
                 raise ToolMissing(f"TFLite Micro does not take the model: {error}") from None
         return self._interpreters[trace]
 

@@ -16,6 +16,7 @@ STATE_OPS = ("ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")
 MOST_SUBGRAPHS = 16
 MAX_NAME_LENGTH = 100
 HINT = "convert the model again, or take the network of a whole window, not the streaming one"
+FLOAT_HINT = "convert it with int8 state: converter._experimental_variable_quantization = True"
 
 Key = tuple[bytes, bytes]  # container and shared name, by which graphs mean the same variable
 
@@ -183,6 +184,9 @@ def _checked(found: _Found, key: Key, main: Subgraph) -> ir.Variable:
     if key not in found.initial:
         raise _fault(key, "no value before the first run", "a graph that CALL_ONCE runs, and that assigns a constant")
     read, assigned = (_at(main, found.read[key]), _at(main, found.assigned[key]))
+    if read.dtype == "float32":
+        fault = _fault(key, "float32", "int8")
+        raise InputError(fault.what, FLOAT_HINT)
     _check_same(key, assigned, read)
     _check_same(key, found.initial[key], read)
     data = found.initial[key].data

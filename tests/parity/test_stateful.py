@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.compiler.model import CompiledModel, parse_model
 from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.session import TRACE_LAYERS, TRACE_RESULTS, Item, Result
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.engines.tflm import TflmEngine
 from mbx_deploy.measure.items import SEQUENCE_RUNS, network_items
+from mbx_deploy.network.program import Join
 from mbx_deploy.sim import stateful
 from mbx_deploy.system.tools import compile_program, find_tool
 from tests.made.stateful import stateful_network
+from tests.made.streaming_tensorflow import streaming_tflite
 
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 seeds = st.integers(0, 2**32 - 1)
@@ -105,6 +107,17 @@ def test_outputs_depend_on_what_was() -> None:
         (results,) = SimEngine(model).run([item], TRACE_RESULTS)
         found += len({result.logits.tobytes() for result in results}) > 1
     assert found >= 6
+
+
+@pytest.mark.slow
+def test_what_tensorflow_converts() -> None:
+    """A streaming network as kws_streaming writes them: two convolutions, each with the rows that it saw before."""
+    pytest.importorskip("tensorflow", reason="tensorflow is not installed, whose converter writes the file")
+    model = parse_model(streaming_tflite(), "converted", network_only=True)
+    assert {variable.name for variable in model.program.variables} == {"wide", "narrow"}
+    assert model.network.outputs[0].dtype == "uint8" and not any(isinstance(c, Join) for c in model.c_program.calls)
+    items = sequences(model)
+    same(SimEngine(model).run(items, TRACE_LAYERS), TflmEngine(model).run(items, TRACE_LAYERS))
 
 
 @needs_gcc

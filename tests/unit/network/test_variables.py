@@ -101,6 +101,11 @@ def another_type(model: schema.ModelT) -> None:
     initial_tensor(model).type = schema.TensorType.UINT8
 
 
+def float_state(model: schema.ModelT) -> None:
+    for tensor in (read_tensor(model), initial_tensor(model)):
+        tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
+
+
 def assigned_another(model: schema.ModelT) -> None:
     ops_of(model, "ASSIGN_VARIABLE")[0].inputs[1] = ops_of(model, "CONCATENATION")[0].outputs[0]
 
@@ -166,6 +171,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "set otherwise": (more_than_that, "does more than that (NoOp, op 2, RELU): got RELU"),
     "another shape": (another_shape, "got int8 [1, 1, 2, 4] of scale 0.1 and zero point -3, need int8 [1, 2, 1, 4]"),
     "another scale": (another_scale, "of scale 0.2 and zero point -3"),
+    "float": (float_state, "(variable 'rows'): got float32, need int8"),
     "another type": (another_type, "got uint8 [1, 2, 1, 4]"),
     "assigned another shape": (assigned_another, "got int8 [1, 3, 1, 4]"),
     "assigned nothing": (assigned_nothing, "a value that nothing wrote"),
