@@ -29,7 +29,8 @@ from mbx_deploy.network.program import (
     may_overwrite,
 )
 
-SHUFFLES = 300  # of the states, of which the best is kept
+SHUFFLES, FEWEST_SHUFFLES = 300, 4  # of the states, of which the best is kept
+MANY_STATES = 32  # from which on fewer are tried, so that the time stays
 BETWEEN = -1  # the time between two steps, when the front end works
 
 
@@ -102,7 +103,8 @@ def _orders(blocks: list[Block], bound: int) -> Iterator[list[Block]]:
     end = max(block.last for block in blocks)
     lasting = [block for block in blocks if block.first == BETWEEN and block.last == end]
     others = sorted((block for block in blocks if block not in lasting), key=lambda b: (-b.size_bytes, b.first))
-    for _ in range(SHUFFLES):
+    often = SHUFFLES * MANY_STATES**2 // max(MANY_STATES, len(lasting)) ** 2
+    for _ in range(max(FEWEST_SHUFFLES, often)):
         yield [*(lasting[i] for i in rng.permutation(len(lasting))), *others]
 
 

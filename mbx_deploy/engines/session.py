@@ -64,7 +64,7 @@ class Result:
 
 def clips_of(items: Sequence[Item]) -> int:
     """Return how many clips of a second items are as good as, each at least one: what a time limit goes by."""
-    return sum(1 + len(item.values) // 16000 if item.kind == ITEM_STREAM else 1 for item in items)
+    return sum(1 if item.kind == ITEM_CLIP else 1 + item.values.size // 16000 for item in items)
 
 
 def encode_request(items: Sequence[Item], trace: int) -> bytes:

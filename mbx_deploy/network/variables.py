@@ -13,7 +13,8 @@ from mbx_deploy.network import ir
 from mbx_deploy.network.op_reader import OpInFile, Tensors
 
 STATE_OPS = ("ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")
-MOST_SUBGRAPHS = 16
+MOST_SUBGRAPHS, MOST_VARIABLES = 16, 256
+MOST_STATE_BYTES = 1 << 24  # of all variables
 MAX_NAME_LENGTH = 100
 HINT = "convert the model again, or take the network of a whole window, not the streaming one"
 FLOAT_HINT = "convert it with int8 state: converter._experimental_variable_quantization = True"
@@ -89,7 +90,14 @@ def resolve_variables(main: Subgraph, count: int, subgraph: Callable[[int], Subg
             case _:
                 ops.append(op)
     _check_other_graphs(subgraph, {*range(1, count)} - graphs)
-    variables = tuple(_checked(found, key, main) for key in dict.fromkeys((*found.read, *found.assigned)))
+    keys = dict.fromkeys((*found.read, *found.assigned))
+    variables = tuple(_checked(found, key, main) for key in keys)
+    total = sum(variable.initial.size for variable in variables)
+    if len(keys) > MOST_VARIABLES or total > MOST_STATE_BYTES:
+        raise InputError(
+            f"the network's state is too large: got {len(keys)} variables of {total:,} bytes, need at most "
+            f"{MOST_VARIABLES} of {MOST_STATE_BYTES:,}"
+        )
     return Resolved(tuple(ops), renamed, variables, frozenset(graphs))
 
 

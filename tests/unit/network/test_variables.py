@@ -216,6 +216,19 @@ def test_a_name_that_a_terminal_would_obey() -> None:
     assert "\x1b" not in caught.value.what and "no value before" in caught.value.what
 
 
+@pytest.mark.parametrize(("count", "rows", "words"), [(257, 1, "got 257 variables"), (2, 1 << 14, "17,825,792 bytes")])
+def test_state_that_is_too_large(count: int, rows: int, words: str) -> None:
+    """What a file of few bytes can ask for: variables that share a constant."""
+    network = StatefulNetwork()
+    x = network.activation((1, rows, 1, 1 if count > 2 else 544), 0.1, 0)
+    values = np.zeros(network.shape(x), np.int8)
+    for number in range(count):
+        network.assign(f"v{number}", network.clamp(network.read(f"v{number}", values, 0.1, 0), "RELU"))
+    with pytest.raises(InputError, match="the network's state is too large") as caught:
+        parse_tflite(network.build(network.clamp(x, "RELU")), "m")
+    assert words in caught.value.what
+
+
 def test_where_state_is_not_taken() -> None:
     network, output = ring()
     data = network.build(output)
