@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from mbx_deploy.errors import InputError, visible
 from mbx_deploy.network import ir
+from mbx_deploy.network.foreign import QUANTIZE_HINT
 from mbx_deploy.network.op_reader import OpInFile, Tensors
 
 STATE_OPS = ("ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")
@@ -17,7 +18,9 @@ MOST_SUBGRAPHS, MOST_VARIABLES = 16, 256
 MOST_STATE_BYTES = 1 << 24  # of all variables
 MAX_NAME_LENGTH = 100
 HINT = "convert the model again, or take the network of a whole window, not the streaming one"
-FLOAT_HINT = "convert it with int8 state: converter._experimental_variable_quantization = True"
+FLOAT_HINT = "convert it with converter._experimental_variable_quantization = True, or " + QUANTIZE_HINT.replace(
+    "it:", "the float one:"
+)
 
 Key = tuple[bytes, bytes]  # container and shared name, by which graphs mean the same variable
 

@@ -10,8 +10,8 @@ ROWS, CHANNELS, FILTERS, CLASSES = 2, 8, 16, 3
 
 
 @functools.cache
-def streaming_tflite() -> bytes:
-    """Return an int8 .tflite with a uint8 output that takes two new rows a run. Needs TensorFlow."""
+def streaming_tflite(quantized: bool = True) -> bytes:
+    """Return an int8 .tflite with a uint8 output that takes two new rows a run, or a float one. Needs TensorFlow."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -37,8 +37,10 @@ def streaming_tflite() -> bytes:
     network = Streaming()
     function = network.__call__.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.experimental_enable_resource_variables = True
+    if not quantized:
+        return bytes(converter.convert())
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter._experimental_variable_quantization = True
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

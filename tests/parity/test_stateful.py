@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
-from mbx_deploy.compiler.model import CompiledModel, parse_model
+from mbx_deploy.commands.cli import cli
+from mbx_deploy.compiler.model import CompiledModel, load_model, parse_model
 from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.session import TRACE_LAYERS, TRACE_RESULTS, Item, Result
 from mbx_deploy.engines.sim import SimEngine
 from mbx_deploy.engines.tflm import TflmEngine
+from mbx_deploy.errors import InputError
 from mbx_deploy.measure.items import SEQUENCE_RUNS, network_items
 from mbx_deploy.network.program import Join
 from mbx_deploy.sim import stateful
@@ -116,6 +119,24 @@ def test_what_tensorflow_converts() -> None:
     model = parse_model(streaming_tflite(), "converted", network_only=True)
     assert {variable.name for variable in model.program.variables} == {"wide", "narrow"}
     assert model.network.outputs[0].dtype == "uint8" and not any(isinstance(c, Join) for c in model.c_program.calls)
+    items = sequences(model)
+    same(SimEngine(model).run(items, TRACE_LAYERS), TflmEngine(model).run(items, TRACE_LAYERS))
+
+
+@pytest.mark.slow
+def test_a_float_one_is_quantized(tmp_path: Path) -> None:
+    """Its samples are a sequence: the calibration sees the states that they lead to."""
+    pytest.importorskip("tensorflow", reason="tensorflow is not installed, which quantizes")
+    (tmp_path / "float.tflite").write_bytes(streaming_tflite(quantized=False))
+    with pytest.raises(InputError, match="got float32, need int8") as caught:
+        load_model(tmp_path / "float.tflite", network_only=True)
+    assert caught.value.hint is not None and "import FILE.tflite --data" in caught.value.hint
+    np.save(tmp_path / "samples.npy", np.random.default_rng(5).normal(0, 1, (60, 2, 8)).astype(np.float32))
+    arguments = ["import", "float.tflite", "--data", "samples.npy", "-o", "int8.tflite"]
+    done = CliRunner().invoke(cli, [str(tmp_path / word) if "." in word else word for word in arguments])
+    assert done.exit_code == 0, done.output
+    model = load_model(tmp_path / "int8.tflite", network_only=True)
+    assert len(model.program.variables) == 2
     items = sequences(model)
     same(SimEngine(model).run(items, TRACE_LAYERS), TflmEngine(model).run(items, TRACE_LAYERS))
 
