@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mbx_deploy.data.corpus import speaker_of
 from mbx_deploy.data.dataset import SILENCE, Split, command_words, noise_clip
 from mbx_deploy.data.noise import mix
 from mbx_deploy.errors import InputError
@@ -128,8 +127,3 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def speakers(split: Split) -> set[str]:
     """Return who speaks in a split; a clip of which nothing says so is a speaker of its own, silence is none."""
     return {voice for voice, name in zip(split.voices, split.names, strict=True) if not name.startswith(f"{SILENCE}/")}
-
-
-def voices(names: Sequence[str]) -> list[str]:
-    """Return who speaks each clip: the speaker in "<speaker>_nohash_<n>", else, unknown, a voice of its own."""
-    return [speaker_of(name) or name for name in names]

@@ -48,7 +48,8 @@ class Utterance:
 class Corpus:
     """A data set.
 
-    source: the folder or manifest it was read from. kind: "lists", "manifests" or "hash", by what divides it.
+    source: the folder, manifest or list it was read from. kind: by what divides it, "lists" of a folder, "manifests",
+    "listed" by lists alone, or "hash".
     utterances: those of one split stand in the order in which they are trained on. labels: all of them, sorted, also
     those without a recording. noise: recordings of background noise, ordered by name. ignored: the names of files
     among the recordings that are none. unread: the names of files that look like sound and can't be read on this
@@ -146,4 +147,5 @@ def missing_recordings(where: str, names: Iterable[str], of: int) -> InputError:
     first, *others = names
     more = f" and {len(others)} more of {of}" if others else ""
     first = first if len(first) <= 500 else f"{first[:497]}..."
-    return InputError(f"a listed clip is missing ({where}): got no file {first}{more}, need every file that is listed")
+    what = f"a listed clip is missing ({where}): got no file {first}{more}, need every file that is listed"
+    return InputError(what, "paths are relative to the folder of what lists them")

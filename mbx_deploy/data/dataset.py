@@ -68,7 +68,8 @@ class Split:
 
     samples: int16 (N, clip_samples). classes: int64 (N,), indices into labels. names: the utterances' names, which are
     paths relative to the data set's folder, or "silence/<number>". noise: this split's part of the background noise,
-    int16 (n,) each. speakers: who speaks each clip, None where nothing says so; empty where nobody asked.
+    int16 (n,) each. speakers: who speaks each clip, None where nothing says so; empty where nobody asked. spoken: the
+    word of each clip as the data set has it, also of those that are "unknown"; empty where nobody asked.
     """
 
     labels: tuple[str, ...]
@@ -77,6 +78,7 @@ class Split:
     names: tuple[str, ...]
     noise: tuple[np.ndarray, ...] = field(repr=False)
     speakers: tuple[str | None, ...] = field(default=(), repr=False)
+    spoken: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def voices(self) -> list[str]:
@@ -91,7 +93,9 @@ class Split:
         """Return a part of the split: which is a mask or indices."""
         names = tuple(np.array(self.names, dtype=object)[which])
         speakers = tuple(np.array(self.speakers, dtype=object)[which]) if self.speakers else ()
-        return replace(self, samples=self.samples[which], classes=self.classes[which], names=names, speakers=speakers)
+        spoken = tuple(np.array(self.spoken, dtype=object)[which]) if self.spoken else ()
+        samples, classes = self.samples[which], self.classes[which]
+        return replace(self, samples=samples, classes=classes, names=names, speakers=speakers, spoken=spoken)
 
     def indices_of(self, label: str) -> np.ndarray:
         """Return the clips of one label, int64 (n,), ascending; empty for a label that the split
@@ -315,6 +319,7 @@ def _load_clips(
     samples = _read_clips([utterances[number] for number in spoken], clip_samples, what)
     names = [utterances[number].name for number in spoken]
     voices = [utterances[number].speaker for number in spoken]
+    said = [utterances[number].label for number in spoken]
     classes = [index[label] for label in (found[number] for number in spoken) if label is not None]
     if silence:
         quiet = silence_clips(noise, silence, np.random.default_rng(silence_seed), clip_samples)
@@ -322,8 +327,10 @@ def _load_clips(
         samples = np.concatenate([samples, quiet[chosen]])
         names += [f"{SILENCE}/{number:04d}" for number in chosen]
         voices += [None] * len(chosen)
+        said += [SILENCE] * len(chosen)
         classes += [index[SILENCE]] * len(chosen)
-    return Split(tuple(labels), samples, np.array(classes, dtype=np.int64), tuple(names), noise, tuple(voices))
+    numbers = np.array(classes, dtype=np.int64)
+    return Split(tuple(labels), samples, numbers, tuple(names), noise, tuple(voices), tuple(said))
 
 
 def _checked_split(corpus: Corpus, split: str) -> tuple[Utterance, ...]:
@@ -333,6 +340,7 @@ def _checked_split(corpus: Corpus, split: str) -> tuple[Utterance, ...]:
         hints = {
             "lists": f"name some clips in {split}_list.txt",
             "hash": "record more speakers, or divide the clips by lists or manifests of your own",
+            "listed": f"put a list of {split} beside it, called alike: train_, validation_, test_list.txt",
             "manifests": f"put a manifest of {split} beside it, called alike: train_, validation_, test_manifest.json",
         }
         raise InputError(

@@ -12,11 +12,10 @@ from mbx_deploy.data.corpus import (
     missing_recordings,
     which_set,
 )
+from mbx_deploy.data.lists import list_lines
 from mbx_deploy.data.word_folders import Found, composed, find_clips
 from mbx_deploy.errors import InputError
-from mbx_deploy.system.documents import DocumentError, one_line, read_document
 
-MAX_LIST_BYTES = 64 << 20
 _LISTED = ("validation", "testing")
 _SHOWN = 3  # names in a note
 
@@ -88,6 +87,9 @@ def _notes(root: Path, noise: tuple[Path, ...], found: Found) -> list[str]:
     if found.shadowed:
         some = ", ".join(found.shadowed[:_SHOWN])
         notes.append(f"{len(found.shadowed)} files are not used, for one of the same name beside them is: {some}")
+    if found.elsewhere:
+        some = ", ".join(found.elsewhere[:_SHOWN])
+        notes.append(f"{len(found.elsewhere)} recordings are not used, for no folder says their word: {some}")
     alike = Counter(label.casefold() for label in found.labels)
     for label, count in sorted(alike.items()):
         if count > 1:
@@ -100,15 +102,7 @@ def _read_list(path: Path, clips: dict[str, Utterance]) -> set[str]:
     """Return the keys of the clips that a list names. Raises InputError naming the list, and the first clip that is
     missing.
     """
-    try:
-        lines = read_document(path, MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
-    except (DocumentError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read a list of clips ({path}): got {one_line(error)}, need a text file",
-            "name the folder that holds testing_list.txt",
-        ) from error
-    named = [(number, composed(line.strip().replace("\\", "/"))) for number, line in enumerate(lines, start=1)]
-    listed = [(number, name) for number, name in named if name]
+    listed = [(number, composed(name)) for number, name in list_lines(path)]
     missing = [(number, name) for number, name in listed if name.rsplit(".", 1)[0] not in clips]
     if missing:
         raise missing_recordings(f"{path}:{missing[0][0]}", [name for _, name in missing], len(listed))

@@ -55,11 +55,12 @@ def foreign_format(head: bytes) -> str | None:
     return None
 
 
-def decode(file: io.FileIO, name: str, where: str, most_seconds: int) -> io.FileIO:
+def decode(file: io.FileIO, name: str, where: str, most_seconds: int, start_s: float = 0.0) -> io.FileIO:
     """Return a WAV of a foreign file's sound, with its own rate and channels, that goes away when it is closed.
 
     ffmpeg gets the open file on its standard input or as /dev/fd, no name and no network, and a second more than may be
-    taken. Raises ToolMissing without ffmpeg, InputError for what it can't decode.
+    taken. start_s: where the sound begins in the file. Raises ToolMissing without ffmpeg, InputError for what it can't
+    decode.
     """
     tool = find_tool("ffmpeg")
     if tool is None:
@@ -68,6 +69,7 @@ def decode(file: io.FileIO, name: str, where: str, most_seconds: int) -> io.File
     made = tempfile.TemporaryFile(prefix="mbx-sound-", buffering=0)  # noqa: SIM115 (the caller closes it)
     command = [
         *(tool, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe,fd"),
+        *(("-ss", f"{start_s:.2f}") if start_s else ()),
         *("-i", f"/dev/fd/{file.fileno()}", "-map", "0:a:0", "-t", str(most_seconds + 1)),
         *("-c:a", "pcm_s16le", "-bitexact", "-f", "wav", "-fs", str(1 << 30), "pipe:1"),
     ]

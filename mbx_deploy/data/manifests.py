@@ -3,8 +3,10 @@
     {"audio_filepath": "yes/004ae714_nohash_0.wav", "duration": 1.0, "offset": 0.0, "command": "yes"}
 
 audio_filepath (or audio_filename) is absolute, or relative to the manifest's folder. command, target or label says the
-class. duration and offset are in seconds; without a duration, or with 0 (NeMo's scripts write it for "not measured"),
-an utterance lasts to the end of its file. speaker is ours, and may be left out. Other keys are NeMo's affair.
+class; where there is none of them, a text of one word does, and a line whose text is a sentence, or empty, is left out
+and counted. duration and offset are in seconds; without a duration, or with 0 (NeMo's scripts write it for "not
+measured"), an utterance lasts to the end of its file. speaker is ours, and may be left out. Other keys are NeMo's
+affair, but for shard_id: the recordings lie in archives then, and are to be unpacked first.
 """
 
 import json
@@ -12,7 +14,8 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from mbx_deploy.data.corpus import (
     speaker_of,
     which_set,
 )
+from mbx_deploy.data.sisters import role_of, sisters_of
+from mbx_deploy.data.tarred import refuse_shards, unpacked
 from mbx_deploy.errors import InputError
 from mbx_deploy.system.documents import DocumentError, read_document
 from mbx_deploy.system.json_documents import parse_json
@@ -37,17 +42,6 @@ MAX_BYTES = 1 << 30
 MAX_LINE_BYTES = 1 << 20
 MAX_SECONDS = 86400.0  # a day: more is a slip of the unit
 _PLAIN_NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
-_ROLES = {
-    "train": "training",
-    "training": "training",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "dev": "validation",
-    "test": "testing",
-    "testing": "testing",
-    "eval": "testing",
-}
 
 
 def read_manifest(path: Path) -> Corpus:
@@ -59,17 +53,17 @@ def read_manifest(path: Path) -> Corpus:
     and of the file's name elsewhere. Background noise is taken from _background_noise_ beside the manifest.
     Raises InputError naming file and line.
     """
-    key, _ = _role(path)
-    if key is None:
-        return _corpus(path, "hash", _read_utterances(path, None))
-    return read_manifests(path, _sisters(path, key))
+    sisters = sisters_of(path, SUFFIXES, "manifests")
+    if not sisters:
+        return _corpus(path, "hash", _read_lines(path, None))
+    return read_manifests(path, sisters)
 
 
 def find_manifests(folder: Path) -> Path | None:
     """Return the manifest that stands for a folder, its training manifest if it has one; None if it has none."""
     ranked = []
     for path in sorted(folder.glob("*")):
-        key, split = _role(path)
+        key, split = role_of(path, SUFFIXES)
         if key is not None and "manifest" in key and split is not None:
             ranked.append((SPLITS.index(split), path.name, path))
     return min(ranked)[2] if ranked else None
@@ -77,61 +71,67 @@ def find_manifests(folder: Path) -> Path | None:
 
 def read_manifests(source: Path, paths: Mapping[str, Path]) -> Corpus:
     """Return the data set of a manifest a split. source: what to call it. Raises InputError naming file and line."""
-    utterances = [u for split in SPLITS if split in paths for u in _read_utterances(paths[split], split)]
-    return _corpus(source, "manifests", utterances)
+    lines = [line for split in SPLITS if split in paths for line in _read_lines(paths[split], split)]
+    return _corpus(source, "manifests", lines)
 
 
-def _corpus(source: Path, kind: str, utterances: list[Utterance]) -> Corpus:
+@dataclass(frozen=True)
+class _Line:
+    """What a line says. utterance: None where its text is no word. text: what stood there; "" where nobody asked it."""
+
+    utterance: Utterance | None
+    origin: str
+    text: str | None = None
+
+
+def _corpus(source: Path, kind: str, lines: list[_Line]) -> Corpus:
+    utterances = tuple(line.utterance for line in lines if line.utterance is not None)
     labels = tuple(sorted({utterance.label for utterance in utterances}))
-    return Corpus(source, kind, tuple(utterances), labels, find_noise(source.parent))
+    notes = tuple(_notes(lines))
+    if not utterances:
+        raise InputError(
+            f"no line says a word ({source}): {notes[0]}",
+            'a manifest of commands has "command": "yes" in each line; that of speech recognition is no such data set',
+        )
+    return Corpus(source, kind, utterances, labels, find_noise(source.parent), notes=notes)
 
 
-def _role(path: Path) -> tuple[str | None, str | None]:
-    """Return what a manifest's name has in common with its sisters', and its split; None for other names."""
-    words = re.split(r"([^a-z]+)", path.name.lower())
-    roles = [index for index, word in enumerate(words) if word in _ROLES]
-    if path.suffix.lower() not in SUFFIXES or len(roles) != 1:
-        return None, None
-    split = _ROLES[words[roles[0]]]
-    words[roles[0]] = "*"
-    return "".join(words).removesuffix(path.suffix.lower()), split
+def _notes(lines: list[_Line]) -> Iterator[str]:
+    told = [line for line in lines if line.text is not None]
+    words = sum(line.utterance is not None for line in told)
+    left_out = [line for line in told if line.utterance is None]
+    if left_out:
+        first = left_out[0]
+        yield (
+            f"{len(left_out)} of {len(lines)} lines have a text that is not one word, and no "
+            f"{' or '.join(LABEL_KEYS)}: left out (first: {first.origin}, {shown(first.text)})"
+        )
+    if words:
+        yield f"{words} of {len(lines)} lines have no {' or '.join(LABEL_KEYS)}: their text, one word, is their label"
 
 
-def _sisters(path: Path, key: str) -> dict[str, Path]:
-    """Return {split: manifest} of the manifests in a folder that are called alike, path itself among them."""
-    found: dict[str, Path] = {}
-    for other in sorted({path, *path.parent.glob("*")}):
-        other_key, split = _role(other)
-        if other_key != key or split is None:
-            continue
-        if split in found:
-            raise InputError(
-                f"two manifests for {split} ({path.parent}): got {found[split].name} and {other.name}, need one",
-                "move one of them away",
-            )
-        found[split] = other
-    return found
-
-
-def _read_utterances(path: Path, split: str | None) -> list[Utterance]:
-    """Return the utterances of one manifest in its order; split None: by which_set()."""
+def _read_lines(path: Path, split: str | None) -> list[_Line]:
+    """Return the lines of one manifest in its order; split None: by which_set()."""
     try:
         lines = read_document(path, MAX_BYTES).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except DocumentError as error:
         raise InputError(f"cannot read a manifest ({path}): {error}", "check its name") from None
-    utterances = [
-        _utterance(path, number, _parse(line, f"{path}:{number}"), split)
+    items = [
+        (f"{path}:{number}", _parse(line, f"{path}:{number}"))
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
-    if not utterances:
+    if not items:
         raise InputError(f"an empty manifest ({path}): got no lines, need a JSON object a line")
+    found = [_line(path, where, item, split) for where, item in items]
+    utterances = [line.utterance for line in found if line.utterance is not None]
     # Not Path.is_file(): it raises on names that no file can have.
     present = {file: os.path.isfile(file) for file in {utterance.path for utterance in utterances}}
     missing = [utterance for utterance in utterances if not present[utterance.path]]
     if missing:
+        refuse_shards(path, [item for _, item in items])
         raise missing_recordings(missing[0].origin, [str(u.path) for u in missing], len(utterances))
-    return utterances
+    return found
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
@@ -161,18 +161,28 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _utterance(manifest: Path, line: int, item: dict[str, Any], split: str | None) -> Utterance:
-    where = f"{manifest}:{line}"
+def _line(manifest: Path, where: str, item: dict[str, Any], split: str | None) -> _Line:
     file = _one_of(item, PATH_KEYS, where, longest=4096)
-    label = _one_of(item, LABEL_KEYS, where, longest=100)
+    text = None
+    if not any(key in item for key in LABEL_KEYS) and "text" in item:
+        text = item["text"]
+        if not isinstance(text, str):
+            raise InputError(f"bad text ({where}): got {shown(text)}, need one line of text")
+        if len(text.split()) != 1:
+            return _Line(None, where, text)
+        label = _one_of({"text": text.strip()}, ("text",), where, longest=100)
+    else:
+        label = _one_of(item, LABEL_KEYS, where, longest=100, or_else="a text of one word")
     offset_s = _seconds(item, "offset", where)
     duration_s = _seconds(item, "duration", where)
     path, name = _place(manifest.parent, os.path.expanduser(file))
+    if "shard_id" in item and not os.path.isfile(path):
+        path = unpacked(path)
     speaker = item.get("speaker")
     if speaker is not None and (not isinstance(speaker, str | int) or isinstance(speaker, bool) or speaker == ""):
         raise InputError(f"bad speaker ({where}): got {shown(speaker)}, need a name")
     named = str(speaker) if speaker is not None else None
-    return Utterance(
+    utterance = Utterance(
         path=path,
         name=f"{name}@{offset_s:g}" if offset_s else name,
         label=label,
@@ -182,6 +192,7 @@ def _utterance(manifest: Path, line: int, item: dict[str, Any], split: str | Non
         duration_s=duration_s or None,
         origin=where,
     )
+    return _Line(utterance, where, text)
 
 
 def _place(folder: Path, file: str) -> tuple[Path, str]:
@@ -192,11 +203,12 @@ def _place(folder: Path, file: str) -> tuple[Path, str]:
     return path, path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def _one_of(item: dict[str, Any], keys: tuple[str, ...], where: str, longest: int) -> str:
-    """Return the text that stands under one of the keys, or under several that agree."""
+def _one_of(item: dict[str, Any], keys: tuple[str, ...], where: str, longest: int, or_else: str = "") -> str:
+    """Return the text that stands under one of the keys, or under several that agree. or_else: what would do, too."""
     found = [key for key in keys if key in item]
     if not found:
-        raise InputError(f"a key is missing ({where}): got {shown(sorted(item))}, need {' or '.join(keys)}")
+        need = " or ".join((*keys, or_else) if or_else else keys)
+        raise InputError(f"a key is missing ({where}): got {shown(sorted(item))}, need {need}")
     text = item[found[0]]
     if not isinstance(text, str) or not text.strip() or not text.isprintable() or len(text) > longest:
         raise InputError(f"bad {found[0]} ({where}): got {shown(text)}, need one line of text")

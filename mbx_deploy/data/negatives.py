@@ -95,7 +95,8 @@ def load_negatives(folders: Sequence[Path], labels: Sequence[str], left_out: Seq
 def own_words(split: Split, left_out: Sequence[str] = ()) -> WordSource:
     """Return the other words of a data set's split, as a source beside the negatives'."""
     own = split.indices_of(UNKNOWN)
-    words = np.array([split.names[number].split("/")[0] for number in own], dtype=object)
+    spoken = split.spoken or tuple(name.split("/")[0] for name in split.names)
+    words = np.array([spoken[number] for number in own], dtype=object)
     kept = np.array([word not in (*left_out, SILENCE) for word in words], bool)
     return WordSource("data", split.samples[own[kept]], tuple(words[kept]))
 

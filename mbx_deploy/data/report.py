@@ -11,6 +11,7 @@ SHOWN = 10  # names in a list; --json has them all
 _DIVIDED_BY = {
     "lists": "its lists",
     "manifests": "its manifests",
+    "listed": "its lists",
     "hash": "the official hash rule",
 }
 

@@ -1,6 +1,7 @@
 """The clips below a folder: word/file, word/speaker/file or speaker/word/file."""
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,8 @@ _COMMON_WORDS = Path(__file__).with_name("common_words.txt")
 class Found:
     """What lies in a data set's folder. clips: {"word/file without suffix": its utterance, for training}. labels: also
     those without a clip. ignored, unread: as Corpus has them. shadowed: the names of files beside which one of the same
-    name but for the suffix is used. notes: of how the folder was taken, a line each.
+    name but for the suffix is used. elsewhere: of recordings that lie in no word's folder, or too deep in one.
+    notes: of how the folder was taken, a line each.
     """
 
     clips: dict[str, Utterance] = field(default_factory=dict)
@@ -24,6 +26,7 @@ class Found:
     ignored: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     shadowed: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def take(self, path: Path, word: str, speaker: str | None) -> None:
@@ -72,10 +75,13 @@ def find_clips(root: Path) -> Found:
             order = "speaker/word/file" if speakers_first else "word/speaker/file"
             found.notes.append(f"folders in folders are read as {order}")
         labels = {composed(top.name) for top in tops if not (speakers_first and inner[top])}
+        found.elsewhere += [path.name for path in _sounds(_files(root))]
         for top in tops:
             for path in _files(top):
                 found.take(path, composed(top.name), None)
             for folder in inner[top]:
+                deeper = [path for below in _folders(folder) for path in sorted(below.rglob("*"))]
+                found.elsewhere += [path.relative_to(root).as_posix() for path in _sounds(deeper)]
                 word, speaker = (folder, top) if speakers_first else (top, folder)
                 labels.add(composed(word.name))
                 for path in _files(folder):
@@ -92,6 +98,10 @@ def _folders(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and not path.is_dir()]
+
+
+def _sounds(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in SOUND_SUFFIXES]
 
 
 def _speakers_first(inner: dict[Path, list[Path]]) -> bool:

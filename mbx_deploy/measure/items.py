@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from mbx_deploy.compiler.model import CompiledModel
-from mbx_deploy.data.audio import fit_clip, read_recording
-from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
+from mbx_deploy.data.audio import Recording, fit_clip
+from mbx_deploy.data.corpus import Utterance
+from mbx_deploy.data.dataset import spread
+from mbx_deploy.data.reader import read_sounds
+from mbx_deploy.data.recordings import map_utterances
 from mbx_deploy.engines.session import ITEM_CLIP, ITEM_FEATURES, ITEM_STREAM, Item
-from mbx_deploy.errors import InputError
-from mbx_deploy.system.documents import DocumentError, read_document
 
 RANDOM_SEED = 20260101
 STREAM_CLIPS = 4
 RANDOM_INPUTS = 20
 RANDOM_SEQUENCES, SEQUENCE_RUNS = 8, 20  # of a network that keeps state
-
-MAX_LIST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -29,36 +28,13 @@ class NamedItem:
     item: Item
 
 
-def find_clips(folder: Path, limit: int | None) -> list[Path]:
-    """Return sound files of a data folder: those of its testing_list.txt, or else all below it.
+def find_clips(data: Path, limit: int | None) -> list[Utterance]:
+    """Return recordings of a data set, see reader.read_sounds(): those for testing where something says which they are.
 
-    At most limit of them, evenly spread.
-    The same folder gives the same files in the same order. Raises InputError where there are none.
+    At most limit of them, evenly spread. The same data give the same ones in the same order. Raises InputError.
     """
-    try:
-        if not folder.is_dir():
-            raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
-        listed = folder / "testing_list.txt"
-        if listed.is_file():
-            names = [
-                line.strip() for line in read_document(listed, MAX_LIST_BYTES).decode().splitlines() if line.strip()
-            ]
-            paths = [path for name in names if (path := _existing(folder / name)) is not None]
-        else:
-            paths = sorted(path for path in folder.rglob("*") if is_readable(path.suffix.lower()))
-    except (OSError, DocumentError, UnicodeDecodeError) as error:
-        hint = "check it, and its testing_list.txt"
-        raise InputError(f"can't read the data folder ({folder}): {error}", hint) from None
-    if not paths:
-        raise InputError(f"the data folder holds no recordings: {folder}", f"need {', '.join(SOUND_SUFFIXES)} files")
-    if limit is not None and limit < len(paths):
-        paths = [paths[i * len(paths) // limit] for i in range(limit)]
-    return paths
-
-
-def _existing(path: Path) -> Path | None:
-    """Return the file that a list names; lists say .wav also where the files are FLAC."""
-    return next((p for p in (path, *(path.with_suffix(s) for s in SOUND_SUFFIXES)) if p.is_file()), None)
+    found = read_sounds(data, "testing")
+    return [found[int(number)] for number in spread(len(found) if limit is None else limit, len(found))]
 
 
 def hostile_clips(model: CompiledModel) -> list[NamedItem]:
@@ -109,10 +85,14 @@ def random_features(model: CompiledModel, count: int) -> list[NamedItem]:
     return [NamedItem(f"random features {i}", Item(ITEM_FEATURES, value.ravel())) for i, value in enumerate(values)]
 
 
-def read_clip(path: Path, model: CompiledModel) -> np.ndarray:
-    """Return a recording at the model's rate and of its length, int16 (clip_samples,). Raises InputError."""
-    config = model.config
-    return fit_clip(read_recording(path, config.sample_rate_hz).samples, model.recording_samples)
+def read_clips(clips: Sequence[Utterance], model: CompiledModel) -> list[NamedItem]:
+    """Return recordings at the model's rate and of its length, named by path and offset. Raises InputError."""
+
+    def item(number: int, recording: Recording, samples: np.ndarray) -> NamedItem:
+        at = f"@{clips[number].offset_s:g}" if clips[number].offset_s else ""
+        return NamedItem(f"{clips[number].path}{at}", Item(ITEM_CLIP, fit_clip(samples, model.recording_samples)))
+
+    return map_utterances(clips, item, sample_rate_hz=model.config.sample_rate_hz)
 
 
 def streams(clips: Sequence[np.ndarray], model: CompiledModel) -> Iterator[NamedItem]:

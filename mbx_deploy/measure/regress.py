@@ -236,48 +236,44 @@ def _whole(value: float | None) -> int | None:
 
 
 def _data_folder(request: Request, old: Baseline | None) -> Path | None:
-    if request.skip_accuracy:
-        return None
-    if request.data is not None:
-        if old is not None and old.data is None and not request.update:
-            raise InputError(
-                f"the baseline holds no accuracy ({request.baseline}): it was made without recordings",
-                "leave --data out, or give --update with it",
-            )
-        return request.data
-    if old is None or old.data is None:
-        return None
-    folder = request.baseline.parent / old.data.folder
-    if not folder.exists():
-        raise InputError(
-            f"the baseline's recordings are not here ({request.baseline}): got no {folder}",
-            "name them with --data; --skip-accuracy compares bytes and sizes only",
-        )
-    return folder
+    kept = None if old is None or old.data is None else old.data.folder
+    return _recorded(request, old, request.data, kept, "accuracy", "recordings", "--data")
 
 
 def _streams_folder(request: Request, old: Baseline | None) -> Path | None:
+    kept = None if old is None or old.streams is None else old.streams.folder
+    where = _recorded(request, old, request.streams, kept, "long recordings", "long recordings", "--streams")
+    if where is None and not request.skip_accuracy and request.heard != NO_HEARD_BUDGETS:
+        raise InputError(
+            "budgets of false accepts and misses are of long recordings: got none, need --streams DIR",
+            "with --update, the baseline remembers the folder",
+        )
+    return where
+
+
+def _recorded(
+    request: Request, old: Baseline | None, given: Path | None, kept: str | None, measured: str, what: str, option: str
+) -> Path | None:
+    """Return where recordings lie that the command gives, or that the baseline has kept; None where neither does.
+
+    measured: what a baseline without them does not hold. what, option: how they are called. Raises InputError.
+    """
     if request.skip_accuracy:
         return None
-    if request.streams is not None:
-        if old is not None and old.streams is None and not request.update:
+    if given is not None:
+        if old is not None and kept is None and not request.update:
             raise InputError(
-                f"the baseline holds no long recordings ({request.baseline}): it was made without",
-                "leave --streams out, or give --update with it",
+                f"the baseline holds no {measured} ({request.baseline}): it was made without {what}",
+                f"leave {option} out, or give --update with it",
             )
-        return request.streams
-    if old is None or old.streams is None:
-        if request.heard != NO_HEARD_BUDGETS:
-            raise InputError(
-                "budgets of false accepts and misses are of long recordings: got none, need --streams DIR",
-                "with --update, the baseline remembers the folder",
-            )
+        return given
+    if kept is None:
         return None
-    folder = request.baseline.parent / old.streams.folder
+    folder = request.baseline.parent / kept
     if not folder.exists():
         raise InputError(
-            f"the baseline's long recordings are not here ({request.baseline}): got no {folder}",
-            "name them with --streams; --skip-accuracy compares bytes and sizes only",
+            f"the baseline's {what} are not here ({request.baseline}): got no {folder}",
+            f"name them with {option}; --skip-accuracy compares bytes and sizes only",
         )
     return folder
 

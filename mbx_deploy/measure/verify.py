@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mbx_deploy.codegen.target import emulation_note
+from mbx_deploy.data.corpus import Utterance
 from mbx_deploy.engines.engine import Engine
 from mbx_deploy.engines.open import build_engines
-from mbx_deploy.engines.session import FRONTEND_STAGES, ITEM_CLIP, TRACE_LAYERS, TRACE_STAGES, Item, Result
+from mbx_deploy.engines.session import FRONTEND_STAGES, ITEM_CLIP, TRACE_LAYERS, TRACE_STAGES, Result
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.folder import Build
-from mbx_deploy.measure.items import NamedItem, hostile_clips, network_items, random_features, read_clip, streams
+from mbx_deploy.measure.items import NamedItem, hostile_clips, network_items, random_features, read_clips, streams
 from mbx_deploy.serial.link import Link
 
 ITEMS_AT_ONCE = 10
@@ -54,7 +54,7 @@ class Comparison:
 
 def verify(
     build: Build,
-    clips: Sequence[Path] = (),
+    clips: Sequence[Utterance] = (),
     inputs: np.ndarray | None = None,
     progress: Progress = lambda done, of: None,
     link: Link | None = None,
@@ -73,7 +73,7 @@ def verify(
     if model.hearing is not None and inputs is not None:
         raise InputError(f"a recogniser takes recordings ({build.folder}): got inputs of its network")
     engines, skipped = build_engines(build, link)
-    recordings = [NamedItem(str(path), Item(ITEM_CLIP, read_clip(path, model))) for path in clips]
+    recordings = read_clips(clips, model)
     if model.hearing is not None:
         made = list(streams([named.item.values for named in recordings], model))
         items = [*hostile_clips(model), *random_features(model, 6), *made, *recordings]

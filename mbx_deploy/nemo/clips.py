@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mbx_deploy.data.audio import fit_clip, read_recording
-from mbx_deploy.data.formats import SOUND_SUFFIXES, is_readable
-from mbx_deploy.errors import InputError
+from mbx_deploy.data.audio import fit_clip
+from mbx_deploy.data.corpus import Utterance
+from mbx_deploy.data.dataset import spread
+from mbx_deploy.data.reader import read_sounds
+from mbx_deploy.data.recordings import map_utterances
 
 SYNTHETIC_CLIPS = 300
 REAL_CLIPS = 500
@@ -49,17 +51,17 @@ def synthetic_text(count: int = SYNTHETIC_CLIPS) -> str:
 
 
 def real_calibration(
-    folder: Path, clip_samples: int, rate_hz: int, labels: Sequence[str], count: int = REAL_CLIPS
+    data: Path, clip_samples: int, rate_hz: int, labels: Sequence[str], count: int = REAL_CLIPS
 ) -> Calibration:
-    """Return clips of recordings below a folder, at most count.
+    """Return clips of recordings of a data set, at most count.
 
-    Folders that bear a label's name are drawn from evenly; where there is none, all recordings are, evenly spread. What
-    testing_list.txt or validation_list.txt name is left out. Raises InputError where there are no recordings.
+    Those of a label are drawn from evenly; where no recording is of one, all are, evenly spread. What lists or
+    manifests divide gives its training clips. Raises InputError where there are no recordings.
     """
-    paths = _recordings(folder)
-    named = {label: [path for path in paths if path.parent.name == label] for label in labels}
+    heard = read_sounds(data, "training")
+    named = {label: [utterance for utterance in heard if utterance.label == label] for label in labels}
     rng = np.random.default_rng(_SEED)
-    chosen: list[Path] = []
+    chosen: list[Utterance] = []
     if any(named.values()):
         share = -(-count // sum(bool(own) for own in named.values()))
         for own in named.values():
@@ -68,31 +70,11 @@ def real_calibration(
         words = sum(bool(own) for own in named.values())
         what = f"recordings of {words} of {len(labels)} words"
     else:
-        chosen = [paths[i * len(paths) // min(count, len(paths))] for i in range(min(count, len(paths)))]
+        chosen = [heard[int(number)] for number in spread(count, len(heard))]
         what = "recordings"
-    clips = np.stack([fit_clip(read_recording(path, rate_hz).samples, clip_samples) for path in chosen])
+    clips = map_utterances(chosen, lambda _, __, samples: fit_clip(samples, clip_samples), sample_rate_hz=rate_hz)
     origin = {"kind": "recordings", "clips": len(clips), "seed": _SEED}
-    return Calibration(clips, origin, f"{len(clips)} {what} below {folder}")
-
-
-def _recordings(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"the data folder does not exist: {folder}", "give a folder of recordings with --data")
-    held_out: set[str] = set()
-    for name in ("testing_list.txt", "validation_list.txt"):
-        path = folder / name
-        if path.is_file():
-            held_out |= {line.strip().rpartition(".")[0] for line in path.read_text(errors="replace").splitlines()}
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if is_readable(path.suffix.lower())
-        and path.parent.name != "_background_noise_"
-        and str(path.relative_to(folder).with_suffix("")) not in held_out
-    ]
-    if not paths:
-        raise InputError(f"the data folder holds no recordings: {folder}", f"need {', '.join(SOUND_SUFFIXES)} files")
-    return paths
+    return Calibration(np.stack(clips), origin, f"{len(clips)} {what} of {data}")
 
 
 def _synthetic_clip(rng: np.random.Generator, samples: int, rate_hz: int, number: int) -> np.ndarray:

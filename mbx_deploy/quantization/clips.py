@@ -10,6 +10,7 @@ import numpy as np
 
 from mbx_deploy.data.audio import fit_clip
 from mbx_deploy.data.context import in_context
+from mbx_deploy.data.corpus import Utterance
 from mbx_deploy.data.dataset import (
     CLIP_SAMPLES,
     SILENCE,
@@ -20,7 +21,7 @@ from mbx_deploy.data.dataset import (
     silence_clips,
 )
 from mbx_deploy.data.protocols import class_of
-from mbx_deploy.data.recordings import read_utterance
+from mbx_deploy.data.recordings import map_utterances
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.continuous import ContinuousFrontend
@@ -74,6 +75,7 @@ def _draw(
     utterances = list_utterances(root, split)
     clips: list[np.ndarray] = []
     drawn: list[str] = []
+    chosen: list[tuple[int, Utterance]] = []  # with their places among the clips
     for number, label in enumerate(labels):
         share = count // len(labels) + (number < count % len(labels))
         if label == SILENCE:
@@ -84,7 +86,14 @@ def _draw(
         if not own:
             raise InputError(f"no {split} clips of a label ({root}): got none of {label!r}, need some")
         for index in sorted(rng.choice(len(own), min(share, len(own)), replace=False)):
-            samples = read_utterance(own[index], frontend.sample_rate_hz)
-            clips.append(fit_clip(samples, frontend.clip_samples))
+            chosen.append((len(clips), own[index]))
+            clips.append(np.zeros(0, np.int16))
             drawn.append(label)
+    sounds = map_utterances(
+        [utterance for _, utterance in chosen],
+        lambda _, __, samples: fit_clip(samples, frontend.clip_samples),
+        sample_rate_hz=frontend.sample_rate_hz,
+    )
+    for (place, _), clip in zip(chosen, sounds, strict=True):
+        clips[place] = clip
     return np.stack(clips), drawn

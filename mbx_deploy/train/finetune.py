@@ -155,7 +155,7 @@ def finetune(
     folds = divide_speakers(speakers, config.folds, config.seed)
     for fold in range(config.folds):
         held_out = folds == fold
-        fitted = fit(module, info, take(split, ~held_out), task, config)
+        fitted = fit(module, info, split.take(~held_out), task, config)
         logits = predict(fitted, task.inputs(split.samples[held_out]))
         right[held_out] = logits.argmax(axis=1) == split.classes[held_out]
         say(f"cross-validation {fold + 1}/{config.folds}: {right[held_out].mean():.1%} of {held_out.sum()} clips")
@@ -215,12 +215,7 @@ def choose_clips(split: Split, config: FinetuneConfig) -> Split:
             turns.append(seen.get(speakers[index], 0))
             seen[speakers[index]] = turns[-1] + 1
         chosen += own[np.argsort(turns, kind="stable")][: config.clips_per_word].tolist()
-    return take(split, np.array(sorted(chosen)))
-
-
-def take(split: Split, which: np.ndarray) -> Split:
-    """Return a part of a split: which is a mask or indices."""
-    return split.take(which)
+    return split.take(np.array(sorted(chosen)))
 
 
 def speakers_of(split: Split, config: FinetuneConfig) -> list[str]:
@@ -355,7 +350,7 @@ class _Examples:
         self.windows: Windows | None = None
         self.count = len(split)
         if not config.only_words:
-            others = take(task.split, task.split.indices_of(UNKNOWN))
+            others = task.split.take(task.split.indices_of(UNKNOWN))
             both = replace(
                 split,
                 samples=np.concatenate([split.samples, others.samples]),
@@ -419,7 +414,7 @@ def _measure_testing(
         split = load_split(data_root, "testing", config.labels, task.split.samples.shape[1])
     except InputError:  # a set of recordings too small to be divided
         return None, None, 0
-    split = take(split, np.flatnonzero(split.classes < len(config.words)))
+    split = split.take(np.flatnonzero(split.classes < len(config.words)))
     if not len(split):
         return None, None, 0
     logits = predict(module, task.inputs(split.samples))

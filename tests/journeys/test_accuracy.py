@@ -37,10 +37,10 @@ BATCHES = 5  # the best of them counts: other work on the machine only ever make
 @pytest.fixture(scope="module")
 def commands(speech_commands: Path, shipped: CompiledModel) -> tuple[list[str], list[np.ndarray]]:
     """The words and the samples of the testing list's command words."""
-    paths = [path for path in find_clips(speech_commands, None) if path.parent.name in WORDS]
+    clips = [clip for clip in find_clips(speech_commands, None) if clip.label in WORDS]
     length = shipped.config.clip_samples
-    samples = [fit_clip(read_recording(path).samples, length) for path in paths]
-    return [path.parent.name for path in paths], samples
+    samples = [fit_clip(read_recording(clip.path).samples, length) for clip in clips]
+    return [clip.label for clip in clips], samples
 
 
 @pytest.fixture(scope="module")

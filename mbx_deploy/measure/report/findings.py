@@ -10,7 +10,9 @@ import numpy as np
 
 from mbx_deploy.codegen.constants import constant_arrays
 from mbx_deploy.compiler.model import CompiledModel
-from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.data.audio import fit_clip
+from mbx_deploy.data.corpus import Utterance
+from mbx_deploy.data.recordings import map_utterances
 from mbx_deploy.errors import InputError, MbxError
 from mbx_deploy.firmware.folder import Build
 from mbx_deploy.measure.evaluate import Options, evaluate_model
@@ -137,8 +139,8 @@ def gather(
     room = _room(build, streams, note)
     if room is None:
         missing["room"] = "Nobody measured what it hears in a room."
-    paths = find_clips(data, clips) if data is not None and data.is_dir() else []
-    sounds, sound = _sounds(recognizer, paths[:SQNR_CLIPS], data)
+    heard = find_clips(data, clips) if data is not None else []
+    sounds, sound = _sounds(recognizer, heard[:SQNR_CLIPS])
     note("counting instructions")
     try:
         profile = _profile(build)
@@ -148,7 +150,7 @@ def gather(
     coefficients = integer_coefficients(sounds, recognizer.tables)
     sqnr = measure_layers(recognizer.network, dequantize_network(recognizer.network), coefficients)
     note("comparing the engines")
-    comparison = verify(build, paths, progress=progress)
+    comparison = verify(build, heard, progress=progress)
     return Findings(
         model=recognizer,
         target=build.target.name,
@@ -157,7 +159,7 @@ def gather(
         accuracy=accuracy,
         profile=profile,
         sqnr=sqnr,
-        sqnr_source=f"{len(sounds)} {'recordings' if paths else SYNTHETIC}",
+        sqnr_source=f"{len(sounds)} {'recordings' if heard else SYNTHETIC}",
         layers=_layers(build, profile, sqnr),
         sound=sound,
         spectrograms=spectrograms(sounds[0], recognizer.tables),
@@ -212,19 +214,24 @@ def _read_memory(folder: Path) -> dict[str, Any]:
         raise InputError(f"the build is damaged ({folder}): {error}", "build it again") from None
 
 
-def _sounds(recognizer: CompiledModel, paths: Sequence[Path], data: Path | None) -> tuple[np.ndarray, str]:
+def _sounds(recognizer: CompiledModel, heard: Sequence[Utterance]) -> tuple[np.ndarray, str]:
     """Return clips, int16 (n, clip_samples), and the name of the first."""
     config = recognizer.config
-    if not paths or data is None:
+    if not heard:
         return synthetic_sounds(config), "a synthetic sweep"
-    read = [fit_clip(read_recording(path, config.sample_rate_hz).samples, config.clip_samples) for path in paths]
-    return np.stack(read), _inside(paths[0], data)
+    read = map_utterances(
+        heard, lambda _, __, samples: fit_clip(samples, config.clip_samples), sample_rate_hz=config.sample_rate_hz
+    )
+    return np.stack(read), _written(heard[0].name)
 
 
 def _inside(path: Path, folder: Path) -> str:
     """Return a path below a folder as text that can be written: names may hold bytes that are no UTF-8."""
-    name = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
-    return str(name).encode("utf-8", "replace").decode()
+    return _written(str(path.relative_to(folder) if path.is_relative_to(folder) else path.name))
+
+
+def _written(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
 
 
 def _without_folders(comparison: Comparison, folder: Path, data: Path | None) -> Comparison:

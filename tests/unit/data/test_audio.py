@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mbx_deploy.data.audio import MAX_FILE_BYTES, Recording, fit_clip, read_recording
+from mbx_deploy.data.audio import Recording, fit_clip, read_recording
+from mbx_deploy.data.sound_file import MAX_FILE_BYTES
 from mbx_deploy.errors import InputError
 
 RATE_HZ = 16000
@@ -456,7 +457,7 @@ def test_an_unreadable_file(put: Callable[..., Path], monkeypatch: pytest.Monkey
         def refuse(*_: object) -> io.FileIO:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("mbx_deploy.data.audio.io.FileIO", refuse)
+        monkeypatch.setattr("mbx_deploy.data.sound_file.io.FileIO", refuse)
     refused(path, "Permission denied", "clip.wav")
 
 

@@ -11,7 +11,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbx_deploy.data.audio import MAX_DURATION_S, fit_clip, read_recording
+from mbx_deploy.data.audio import fit_clip, read_recording
+from mbx_deploy.data.sound_file import MAX_DURATION_S
 from mbx_deploy.errors import InputError
 
 RATE_HZ = 16000

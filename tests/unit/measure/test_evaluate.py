@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mbx_deploy.commands.cli import cli
-from mbx_deploy.data.accuracy import speaker_interval, voices
+from mbx_deploy.data.accuracy import speaker_interval
 from mbx_deploy.data.dataset import Split, load_known
 from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.folder import Build
@@ -126,7 +126,9 @@ def test_speakers_are_drawn_and_not_clips() -> None:
     many = speaker_interval(right, [str(number) for number in range(100)])
     assert few == (0.0, 1.0)
     assert 0.8 < many[0] < 0.9 < many[1] < 1.0
-    assert voices(["go/a_nohash_0.wav", "up/a_nohash_1.wav", "go/me_1.wav"]) == ["a", "a", "go/me_1.wav"]
+    names = ("go/a_nohash_0.wav", "up/a_nohash_1.wav", "go/me_1.wav")
+    split = Split(("go", "up"), np.zeros((3, 1), np.int16), np.array([0, 1, 0]), names, ())
+    assert split.voices == ["a", "a", "go/me_1.wav"]
 
 
 def test_a_word_without_recordings_is_no_hindrance_but_no_word_at_all_is(small_data: Path) -> None:

@@ -266,22 +266,27 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(b"")
 
 
-def test_clips_are_those_of_the_testing_list_in_its_order(tmp_path: Path) -> None:
+def test_clips_are_those_of_the_testing_list(tmp_path: Path) -> None:
     touch(tmp_path, "yes/b.flac", "no/a.wav", "yes/unlisted.wav", "up/c.ogg")
-    (tmp_path / "testing_list.txt").write_text("yes/b.wav\n\nno/a.wav\r\ngone/d.wav\nup/c.wav\n")
-    names = [str(path.relative_to(tmp_path)) for path in find_clips(tmp_path, None)]
-    assert names == ["yes/b.flac", "no/a.wav", "up/c.ogg"]
+    listed = tmp_path / "testing_list.txt"
+    (tmp_path / "validation_list.txt").touch()
+    listed.write_text("yes/b.wav\n\nno/a.wav\r\nup/c.wav\n")
+    assert [clip.name for clip in find_clips(tmp_path, None)] == ["no/a.wav", "up/c.ogg", "yes/b.flac"]
+    assert [clip.name for clip in find_clips(listed, None)] == ["yes/b.wav", "no/a.wav", "up/c.wav"]
+    listed.write_text("yes/b.wav\ngone/d.wav\n")
+    with pytest.raises(InputError, match=r"testing_list.txt:2.*gone/d.wav"):
+        find_clips(tmp_path, None)
 
 
 def test_without_a_list_all_recordings_below_count(tmp_path: Path) -> None:
     touch(tmp_path, "b.WAV", "a/c.flac", "a/b/d.ogg", "notes.txt")
-    assert [path.name for path in find_clips(tmp_path, None)] == ["d.ogg", "c.flac", "b.WAV"]
+    assert [clip.name for clip in find_clips(tmp_path, None)] == ["a/b/d.ogg", "a/c.flac", "b.WAV"]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 9, 10, 11, 1000])
 def test_a_limit_is_spread_evenly(limit: int, tmp_path: Path) -> None:
     touch(tmp_path, *(f"{number}.wav" for number in range(10)))
-    numbers = [int(path.stem) for path in find_clips(tmp_path, limit)]
+    numbers = [int(clip.path.stem) for clip in find_clips(tmp_path, limit)]
     assert len(numbers) == min(limit, 10)
     assert numbers == sorted(set(numbers)) and numbers[0] == 0
     assert max(np.diff([*numbers, 10])) - min(np.diff([*numbers, 10])) <= 1

@@ -172,5 +172,5 @@ def test_real_clips_for_calibration(speech_commands: Path, tmp_path: Path) -> No
     assert real_calibration(speech_commands / "cat", 16000, 16000, ("yes",), 7).clips.shape == (7, 16000)
     with pytest.raises(InputError, match="no recordings"):
         real_calibration(tmp_path, 16000, 16000, ("yes",))
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="no data set"):
         real_calibration(tmp_path / "none", 16000, 16000, ("yes",))
