@@ -64,9 +64,9 @@ def verify(
 ) -> Comparison:
     """Return how the engines compare on a build: simulator, C, firmware in the emulator, TFLite Micro, byte for byte.
 
-    data: a folder of recordings, of which at most clips are taken, evenly spread; without it a recogniser runs on
-    hostile clips and random features. inputs: int8 (N, *the input's shape), for a build of a network alone. The
-    comparison's mismatched_bytes is 0 where all bytes are equal; nothing is raised where they are not.
+    data: a data set, or a folder of any recordings, of which at most clips are taken, evenly spread; without it a
+    recogniser runs on hostile clips and random features. inputs: int8 (N, *the input's shape), for a build of a network
+    alone. The comparison's mismatched_bytes is 0 where all bytes are equal; nothing is raised where they are not.
     """
     made = folder if isinstance(folder, Build) else load_build(Path(folder))
     return verifier.verify(made, find_clips(Path(data), clips) if data is not None else [], inputs)

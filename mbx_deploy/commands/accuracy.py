@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mbx_deploy.commands.console import (
+    DATA_SET,
     FORWARD_OPTION,
     MAX_FLASH_OPTION,
     MAX_INSTRUCTIONS_OPTION,
     MAX_RAM_OPTION,
     Progress,
     note,
+    tell_passed_over,
 )
 from mbx_deploy.engines.open import BUILD, MODEL, engine_names
 
@@ -52,7 +54,7 @@ class RatiosType(_RatiosType):
 @click.command()
 @click.argument("model", metavar="MODEL|BUILD")
 @click.argument("other", required=False)
-@click.option("--data", type=click.Path(path_type=Path), help="A data set, as `mbx-deploy data` takes.")
+@click.option("--data", type=click.Path(path_type=Path), help=f"{DATA_SET}.")
 @click.option(
     "--stream",
     "streams",
@@ -120,6 +122,7 @@ def evaluate(
             write_file(json_path, json.dumps(heard, indent=2, sort_keys=True) + "\n")
         return
     assert data is not None
+    tell_passed_over(data)
     options = evaluator.Options(engine, split, clips, None if isinstance(snr, str) else snr, snr_clips, target, forward)
     report = evaluator.evaluate_model(model, data, options, note, Progress("evaluate"), wrong)
     click.echo(evaluator.render(report))
@@ -134,7 +137,7 @@ def evaluate(
 
 @click.command()
 @click.argument("model")
-@click.option("--data", type=click.Path(path_type=Path), help="A data set: its words that are none of the labels.")
+@click.option("--data", type=click.Path(path_type=Path), help=f"{DATA_SET}: its words that are no labels.")
 @click.option(
     "--streams",
     multiple=True,
@@ -174,6 +177,7 @@ def card(
         if path:
             check_file(path)
     artifact = resolve_model(model)
+    tell_passed_over(data)
     found = measure_open_world(artifact, data, streams, never_met, note, Progress("card"))
     content = artifact.read_bytes()
     metadata = with_open_world(read_metadata(content) or {}, found)
@@ -225,7 +229,7 @@ def tune(
 @click.command()
 @click.argument("model", metavar="MODEL|BUILD")
 @click.option("--baseline", required=True, type=click.Path(path_type=Path), help="The JSON file to compare with.")
-@click.option("--data", type=click.Path(path_type=Path), help="Recordings. Default: those that the baseline names.")
+@click.option("--data", type=click.Path(path_type=Path), help=f"{DATA_SET}. Default: the baseline's.")
 @click.option("--update", is_flag=True, help="Measure, and write the baseline. Its margins and budgets stay.")
 @click.option("--allow-changed-bytes", is_flag=True, help="Accuracy and budgets decide: the model was trained anew.")
 @click.option("--skip-accuracy", is_flag=True, help="Compare bytes and sizes only.")
@@ -292,6 +296,7 @@ def regress(
         skip_accuracy=skip_accuracy,
         forward=forward,
     )
+    tell_passed_over(data)
     outcome = regression.regress(request, note, Progress("regress"))
     click.echo(regression.render(outcome, request))
     if json_path:

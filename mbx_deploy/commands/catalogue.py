@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print_json
+from mbx_deploy.commands.console import DATA_SET, FORWARD_OPTION, JSON_OPTION, note, print_json, tell_passed_over
 
 
 @click.command("import")
@@ -14,7 +14,7 @@ from mbx_deploy.commands.console import FORWARD_OPTION, JSON_OPTION, note, print
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt or .tflite to write.")
 @FORWARD_OPTION
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="What int8 is calibrated on: recordings, of a .tflite also .npy."
+    "--data", type=click.Path(path_type=Path), help=f"{DATA_SET}, to calibrate int8 on; of a .tflite also .npy."
 )
 @click.option("--clip-ms", type=click.IntRange(30, 60000), help="The clips' length. Default: a second, or NeMo's crop.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Of an .onnx or .tflite: the words, one a line.")
@@ -38,6 +38,7 @@ def import_command(
     from mbx_deploy.nemo.conversion import ImportRequest, import_model
 
     request = ImportRequest(nemo or model, output, forward, data, clip_ms, labels, frontend)
+    tell_passed_over(data)
     report = import_model(request, note)
     if as_json:
         print_json(report)

@@ -26,6 +26,7 @@ FORWARD_OPTION = click.option(
     help="Of a .nemo: NeMo's forward pass up to 2.2, or from 2.3 on. Default: what the file says.",
 )
 DEFAULT_CLIPS = 200
+DATA_SET = "A data set: a folder of word folders, a manifest (.json) or a list (.txt)"
 PORT_OPTION = click.option(
     "--port", type=click.Path(path_type=Path), help="The serial port of a device, say /dev/ttyACM0."
 )
@@ -84,12 +85,14 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def tell_passed_over(data: Path) -> None:
+def tell_passed_over(data: Path | None) -> None:
     """Say what of a data set is not used, or not as it looks. That it is none at all is told by whoever reads it."""
     from mbx_deploy.data.corpus import passed_over
     from mbx_deploy.data.reader import read_corpus
     from mbx_deploy.errors import InputError
 
+    if data is None or data.suffix == ".npy":
+        return
     try:
         lines = passed_over(read_corpus(data))
     except InputError:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from mbx_deploy.commands.console import JSON_OPTION, Progress, note, print_json
+from mbx_deploy.commands.console import JSON_OPTION, Progress, note, print_json, say
+from mbx_deploy.system.terminal import redraw
 
 
 @click.group()
 def data() -> None:
-    """Fetch a published data set, inspect one, cut a long recording into clips, have other words spoken."""
+    """Fetch a published data set, inspect one, record words, cut a long recording, have other words spoken."""
 
 
 @data.command()
@@ -121,6 +122,82 @@ def cut(
     picture = f", {output / 'cut.png'}" if "cut.png" in files else ""
     click.echo(f"{output}: {len(clips)} clips of {len(spoken)} sounds{picture}")
     click.echo("next:     look at the picture, listen to the clips, delete what is none")
+
+
+@data.command()
+@click.option("--words", required=True, help="To say, with commas between them.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder; takes are added to it."
+)
+@click.option("--speaker", help="Who speaks; for cross-validation and splits. Default: nobody knows.")
+@click.option("--takes", default=10, show_default=True, type=click.IntRange(1, 1000), help="Of each word.")
+@click.option(
+    "--silence", default=5, show_default=True, type=click.IntRange(1, 600), help="Seconds of the room, first."
+)
+@click.option("--device", help="The microphone: its number, or a part of its name. Default: the system's.")
+@click.option("--gain-db", type=click.FloatRange(-40, 60), default=0.0, show_default=True, help="Of the microphone.")
+@click.option("--input", "given", metavar="FILE|-", help="Hear this recording, or standard input, instead.")
+@click.option("--auto", is_flag=True, help="Ask for no key: take follows take, a bad one is taken again.")
+@JSON_OPTION
+def record(
+    words: str,
+    output: Path,
+    speaker: str | None,
+    takes: int,
+    silence: int,
+    device: str | None,
+    gain_db: float,
+    given: str | None,
+    auto: bool,
+    as_json: bool,
+) -> None:
+    """Lead through recording words at the microphone: the room's silence first, then each word so many times.
+
+    Each take is looked at: clipped, too quiet, too long and nothing heard are told, and taken again. Enter goes on, r
+    takes the last one again, s skips the word, q quits; the same line goes on where it was stopped. The folder is a
+    data set as it is.
+    """
+    from mbx_deploy.live import record as recorder
+    from mbx_deploy.live import sources
+
+    if given is not None and device is not None:
+        raise click.UsageError("--device is for a microphone: --input is given.")
+    options = recorder.RecordOptions(output, recorder.parse_words(words), takes, speaker, float(silence))
+    recorder.check_options(options)
+    source = sources.open_source(given, device, recorder.RATE_HZ, gain_db)
+    for text in source.notes:
+        note(text)
+    ask = None if auto or given == sources.STANDARD_INPUT else _ask_key
+    found = recorder.record(source, options, say, ask, _meter)
+    told = recorder.describe(found, options, source.name)
+    if as_json:
+        print_json(told)
+        return
+    for word, row in told["words"].items():
+        click.echo(f"{word:<16} {row['clips']:>4} clips, {row['new']} of them new")
+    click.echo(f"{output}: {'each word has its takes' if found.complete else 'the same line goes on from here'}")
+    if found.complete:
+        click.echo(f"next:     mbx-deploy data inspect {shlex.quote(str(output))}")
+
+
+def _ask_key(question: str) -> str:
+    """Return the key that is pressed, before Enter; of a terminal that is gone the one that quits."""
+    from mbx_deploy.live.record import KEYS, QUIT
+
+    while True:
+        click.echo(f"{question}  ({KEYS}) ", nl=False, err=True)
+        line = sys.stdin.readline()
+        key = line.strip().lower()
+        if not line:
+            return QUIT
+        if key in ("", "r", "s", "q"):
+            return key
+
+
+def _meter(level_db: float, clips: bool) -> None:
+    if sys.stderr.isatty():
+        bar = "#" * max(0, round((level_db + 70.0) / 2))
+        redraw(f"{level_db:6.1f} dBFS  {bar}{'  CLIPS' if clips else ''}", sys.stderr, clear=True)
 
 
 @data.command()

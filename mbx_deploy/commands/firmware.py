@@ -12,6 +12,7 @@ import click
 
 from mbx_deploy.commands.console import (
     BAUD_OPTION,
+    DATA_SET,
     DEFAULT_CLIPS,
     FORWARD_OPTION,
     JSON_OPTION,
@@ -26,6 +27,7 @@ from mbx_deploy.commands.console import (
     print_answers,
     print_json,
     say,
+    tell_passed_over,
 )
 
 
@@ -48,7 +50,7 @@ def _layout_names() -> Sequence[str]:
 @click.command()
 @click.option("--target", required=True, help="A name that `mbx-deploy targets` lists, or a .toml file.")
 @click.option("--model", help="A .tflite, a .nemo, a shipped model's or NVIDIA's name. Default: the shipped one.")
-@click.option("--data", type=click.Path(path_type=Path), help="Of a .nemo: recordings to calibrate int8 on.")
+@click.option("--data", type=click.Path(path_type=Path), help=f"{DATA_SET}, to calibrate a .nemo's int8 on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: build/TARGET.")
 @click.option("--prefix", default="kws", show_default=True, help="Begins every C symbol of the model.")
 @click.option(
@@ -126,6 +128,7 @@ def build(
         raise click.UsageError("a checkout of TFLite Micro is given: need --runtime tflm")
     if network_only and stride_ms is not None:
         raise click.UsageError("--network-only has no front end, so no windows: leave --stride-ms out.")
+    tell_passed_over(data)
     report = builder.build(
         artifact_of(path, forward, say, data),
         chosen,
@@ -263,7 +266,7 @@ def features(model: str, clips: tuple[Path, ...], output: Path, forward: str | N
 
 @click.command()
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="A folder of recordings; not for --network-only builds.")
+@click.option("--data", type=click.Path(path_type=Path), help=f"{DATA_SET}; a folder of any recordings, too.")
 @click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
 @click.option(
     "--inputs", type=click.Path(path_type=Path), help="An .npy, int8 or float32 (N, ...), for a --network-only build."
@@ -303,6 +306,7 @@ def verify(
             raise click.UsageError("a build of a network alone listens to no port.")
     elif data is None or inputs is not None:
         raise click.UsageError("Missing option '--data'." if data is None else "--inputs is for a network alone.")
+    tell_passed_over(data)
     recordings = find_clips(data, clips) if data is not None else []
     values = read_inputs(inputs, loaded.model) if inputs is not None else None
     if port is None:
@@ -335,7 +339,7 @@ def profile(folder: Path, json_path: Path | None) -> None:
 @click.command()
 @click.argument("folder", metavar="BUILD", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .html file to write.")
-@click.option("--data", type=click.Path(path_type=Path), help="A data set: accuracy, noise, parity on recordings.")
+@click.option("--data", type=click.Path(path_type=Path), help=f"{DATA_SET}: accuracy, noise, parity.")
 @click.option("--clips", default=DEFAULT_CLIPS, show_default=True, type=click.IntRange(1), help="Recordings at most.")
 @click.option(
     "--streams", multiple=True, type=click.Path(path_type=Path), help="A folder of long recordings. Again for each."
@@ -355,6 +359,7 @@ def report(folder: Path, output: Path, data: Path | None, clips: int, streams: t
     require_matplotlib()
     loaded = load_hearing_build(folder)
     check_file(output)
+    tell_passed_over(data)
     findings = gather(loaded, data, clips, say, Progress("compare"), streams)
     hear = quote(os.path.relpath(loaded.page, output.parent)) if loaded.target.toolchain == WASM else None
     write_file(output, render_page(findings, hear))

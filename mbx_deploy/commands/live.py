@@ -62,13 +62,7 @@ def listen(
         check_file(record)
     found, compiled = open_listener(model, engine, forward, note)
     rate_hz = compiled.config.sample_rate_hz
-    source: sources.FileSource | sources.StreamSource | sources.MicrophoneSource
-    if recording is None:
-        source = sources.MicrophoneSource(device, rate_hz, gain_db)
-    elif recording == sources.STANDARD_INPUT:
-        source = sources.StreamSource(sys.stdin.buffer, rate_hz)
-    else:
-        source = sources.FileSource(Path(recording), rate_hz)
+    source = sources.open_source(recording, device, rate_hz, gain_db)
     for text in source.notes:
         note(text)
     with _screen(as_json, compiled.labels) as screen:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mbx_deploy.commands.console import (
+    DATA_SET,
     FORWARD_OPTION,
     JSON_OPTION,
     note,
@@ -17,9 +18,7 @@ from mbx_deploy.commands.console import (
 
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="A .toml or .yaml of training keys. Default: ours.")
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
-)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help=f"{DATA_SET}.")
 @click.option(
     "--negatives",
     multiple=True,
@@ -78,7 +77,7 @@ def train(
     type=click.Path(path_type=Path),
     help="The .pt, .nemo or .tflite to begin from, or a shipped model's name.",
 )
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A data set that has the words.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help=f"{DATA_SET}.")
 @click.option("--words", required=True, help="The new words, with commas between them.")
 @click.option("--clips", type=click.IntRange(1), help="Recordings of a word at most. Default: all.")
 @click.option(
@@ -136,7 +135,7 @@ def finetune(
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="The data set it was trained on.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help=f"{DATA_SET}: what it was trained on.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .tflite file to write.")
 @click.option(
     "--ranges",
@@ -181,6 +180,7 @@ def export(
     from mbx_deploy.measure.card import build_card
     from mbx_deploy.quantization.export import CardRequest, QatOptions, export_checkpoint
 
+    tell_passed_over(data)
     options = QatOptions(qat_epochs, qat_margin) if qat else None
     request = CardRequest(build_card, seed_runs, without_noise) if card or seed_runs or without_noise else None
     report = export_checkpoint(
@@ -197,9 +197,7 @@ def export(
 
 @click.command()
 @click.argument("model")
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="A folder in the layout of Speech Commands."
-)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help=f"{DATA_SET}.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="The .pt that the model was exported from.")
 @click.option("--clips", default=64, show_default=True, type=click.IntRange(1), help="Of the validation list, at most.")
 @FORWARD_OPTION
@@ -217,6 +215,7 @@ def sqnr(model: str, data: Path, checkpoint: Path | None, clips: int, forward: s
     from mbx_deploy.system.resources import resolve_model
 
     path = artifact_of(resolve_model(model), forward, note)
+    tell_passed_over(data)
     report = meter.measure_model(path, data, checkpoint, clips)
     if as_json:
         print_json(report.to_dict())

@@ -43,10 +43,14 @@ def levels_db(samples: np.ndarray, rate: int) -> np.ndarray:
     return found
 
 
-def find_spoken(samples: np.ndarray, rate: int, loud_db: float = LOUD_DB) -> list[Spoken]:
-    """Return the utterances of a recording, int16 (n,), in their order. loud_db: above the floor."""
+def find_spoken(
+    samples: np.ndarray, rate: int, loud_db: float = LOUD_DB, floor_db: float | None = None
+) -> list[Spoken]:
+    """Return the utterances of a recording, int16 (n,), in their order. loud_db: above the floor. floor_db: the
+    level of the room, without it the recording's own.
+    """
     levels = levels_db(samples, rate)
-    floor = float(np.percentile(levels, FLOOR_PERCENTILE))
+    floor = float(np.percentile(levels, FLOOR_PERCENTILE)) if floor_db is None else floor_db
     found: list[Spoken] = []
     for first, last in _joined(_runs(levels > floor + EDGE_DB), round(GAP_S / STEP_S)):
         peak = float(levels[first:last].max())
@@ -100,7 +104,7 @@ def describe(path: Path, seconds: float, spoken: Sequence[Spoken], names: Sequen
     return {"recording": path.name, "seconds": round(seconds, 2), "utterances": rows, "clips": len(names)}
 
 
-def check_word(word: str) -> None:
+def check_word(word: str, option: str = "--word") -> None:
     """Raise InputError for a word that can be no folder's name."""
     if not word or word.startswith((".", "_")) or not word.isprintable() or set("/\\:") & set(word) or len(word) > 64:
-        raise InputError(f"bad word (--word): got {word!r:.80}, need a name that a folder may have")
+        raise InputError(f"bad word ({option}): got {word!r:.80}, need a name that a folder may have")

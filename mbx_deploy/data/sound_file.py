@@ -127,6 +127,7 @@ def open_regular_file(path: str | os.PathLike[str], where: str, most_bytes: int 
 
 def open_sound(file: io.FileIO, where: str, most_seconds: int) -> Sound:
     """Return the decoder at the first frame; `file` must outlive it."""
+    file.seek(0)
     head = file.read(12) or b""
     name = native_format(head)
     foreign = foreign_format(head) if name is None else None

@@ -1,7 +1,9 @@
 """Where audio comes from: a microphone, a file, standard input. Each yields blocks of int16 at the model's rate."""
 
+import contextlib
 import queue
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,9 @@ class FileSource:
         recording = read_recording(path, rate_hz)
         self.name, self.notes, self._samples = str(path), list(recording.notes), recording.samples
         self._block = max(1, round(BLOCK_S * rate_hz))
+
+    def forget(self) -> None:
+        """Nothing waits: a file is read as it is asked for."""
 
     def blocks(self) -> Iterator[Block]:
         """Yield the recording in blocks."""
@@ -103,6 +108,9 @@ class StreamSource:
                     raise InputError(f"the WAV of standard input has an odd rate: got {source_hz} Hz, need {need}")
         raise InputError("the WAV of standard input breaks off before its first sample", "send it whole")
 
+    def forget(self) -> None:
+        """Nothing waits here: what comes in a pipe is all to be heard."""
+
     def blocks(self) -> Iterator[Block]:
         """Yield what comes, in blocks, until it ends."""
         frame = 2 * self._channels
@@ -163,6 +171,13 @@ class MicrophoneSource:
         except self._sound.PortAudioError:
             return round(own_hz)
 
+    def forget(self) -> None:
+        """Drop what it heard and nobody has asked for yet."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+        self._dropped = 0
+
     def blocks(self) -> Iterator[Block]:
         """Yield what it hears. Raises InputError where it stops, or never begins."""
         block = max(1, round(BLOCK_S * self._source_hz))
@@ -195,6 +210,21 @@ class MicrophoneSource:
             values = self._resampler.resample_chunk(values)
             lost = round(lost * self._rate_hz / self._source_hz)
         return Block(_to_int16(values), lost)
+
+
+Source = FileSource | StreamSource | MicrophoneSource
+
+
+def open_source(given: str | None, device: str | None, rate_hz: int, gain_db: float) -> Source:
+    """Return the sound of a recording, of standard input (-), or where nothing is given of a microphone.
+
+    Raises as the sources do.
+    """
+    if given is None:
+        return MicrophoneSource(device, rate_hz, gain_db)
+    if given == STANDARD_INPUT:
+        return StreamSource(sys.stdin.buffer, rate_hz)
+    return FileSource(Path(given), rate_hz)
 
 
 def _to_int16(values: np.ndarray) -> np.ndarray:
