@@ -51,7 +51,7 @@ def read_sounds(path: Path, split: str) -> tuple[Utterance, ...]:
     refuse_archive(path)
     if not os.path.isdir(path) or has_lists(path) or find_manifests(path) is not None:
         corpus = read_corpus(path)
-        return corpus.split(split) or corpus.utterances
+        return (corpus.split(split) if corpus.kind != "hash" else ()) or corpus.utterances
     words = {clip.path: clip.label for clip in find_clips(path).clips.values()}
     found = []
     try:

@@ -8,13 +8,15 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MAX_BYTES = 256 << 10
 MAX_DEPTH = 32
 MAX_KEY_PARTS = 16  # of a dotted TOML key: tomllib takes the square of their number
 MAX_WORD = 128  # characters of a bare TOML word, or of a YAML number: a value of 64 bits takes 66
+_PIECE_BYTES = 1 << 20
 _TEXTS = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|(?P<open>["\'])', re.DOTALL
 )
@@ -51,7 +53,7 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> bytes:
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise DocumentError("it is no regular file")
-            data = file.read(limit + 1)
+            data = b"".join(_pieces(file, limit + 1))
     except (OSError, ValueError) as error:
         if isinstance(error, DocumentError):
             raise
@@ -60,6 +62,13 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> bytes:
     if len(data) > limit:
         raise DocumentError(f"it is too large: need at most {limit} bytes")
     return data
+
+
+def _pieces(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """Yield at most so many bytes: asked for at once, Python would set that much memory aside first."""
+    while most > 0 and (piece := file.read(min(most, _PIECE_BYTES))):
+        most -= len(piece)
+        yield piece
 
 
 def parse_toml(data: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import yaml
 from mbx_deploy.codegen.target import read_target
 from mbx_deploy.compiler.model import load_model, parse_model
 from mbx_deploy.data.folders import read_lists
+from mbx_deploy.data.lists import read_list
 from mbx_deploy.data.manifests import read_manifest as read_data_manifest
 from mbx_deploy.data.tracks import find_recordings
 from mbx_deploy.data.unpack import unpack
@@ -275,6 +276,7 @@ _BUILD_MANIFEST = {
 _DATA_MANIFEST = (
     b'{"audio_filepath": "a.wav", "duration": 1.0, "offset": 0.5, "command": "yes", "speaker": "x"}\n'
     b'{"audio_filename": "a.wav", "duration": 0, "label": "no", "other": [1, {"a": null}]}\n'
+    b'{"audio_filepath": "a-sub1.wav", "text": "up", "shard_id": 0}\n{"audio_filepath": "a.wav", "text": "a b"}\n'
 )
 
 
@@ -287,6 +289,8 @@ def _beside_sound(name: str) -> Callable[[Path], None]:
             sound.write_bytes(audio("WAV", "PCM_16"))
         if name == "manifest":
             read_data_manifest(path)
+        elif name == "list":
+            read_list(path)
         else:
             find_recordings(path.parent)
 
@@ -405,6 +409,7 @@ READERS = (
     Reader("config-toml", "config.toml", _config, _configs),
     Reader("config-yaml", "config.yaml", _config, _text(_CONFIG_YAML)),
     Reader("build-manifest", "manifest.json", _build_manifest, _text(json.dumps(_BUILD_MANIFEST, indent=1))),
+    Reader("data-list", "words.txt", _beside_sound("list"), _text("a.wav\tyes\n./a.wav\tno\tanna\n\n../x/a.wav\n")),
     Reader("data-manifest", "words.json", _beside_sound("manifest"), _text(_DATA_MANIFEST)),
     Reader("track", "a.txt", _beside_sound("track"), _text("1.0\t2.0\tyes\n\\\t100\t200\n3\t3.5\tno\n")),
     Reader("track-json", "a.json", _beside_sound("track"), _text('[{"start": 1.2, "end": 1.8, "word": "yes"}]')),
