@@ -1,6 +1,7 @@
 """The commands `train` and `finetune`: they need torch only from here on."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def run_finetuning(
     negatives: tuple[Path, ...] = (),
     only_words: bool = False,
     split_by: str = "auto",
+    epochs: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> dict[str, Any]:
     """Teach a checkpoint other words, and return how sure the result is, as JSON takes it.
 
@@ -71,4 +74,5 @@ def run_finetuning(
         only_words=only_words,
         split_by=split_by,
     )
-    return finetune(load_base(base), data, output, config, say).to_dict()
+    config = config if epochs is None else replace(config, epochs=epochs)
+    return finetune(load_base(base), data, output, config, say, progress).to_dict()

@@ -8,6 +8,7 @@ from mbx_deploy.commands.console import (
     DATA_SET,
     FORWARD_OPTION,
     JSON_OPTION,
+    Progress,
     note,
     print_json,
     say,
@@ -96,6 +97,7 @@ def train(
     help="What cross-validation holds out. auto: speakers, where there are enough.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .pt file to write.")
+@click.option("--epochs", type=click.IntRange(1, 10_000), help="Of each fold and of the whole. Default: 40.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is drawn.")
 @JSON_OPTION
 def finetune(
@@ -108,6 +110,7 @@ def finetune(
     only_words: bool,
     split_by: str,
     output: Path,
+    epochs: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -116,7 +119,26 @@ def finetune(
 
     chosen = tuple(word.strip() for word in words.split(","))
     tell_passed_over(data)
-    report = run_finetuning(base, data, chosen, clips, output, seed, say, streaming, negatives, only_words, split_by)
+    bars: dict[str, Progress] = {}
+
+    def progress(what: str, done: int, of: int) -> None:
+        bars.setdefault(what, Progress(what))(done, of)
+
+    report = run_finetuning(
+        base,
+        data,
+        chosen,
+        clips,
+        output,
+        seed,
+        say,
+        streaming,
+        negatives,
+        only_words,
+        split_by,
+        epochs,
+        progress,
+    )
     if as_json:
         print_json(report)
         return
@@ -160,6 +182,12 @@ def finetune(
 @click.option(
     "--without-noise", type=click.Path(path_type=Path), help="Of the card: the .pt of a training without noise."
 )
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0.0, 100.0),
+    help="Points: of the validation clips, on how many int8 must name float's word. Default: 98, and a bound of the "
+    "logits' error.",
+)
 @click.option("--no-accuracy", is_flag=True, help="Don't measure the accuracy on the testing list.")
 @JSON_OPTION
 def export(
@@ -173,18 +201,31 @@ def export(
     card: bool,
     seed_runs: tuple[Path, ...],
     without_noise: Path | None,
+    min_agreement: float | None,
     no_accuracy: bool,
     as_json: bool,
 ) -> None:
-    """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file."""
+    """Quantize a trained checkpoint to int8 TFLite, with its labels and front end in the file.
+
+    Where int8 names another word than float on more than 2 % of the validation clips, or its logits stray too far,
+    nothing is written and the exit code is 1; --min-agreement says otherwise.
+    """
     from mbx_deploy.measure.card import build_card
+    from mbx_deploy.quantization.agreement import bounds_of
     from mbx_deploy.quantization.export import CardRequest, QatOptions, export_checkpoint
 
     tell_passed_over(data)
     options = QatOptions(qat_epochs, qat_margin) if qat else None
     request = CardRequest(build_card, seed_runs, without_noise) if card or seed_runs or without_noise else None
     report = export_checkpoint(
-        checkpoint, data, output, ranges=ranges, qat=options, measure_accuracy=not no_accuracy, card=request
+        checkpoint,
+        data,
+        output,
+        ranges=ranges,
+        qat=options,
+        measure_accuracy=not no_accuracy,
+        card=request,
+        bounds=bounds_of(None if min_agreement is None else min_agreement / 100.0),
     )
     if as_json:
         print_json(report.to_dict())

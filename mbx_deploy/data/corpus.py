@@ -49,7 +49,7 @@ class Corpus:
     """A data set.
 
     source: the folder, manifest or list it was read from. kind: by what divides it, "lists" of a folder, "manifests",
-    "listed" by lists alone, or "hash".
+    "listed" by lists alone, "hash" by the official rule, "speakers" or "recordings" where that leaves a split empty.
     utterances: those of one split stand in the order in which they are trained on. labels: all of them, sorted, also
     those without a recording. noise: recordings of background noise, ordered by name. ignored: the names of files
     among the recordings that are none. unread: the names of files that look like sound and can't be read on this

@@ -339,7 +339,10 @@ def _checked_split(corpus: Corpus, split: str) -> tuple[Utterance, ...]:
     if not utterances:
         hints = {
             "lists": f"name some clips in {split}_list.txt",
-            "hash": "record more speakers, or divide the clips by lists or manifests of your own",
+            **dict.fromkeys(
+                ("hash", "speakers", "recordings"),
+                "record more speakers, or divide the clips by lists or manifests of your own",
+            ),
             "listed": f"put a list of {split} beside it, called alike: train_, validation_, test_list.txt",
             "manifests": f"put a manifest of {split} beside it, called alike: train_, validation_, test_manifest.json",
         }

@@ -12,6 +12,7 @@ from mbx_deploy.data.corpus import (
     missing_recordings,
     which_set,
 )
+from mbx_deploy.data.division import divide
 from mbx_deploy.data.lists import list_lines
 from mbx_deploy.data.word_folders import Found, composed, find_clips
 from mbx_deploy.errors import InputError
@@ -49,7 +50,7 @@ def read_lists(root: Path) -> Corpus:
 
 
 def read_hashed(root: Path) -> Corpus:
-    """Return a folder of word folders, divided by which_set(), each split sorted by "<word>/<file>".
+    """Return a folder of word folders, divided by which_set() and divide(), sorted by "<word>/<file>".
 
     Of the clips one in ten is for validation and one in ten for testing, give or take the luck of the speakers' names.
     Where neither names ("<speaker>_nohash_<n>") nor folders say who speaks, files of one name are kept together, no
@@ -62,7 +63,9 @@ def read_hashed(root: Path) -> Corpus:
             hint = f"{len(found.unread)} files need ffmpeg, which is not installed: {found.unread[0]}"
         raise InputError(f"no recordings ({root}): got no .wav or .flac in a folder of it, need a folder a word", hint)
     clips = sorted(found.clips.values(), key=lambda clip: clip.name)
-    return _corpus(root, "hash", [_in_split(clip, which_set(_hashed(clip))) for clip in clips], found)
+    utterances, kind, notes = divide([_in_split(clip, which_set(_hashed(clip))) for clip in clips])
+    found.notes += notes
+    return _corpus(root, kind, utterances, found)
 
 
 def _hashed(clip: Utterance) -> str:

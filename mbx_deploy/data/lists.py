@@ -20,6 +20,7 @@ from mbx_deploy.data.corpus import (
     speaker_of,
     which_set,
 )
+from mbx_deploy.data.division import divide
 from mbx_deploy.data.formats import SOUND_SUFFIXES
 from mbx_deploy.data.sisters import sisters_of
 from mbx_deploy.data.word_folders import composed
@@ -43,8 +44,11 @@ def read_list(path: Path) -> Corpus:
         utterances = _read(path, None)
     if not utterances:
         raise InputError(f"an empty list ({path}): got no lines, need a recording a line", "name another list")
+    kind, notes = "listed", list[str]()
+    if not sisters:
+        utterances, kind, notes = divide(utterances)
     labels = tuple(sorted({utterance.label for utterance in utterances}))
-    return Corpus(path, "listed" if sisters else "hash", tuple(utterances), labels, find_noise(path.parent))
+    return Corpus(path, kind, tuple(utterances), labels, find_noise(path.parent), notes=tuple(notes))
 
 
 def list_lines(path: Path) -> list[tuple[int, str]]:

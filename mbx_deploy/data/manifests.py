@@ -29,6 +29,7 @@ from mbx_deploy.data.corpus import (
     speaker_of,
     which_set,
 )
+from mbx_deploy.data.division import divide
 from mbx_deploy.data.sisters import role_of, sisters_of
 from mbx_deploy.data.tarred import refuse_shards, unpacked
 from mbx_deploy.errors import InputError
@@ -88,6 +89,9 @@ def _corpus(source: Path, kind: str, lines: list[_Line]) -> Corpus:
     utterances = tuple(line.utterance for line in lines if line.utterance is not None)
     labels = tuple(sorted({utterance.label for utterance in utterances}))
     notes = tuple(_notes(lines))
+    if kind == "hash" and utterances:
+        divided, kind, more = divide(utterances)
+        utterances, notes = tuple(divided), (*notes, *more)
     if not utterances:
         raise InputError(
             f"no line says a word ({source}): {notes[0]}",

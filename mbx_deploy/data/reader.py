@@ -12,6 +12,8 @@ from mbx_deploy.data.tarred import refuse_archive
 from mbx_deploy.data.word_folders import find_clips
 from mbx_deploy.errors import InputError
 
+DIVIDED = ("lists", "listed", "manifests")  # by something that says so
+
 
 def read_corpus(path: Path) -> Corpus:
     """Return the data set at a path.
@@ -51,7 +53,7 @@ def read_sounds(path: Path, split: str) -> tuple[Utterance, ...]:
     refuse_archive(path)
     if not os.path.isdir(path) or has_lists(path) or find_manifests(path) is not None:
         corpus = read_corpus(path)
-        return (corpus.split(split) if corpus.kind != "hash" else ()) or corpus.utterances
+        return (corpus.split(split) if corpus.kind in DIVIDED else ()) or corpus.utterances
     words = {clip.path: clip.label for clip in find_clips(path).clips.values()}
     found = []
     try:

@@ -12,6 +12,8 @@ _DIVIDED_BY = {
     "lists": "its lists",
     "manifests": "its manifests",
     "listed": "its lists",
+    "speakers": "speakers",
+    "recordings": "recordings",
     "hash": "the official hash rule",
 }
 

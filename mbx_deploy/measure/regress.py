@@ -19,7 +19,7 @@ from mbx_deploy.data.dataset import Split, load_known
 from mbx_deploy.engines.c import HostEngine
 from mbx_deploy.engines.firmware import build_engine
 from mbx_deploy.engines.session import ITEM_CLIP, Item
-from mbx_deploy.errors import InputError, ToolMissing
+from mbx_deploy.errors import CheckFailed, InputError, ToolMissing
 from mbx_deploy.firmware.budgets import NO_BUDGETS, Budgets
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.compile import missing_tools
@@ -92,7 +92,8 @@ def regress(request: Request, note: Note = lambda line: None, progress: Progress
     """Return how a model compares with its baseline, or after an update no checks.
 
     Raises InputError for a baseline that is missing, damaged or another model's, for data that are not the baseline's,
-    and as evaluate.evaluate_model(); ToolMissing where a budget can't be checked for want of a compiler.
+    and as evaluate.evaluate_model(); ToolMissing where a budget can't be checked for want of a compiler; CheckFailed
+    for an update that would fail at once.
     """
     old = read_baseline(request.baseline)
     if request.update:
@@ -110,10 +111,21 @@ def regress(request: Request, note: Note = lambda line: None, progress: Progress
             _check_identity(request, old, recognizer, note)
         now = _measure(request, old, recognizer, built, note, progress)
     if request.update:
+        _check_update(request, now)
         write_baseline(request.baseline, now)
         return Outcome((), now)
     assert old is not None
     return Outcome(tuple(compare(old, now, request.allow_changed_bytes)), now)
+
+
+def _check_update(request: Request, now: Baseline) -> None:
+    """Raise CheckFailed, in one line, for a baseline that the model itself would not meet."""
+    failed = [f"{check.name}: {check.told}" for check in compare(now, now, False) if check.passed is False]
+    if failed:
+        raise CheckFailed(
+            f"the baseline would fail at once ({request.baseline}), {'; '.join(failed)}",
+            "nothing was written; mend the model, or allow more: --float-margin",
+        )
 
 
 def _check_options(request: Request) -> None:

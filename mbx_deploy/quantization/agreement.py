@@ -43,6 +43,14 @@ class Bounds:
     largest_int8_rms: float = 0.05
 
 
+def bounds_of(min_agreement: float | None) -> Bounds | None:
+    """Return the bounds of a user who says himself how often int8 must name float's label, a share of 1.
+
+    The logits' rms error is not looked at then. None: those of this module.
+    """
+    return None if min_agreement is None else Bounds(least_same_label=min_agreement, largest_int8_rms=float("inf"))
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far the formats of one network stand apart on clips; the fields are those of Bounds."""
@@ -85,8 +93,11 @@ def compare(
     )
 
 
-def check_agreement(agreement: Agreement, bounds: Bounds) -> None:
-    """Raise CheckFailed, naming the format, where a bound is not kept; NaN keeps none."""
+def check_agreement(agreement: Agreement, bounds: Bounds, override: str = "") -> None:
+    """Raise CheckFailed, naming the format, where a bound is not kept; NaN keeps none.
+
+    override: what the hint says of how int8's bounds are overridden.
+    """
     for name, found, kept, need in (
         (
             "ONNX against PyTorch, largest error of a logit over the largest logit",
@@ -116,7 +127,7 @@ def check_agreement(agreement: Agreement, bounds: Bounds) -> None:
         if not kept:
             raise CheckFailed(
                 f"the converted model disagrees ({name}): got {found:.3g}, need {need}",
-                "nothing was written; train longer, or calibrate on more clips",
+                f"nothing was written; train longer, or calibrate on more clips{override if 'int8' in name else ''}",
             )
 
 

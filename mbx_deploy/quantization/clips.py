@@ -4,6 +4,7 @@ A windowed model hears a clip alone, a streaming one hears it in running audio, 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from mbx_deploy.data.corpus import Utterance
 from mbx_deploy.data.dataset import (
     CLIP_SAMPLES,
     SILENCE,
+    UNKNOWN,
     Split,
+    command_words,
     list_utterances,
     load_noise,
     load_split,
@@ -22,12 +25,14 @@ from mbx_deploy.data.dataset import (
 )
 from mbx_deploy.data.protocols import class_of
 from mbx_deploy.data.recordings import map_utterances
-from mbx_deploy.errors import InputError
+from mbx_deploy.data.synthesis import speak_some
+from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.continuous import ContinuousFrontend
 from mbx_deploy.frontend.native import HostFrontend
 
 SEED = 0
+MOST_SPOKEN = 50  # other words, where the data hold none
 
 
 class SplitFeatures:
@@ -62,9 +67,18 @@ def draw_clips(root: Path, split: str, labels: tuple[str, ...], frontend: Fronte
     labels, by a fixed seed.
 
     root: a data set, a folder or a manifest. A label with too few recordings gives all that it has. "unknown" is any
-    word that is no label, "silence" is cut from the background noise.
+    word that is no label, or spoken by espeak-ng where there is none, "silence" is cut from the background noise.
     """
     return _draw(root, split, labels, frontend, count)[0]
+
+
+def _other_words(labels: Sequence[str], count: int, clip_samples: int) -> list[np.ndarray]:
+    """Return clips of other words, for data that hold none, as espeak-ng speaks them; none where it is not installed."""
+    try:
+        spoken = speak_some(command_words(labels), min(count, MOST_SPOKEN), SEED)
+    except ToolMissing:
+        return []
+    return [fit_clip(samples, clip_samples) for samples in spoken.samples]
 
 
 def _draw(
@@ -83,6 +97,11 @@ def _draw(
             drawn += [label] * share
             continue
         own = [utterance for utterance in utterances if class_of(utterance.label, labels) == label]
+        if not own and label == UNKNOWN:
+            spoken = _other_words(labels, share, frontend.clip_samples)
+            clips += spoken
+            drawn += [label] * len(spoken)
+            continue
         if not own:
             raise InputError(f"no {split} clips of a label ({root}): got none of {label!r}, need some")
         for index in sorted(rng.choice(len(own), min(share, len(own)), replace=False)):

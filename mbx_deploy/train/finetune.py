@@ -13,6 +13,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ SPLITS_BY = SPEAKER, RECORDING, AUTO = "speaker", "recording", "auto"
 _ORDER, _CLIPS, _FOLDS, _CHOICE = range(4)  # what a seed is for
 
 Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,12 @@ def finetune(
     output: Path,
     config: FinetuneConfig,
     say: Say = lambda line: None,
+    progress: Progress = lambda what, done, of: None,
 ) -> FinetuneReport:
     """Write a model of new words, and return how sure it is.
 
-    base: a trained network and what its file says. Raises InputError for a word with too few clips or speakers.
+    base: a trained network and what its file says. progress: hears of each epoch, and of what.
+    Raises InputError for a word with too few clips or speakers.
     """
     torch.set_num_threads(config.threads)
     module, info = base
@@ -155,11 +159,12 @@ def finetune(
     folds = divide_speakers(speakers, config.folds, config.seed)
     for fold in range(config.folds):
         held_out = folds == fold
-        fitted = fit(module, info, split.take(~held_out), task, config)
+        what = f"fold {fold + 1} of {config.folds}"
+        fitted = fit(module, info, split.take(~held_out), task, config, partial(progress, what))
         logits = predict(fitted, task.inputs(split.samples[held_out]))
         right[held_out] = logits.argmax(axis=1) == split.classes[held_out]
         say(f"cross-validation {fold + 1}/{config.folds}: {right[held_out].mean():.1%} of {held_out.sum()} clips")
-    fitted = fit(module, info, split, task, config)
+    fitted = fit(module, info, split, task, config, partial(progress, "all clips"))
     testing, testing_interval, testing_clips = _measure_testing(fitted, data_root, task, config)
     report = FinetuneReport(
         words=config.words,
@@ -310,7 +315,14 @@ def _load_task(data_root: Path, info: CheckpointInfo, config: FinetuneConfig, st
     return _Task(split, negatives, sources, front_end, augment, len(names))
 
 
-def fit(base: nn.Module, info: CheckpointInfo, split: Split, task: _Task, config: FinetuneConfig) -> nn.Module:
+def fit(
+    base: nn.Module,
+    info: CheckpointInfo,
+    split: Split,
+    task: _Task,
+    config: FinetuneConfig,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> nn.Module:
     """Return a network for the words of a split, in evaluation mode; the base stays as it is.
 
     split: of task.split, the clips of words that it may hear. The same seed gives the same weights.
@@ -339,6 +351,7 @@ def fit(base: nn.Module, info: CheckpointInfo, split: Split, task: _Task, config
             step += 1
             if step < steps:
                 schedule.step()
+        progress(epoch + 1, config.epochs)
     return module.eval()
 
 
