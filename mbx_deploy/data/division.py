@@ -17,7 +17,7 @@ SHARE = 0.1
 
 
 def divide(clips: Sequence[Utterance]) -> tuple[list[Utterance], str, list[str]]:
-    """Return the clips with their splits, what divides them ("hash", "speakers" or "recordings"), and what is to be told.
+    """Return the clips with their splits, what divides them ("hash", "speakers", "recordings"), and what is to be told.
 
     clips: in the splits of the official rule. Where that leaves a split empty, speakers are divided if LEAST_SPEAKERS
     or more are known, else recordings, word by word; where it does so for one word whose speakers are not known, that
@@ -44,9 +44,8 @@ def divide(clips: Sequence[Utterance]) -> tuple[list[Utterance], str, list[str]]
     ]
     if not lacking:
         return list(clips), "hash", []
-    note = (
-        f"the hash rule leaves a split without {', '.join(map(repr, lacking[:3]))}: a tenth of the recordings is taken"
-    )
+    some = ", ".join(map(repr, lacking[:3]))
+    note = f"the hash rule leaves a split without {some}: a tenth of its recordings is taken for each"
     return _shared(clips, _by_word(clips, lacking), _recording), "hash", [note]
 
 

@@ -50,7 +50,8 @@ class Inspection:
     "without_speaker"}}. length_s, rms_dbfs, peak_dbfs: {"min", "p5", "median", "p95", "max"}, empty without sound.
     repeated: utterances that name the same stretch of the same file again in the same split. duplicates: groups of
     different stretches with the same sound, digital silence not counted. conflicts: the same sound under two labels.
-    speaker_leaks: {speaker: splits}, empty where recordings were divided for want of speakers. audio_leaks: groups "<split>: <name>" of the same sound in two splits.
+    speaker_leaks: {speaker: splits}, empty where recordings were divided for want of speakers.
+    audio_leaks: groups "<split>: <name>" of the same sound in two splits.
     broken: {name: why it cannot be read}, background noise among them. passed_over: what is not used, or not as it
     looks, a line each, see corpus.passed_over().
     """

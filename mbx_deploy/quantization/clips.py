@@ -73,7 +73,7 @@ def draw_clips(root: Path, split: str, labels: tuple[str, ...], frontend: Fronte
 
 
 def _other_words(labels: Sequence[str], count: int, clip_samples: int) -> list[np.ndarray]:
-    """Return clips of other words, for data that hold none, as espeak-ng speaks them; none where it is not installed."""
+    """Return clips of other words as espeak-ng speaks them, for data that hold none; none where it is not installed."""
     try:
         spoken = speak_some(command_words(labels), min(count, MOST_SPOKEN), SEED)
     except ToolMissing:
