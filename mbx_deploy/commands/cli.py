@@ -4,6 +4,7 @@ Nothing heavier than click is imported before a command runs.
 """
 
 import signal
+import sys
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -15,6 +16,8 @@ from mbx_deploy.system.scratch import sweep
 from mbx_deploy.system.terminal import show_controls, visible_streams
 from mbx_deploy.system.version import __version__
 
+_INTERRUPTED = "\nerror: interrupted\n  hint: nothing is half-written; give the same line again"
+
 
 class _Group(click.Group):
     """Prints a user's error as one line and a hint, and exits with its code; anything else keeps its traceback."""
@@ -22,6 +25,13 @@ class _Group(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         with visible_streams():
             return super().main(*arguments, **options)
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **options)
+        except KeyboardInterrupt:
+            click.echo(_INTERRUPTED, err=True)
+            sys.exit(Interrupted.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         sweep()
@@ -33,7 +43,7 @@ class _Group(click.Group):
             click.echo(error.render(), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("\nerror: interrupted\n  hint: nothing is half-written; give the same line again", err=True)
+            click.echo(_INTERRUPTED, err=True)
             ctx.exit(Interrupted.exit_code)
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mbx_deploy.firmware.folder import Build, load_build
 from mbx_deploy.frontend import tables as frontend
 from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.frontend.tables import FrontendTables
+from mbx_deploy.measure import regress as regression
 from mbx_deploy.measure.profile.inference import count_inference
 from mbx_deploy.network.program import multiply_accumulates
 from mbx_deploy.system.resources import shipped_model_path
@@ -193,6 +195,26 @@ def test_an_update_keeps_margins_and_budgets_and_is_whole(
     assert told["data"]["clips"] == 6
     assert regress(m4_build.folder, path, "--update", "--max-flash", "1K").exit_code == 1
     assert path.read_bytes() == first
+
+
+def test_an_update_that_would_fail_at_once_says_so(
+    baseline: Path, m4_build: Build, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that int8 spoiled: 2 points behind float, a margin of 1."""
+    real = regression._accuracy
+
+    def worse(*arguments: Any) -> dict[str, float | None]:
+        found = real(*arguments)
+        return found | {"accuracy": (found["float_accuracy"] or 0.0) - 0.02}
+
+    monkeypatch.setattr(regression, "_accuracy", worse)
+    monkeypatch.setattr(regression, "_firmware_stages", lambda *_: {})
+    options = ["--data", small_data, "--update", "--target", "cortex-m4"]
+    refused = regress(m4_build.folder, tmp_path / "b.json", *options)
+    assert refused.exit_code == 1 and "the baseline would fail at once" in refused.stderr
+    assert "int8 against float" in refused.stderr and "--float-margin" in refused.stderr
+    assert not (tmp_path / "b.json").exists()
+    assert regress(m4_build.folder, tmp_path / "b.json", *options, "--float-margin", 3).exit_code == 0
 
 
 @pytest.mark.parametrize(

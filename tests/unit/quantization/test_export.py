@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from mbx_deploy.compiler.model import parse_model
+from mbx_deploy.data import synthesis
 from mbx_deploy.data.dataset import list_utterances
 from mbx_deploy.engines.session import ITEM_FEATURES, TRACE_LAYERS, Item
 from mbx_deploy.engines.sim import SimEngine
@@ -29,7 +31,7 @@ from mbx_deploy.network.metadata import read_metadata
 from mbx_deploy.network.reader import parse_tflite
 from mbx_deploy.quantization import convert as quantize
 from mbx_deploy.quantization import export
-from mbx_deploy.quantization.agreement import Agreement, Bounds, check_agreement, compare
+from mbx_deploy.quantization.agreement import Agreement, Bounds, bounds_of, check_agreement, compare
 from mbx_deploy.quantization.clips import draw_clips
 from mbx_deploy.quantization.convert import (
     Conversion,
@@ -44,6 +46,7 @@ from mbx_deploy.quantization.export import CardRequest, QatOptions, export_check
 from mbx_deploy.quantization.qat import fine_tune
 from mbx_deploy.quantization.ranges import RULES, observe
 from mbx_deploy.quantization.requantize import set_ranges
+from mbx_deploy.system.tools import find_tool
 from mbx_deploy.train.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint, weights_digest
 from mbx_deploy.train.matchboxnet import MatchboxNet, MatchboxNetConfig, build_matchboxnet
 
@@ -170,6 +173,21 @@ def test_splits_share_no_clip(data_root: Path) -> None:
     assert len(set().union(*drawn.values())) == 36
 
 
+@pytest.mark.skipif(find_tool("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_other_words_are_spoken_where_the_data_hold_none(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = (*WORDS, "unknown")
+    count, words = 3 * len(labels), 3 * len(WORDS)
+    clips = draw_clips(data_root, "training", labels, FRONTEND, count)
+    assert len(clips) == count and all(np.ptp(clip) > 100 for clip in clips[words:])
+    assert np.array_equal(clips, draw_clips(data_root, "training", labels, FRONTEND, count))
+
+    def missing(*_: object) -> str:
+        raise ToolMissing("espeak-ng is not installed")
+
+    monkeypatch.setattr(synthesis, "need_tool", missing)
+    assert np.array_equal(clips[:words], draw_clips(data_root, "training", labels, FRONTEND, count))
+
+
 def test_a_label_without_clips_is_refused(data_root: Path) -> None:
     with pytest.raises(InputError, match="none of 'stop'"):
         draw_clips(data_root, "training", ("left", "stop"), FRONTEND, 10)
@@ -197,6 +215,21 @@ def test_disagreement_is_refused_by_name(change: dict[str, float], name: str) ->
     values = {"onnx_error": 1e-7, "float_tflite_error": 1e-7, "same_label": 0.99, "int8_rms": 0.03}
     with pytest.raises(CheckFailed, match=name):
         check_agreement(Agreement(clips=100, **{**values, **change}), Bounds())
+
+
+def test_a_user_may_say_how_often_int8_must_agree() -> None:
+    worse = Agreement(100, 1e-7, 1e-7, 0.965, 0.2)
+    with pytest.raises(CheckFailed) as caught:
+        check_agreement(worse, Bounds(), "; --min-agreement 96 takes it as it is")
+    assert "--min-agreement 96" in (caught.value.hint or "")
+    chosen = bounds_of(0.96)
+    assert chosen is not None and bounds_of(None) is None
+    check_agreement(worse, chosen)
+    with pytest.raises(CheckFailed, match=r"share of clips with the same label.*got 0.955, need at least 0.96"):
+        check_agreement(Agreement(100, 1e-7, 1e-7, 0.955, 0.2), chosen)
+    with pytest.raises(CheckFailed, match="ONNX") as caught:
+        check_agreement(Agreement(100, 1.0, 1e-7, 1.0, 0.0), chosen, "; --min-agreement")
+    assert "--min-agreement" not in (caught.value.hint or "")
 
 
 # What is missing
@@ -420,8 +453,9 @@ def test_export_writes_nothing_for_a_model_that_disagrees(
     def wrong(data: bytes, features: np.ndarray) -> np.ndarray:
         return -reference_logits(data, features)
 
-    with pytest.raises(CheckFailed, match="int8 TFLite against PyTorch"):
+    with pytest.raises(CheckFailed, match="int8 TFLite against PyTorch") as caught:
         export_checkpoint(checkpoint, data_root, output, check_clips=12, int8_logits=wrong, bounds=LOOSE)
+    assert re.search(r"--min-agreement \d+ takes it as it is", caught.value.hint or "")
     assert output.read_bytes() == b"an older one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "model.tflite"]
 

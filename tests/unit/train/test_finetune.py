@@ -71,7 +71,10 @@ def test_a_new_head_and_a_base_that_stays_as_it_is(
 ) -> None:
     before = {name: value.clone() for name, value in base[0].state_dict().items()}
     config = FinetuneConfig(("high", "low"), epochs=8, folds=3, learning_rate=0.02, only_words=True)
-    report = finetune(base, data_root, tmp_path / "m.pt", config)
+    told: list[tuple[str, int, int]] = []
+    report = finetune(base, data_root, tmp_path / "m.pt", config, progress=lambda *epoch: told.append(epoch))
+    names = [*(f"fold {n} of 3" for n in (1, 2, 3)), "all clips"]
+    assert told == [(name, epoch + 1, 8) for name in names for epoch in range(8)]
     again = finetune(base, data_root, tmp_path / "n.pt", config)
     assert report == again and (tmp_path / "m.pt").read_bytes() == (tmp_path / "n.pt").read_bytes()
     module, info = load_checkpoint(tmp_path / "m.pt")
