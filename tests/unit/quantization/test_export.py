@@ -178,7 +178,7 @@ def test_other_words_are_spoken_where_the_data_hold_none(data_root: Path, monkey
     labels = (*WORDS, "unknown")
     count, words = 3 * len(labels), 3 * len(WORDS)
     clips = draw_clips(data_root, "training", labels, FRONTEND, count)
-    assert len(clips) == count and all(np.ptp(clip) > 100 for clip in clips[words:])
+    assert len(clips) == count and all(clip.max() > 100 for clip in clips[words:])
     assert np.array_equal(clips, draw_clips(data_root, "training", labels, FRONTEND, count))
 
     def missing(*_: object) -> str:
