@@ -203,10 +203,7 @@ def utterance(path: Path, offset_s: float, duration_s: float | None = 1.0) -> Ut
 @pytest.fixture(scope="module")
 def long_sound() -> np.ndarray:
     """Ten minutes and ten seconds, 44.1 kHz, that are nowhere alike."""
-    rng = np.random.default_rng(1)
-    return np.clip(
-        np.cumsum(rng.normal(0, 1, 610 * 44100)) * 3 + rng.normal(0, 500, 610 * 44100), -32768, 32767
-    ).astype(np.int16)
+    return np.random.default_rng(1).integers(-9000, 9000, 610 * 44100, dtype=np.int16)
 
 
 @pytest.mark.parametrize("rate", [44100, 16000])
@@ -231,12 +228,12 @@ def test_a_stretch_is_what_the_whole_has_there(long_sound: np.ndarray, rate: int
 @pytest.mark.parametrize(("suffix", "late_ms"), [("flac", 0), ("mp3", 0), ("opus", 0), ("m4a", 0), ("webm", 10)])
 def test_stretches_of_other_formats(long_sound: np.ndarray, suffix: str, late_ms: int, tmp_path: Path) -> None:
     """late_ms: how much a seek of ffmpeg's may miss."""
-    source = write(tmp_path / "long.wav", long_sound[: 60 * 44100], 44100)
+    source = write(tmp_path / "long.wav", long_sound[: 20 * 44100], 44100)
     path = tmp_path / f"long.{suffix}"
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", source, path], check=True)
     whole = read_recording(path).samples.astype(np.int64)
     with LongSound(path, RATE_HZ) as sound:
-        for at in (0.0, 0.1, 33.3, 12.25):
+        for at in (0.0, 0.1, 13.3, 12.25):
             found = sound.read(utterance(path, at)).samples.astype(np.int64)
             lags = range(-late_ms * 16, late_ms * 16 + 1)
             starts = [max(round(at * RATE_HZ) + lag, 0) for lag in lags]
