@@ -29,7 +29,10 @@ def run_training(
         from mbx_deploy.train.config import TrainConfig, load_train_config
 
         base = load_train_config(config_path) if config_path else TrainConfig()
-        config = TrainConfig.from_dict({**base.to_dict(), **overrides})
+        values = {**base.to_dict(), **overrides}
+        if "labels" in overrides:  # the number of classes follows from them
+            values["model"] = {key: value for key, value in values["model"].items() if key != "num_classes"}
+        config = TrainConfig.from_dict(values)
         from mbx_deploy.train.lightning import EngineOptions
         from mbx_deploy.train.loop import is_first_process, train
     except ImportError as error:

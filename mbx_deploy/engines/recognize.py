@@ -149,18 +149,18 @@ def _answers(
 ) -> list[dict[str, Any]]:
     answers = []
     for start in range(0, len(clips), ITEMS_AT_ONCE):
-        recordings: dict[Path, Recording] = {}
+        recordings: list[tuple[Path, Recording]] = []  # one may be named twice
         for path in clips[start : start + ITEMS_AT_ONCE]:
             try:
-                recordings[path] = _read(path, recognizer.config, note)
+                recordings.append((path, _read(path, recognizer.config, note)))
             except InputError as error:
                 refused(error)
         if recognizer.streaming is not None:
-            items = [Item(ITEM_CLIP, recording.samples) for recording in recordings.values()]
+            items = [Item(ITEM_CLIP, recording.samples) for _, recording in recordings]
         else:
-            items = [Item(ITEM_CLIP, _window(r, path, recognizer, note)) for path, r in recordings.items()]
+            items = [Item(ITEM_CLIP, _window(r, path, recognizer, note)) for path, r in recordings]
         results = engine.run(items, TRACE_STAGES if trace else TRACE_RESULTS)
-        for (path, recording), found in zip(recordings.items(), results, strict=True):
+        for (path, recording), found in zip(recordings, results, strict=True):
             if not found:
                 refused(
                     InputError(
