@@ -168,7 +168,7 @@ def record(
     for text in source.notes:
         note(text)
     ask = None if auto or given == sources.STANDARD_INPUT else _ask_key
-    found = recorder.record(source, options, say, ask, _meter)
+    found = recorder.record(source, options, _over_the_meter, ask, _meter)
     told = recorder.describe(found, options, source.name)
     if as_json:
         print_json(told)
@@ -185,6 +185,7 @@ def _ask_key(question: str) -> str:
     from mbx_deploy.live.record import KEYS, QUIT
 
     while True:
+        _clear_meter()
         click.echo(f"{question}  ({KEYS}) ", nl=False, err=True)
         line = sys.stdin.readline()
         key = line.strip().lower()
@@ -192,6 +193,16 @@ def _ask_key(question: str) -> str:
             return QUIT
         if key in ("", "r", "s", "q"):
             return key
+
+
+def _over_the_meter(line: str) -> None:
+    _clear_meter()
+    say(line)
+
+
+def _clear_meter() -> None:
+    if sys.stderr.isatty():
+        redraw("", sys.stderr, clear=True)
 
 
 def _meter(level_db: float, clips: bool) -> None:
