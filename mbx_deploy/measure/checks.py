@@ -1,7 +1,9 @@
 """The comparisons of a model with its baseline, one a line."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from mbx_deploy.errors import CheckFailed
 from mbx_deploy.measure.baseline import Baseline
 from mbx_deploy.measure.fingerprint import changed
 from mbx_deploy.measure.stream_budgets import over_budget
@@ -39,6 +41,16 @@ def compare(old: Baseline, now: Baseline, allow_changed_bytes: bool) -> list[Che
     elif old.streams is not None:
         checks.append(Check("long recordings", None, "left out"))
     return checks
+
+
+def check_update(path: Path, now: Baseline) -> None:
+    """Raise CheckFailed, in one line, for a baseline that its own model would not meet. path: where it would lie."""
+    failed = [f"{check.name}: {check.told}" for check in compare(now, now, False) if check.passed is False]
+    if failed:
+        raise CheckFailed(
+            f"the baseline would fail at once ({path}), {'; '.join(failed)}",
+            "nothing was written; mend the model, or allow more: --float-margin",
+        )
 
 
 def _bytes_check(old: Baseline, now: Baseline, allowed: bool) -> Check:
