@@ -130,7 +130,7 @@ def cut(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder; takes are added to it."
 )
 @click.option("--speaker", help="Who speaks; for cross-validation and splits. Default: nobody knows.")
-@click.option("--takes", default=10, show_default=True, type=click.IntRange(1, 1000), help="Of each word.")
+@click.option("--takes", default=20, show_default=True, type=click.IntRange(1, 1000), help="Of each word.")
 @click.option(
     "--silence", default=5, show_default=True, type=click.IntRange(1, 600), help="Seconds of the room, first."
 )

@@ -14,10 +14,12 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mbx_deploy.commands.cli import cli
+from mbx_deploy.data.corpus import SPLITS
 from mbx_deploy.data.dataset import load_split
 from mbx_deploy.data.inspection import inspect
 from mbx_deploy.data.reader import read_corpus
 from mbx_deploy.data.streams import wav_bytes
+from mbx_deploy.live.record import RecordOptions
 
 RATE_HZ = 16000
 ROOT = Path(__file__).resolve().parents[3]
@@ -75,6 +77,14 @@ def test_a_folder_that_is_a_data_set(tmp_path: Path) -> None:
     assert found.sound and found.labels.keys() == {"left", "right", "silence"}
     (split,) = {utterance.split for utterance in read_corpus(tmp_path / "out").utterances}
     assert load_split(tmp_path / "out", split, ("left", "right", "silence"), progress=False).voices == ["anna"] * 5
+
+
+def test_as_many_takes_as_are_asked_for_are_enough_to_fine_tune(tmp_path: Path) -> None:
+    (tmp_path / "go").mkdir()
+    for number in range(RecordOptions(tmp_path, ("go",)).takes):
+        soundfile.write(tmp_path / "go" / f"anna_nohash_{number:03d}.wav", said(), RATE_HZ)
+    corpus = read_corpus(tmp_path)
+    assert corpus.counts("training")["go"] >= 10 and min(len(corpus.split(split)) for split in SPLITS) > 0
 
 
 @pytest.mark.parametrize(
