@@ -52,7 +52,8 @@ def commands(text: str) -> list[list[str]]:
 def check_command(words: list[str]) -> None:
     """Fail unless click takes the words: the command is there, so are its options, their values are in range."""
     command: click.Command = cli
-    context = click.Context(cli, info_name="mbx-deploy")
+    # With cli's own settings: click keeps the first help option that a command is asked for.
+    context = click.Context(cli, info_name="mbx-deploy", **cli.context_settings)
     rest = list(words)
     while isinstance(command, click.Group):
         found = command.get_command(context, rest[0])
