@@ -23,6 +23,7 @@ FRONTEND_ASSEMBLY = {
 # What every recogniser has of the runtime, and every network alone.
 HEARING_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_decision.c", "mbx_recognizer.c")
 HEARING_HEADERS = ("mbx_decision.h", "mbx_frontend.h", "mbx_recognizer.h")
+FRONTEND_OPTIONS = "mbx_frontend_options"  # of which most front ends need none
 NETWORK_SOURCES = ("mbx_kernels.c", "mbx_network.c")
 NETWORK_HEADERS = ("mbx_network.h",)
 COMMON_HEADERS = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_runtime.h", "mbx_taps.h")
@@ -39,6 +40,8 @@ def runtime_files(model: CompiledModel, target: Target, runtime: str = "c") -> t
     sources = HEARING_SOURCES if model.hearing else NETWORK_SOURCES
     headers = (*COMMON_HEADERS, *(HEARING_HEADERS if model.hearing else NETWORK_HEADERS))
     modules = operation_modules(model) if runtime == "c" else []
+    if model.hearing and model.config.has_options:
+        modules = sorted((*modules, FRONTEND_OPTIONS))
     names = [*sources, *headers, *(f"{name}{end}" for name in modules for end in (".c", ".h"))]
     files: dict[str, str | bytes] = {f"src/{name}": runtime_file(name).read_text() for name in names}
     of_frontend = [file for files in FRONTEND_ASSEMBLY.values() for file in files]

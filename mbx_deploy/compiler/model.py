@@ -259,7 +259,7 @@ def _read_streaming(
         )
     config = hearing.config
     silent = frontend.frame_coefficients(np.zeros((1, config.window_length), np.int32), hearing.tables)
-    row = frontend.quantize_features(silent, program.input_scale, program.input_zero_point)
+    row = frontend.quantize_features(silent, program.input_scale, program.input_zero_point, hearing.tables.unit)
     return Streaming(step, values["tail_frames"], row.ravel(), time)
 
 
@@ -295,7 +295,7 @@ def _check_hearing(hearing: Hearing, network: ir.Model, program: Program, name: 
         )
     if target.size_bytes != len(labels):
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
-    feature_multiplier(program.input_scale)
+    feature_multiplier(program.input_scale, hearing.tables.unit)
     if isinstance(network.ops[-1], ir.Softmax):
         raise InputError(
             f"the network ends in SOFTMAX ({name}): need one that ends in logits, whose softmax the scores are",

@@ -31,6 +31,8 @@ class _Frontend(ctypes.Structure):
         ("preemphasis_q30", ctypes.c_int32),
         ("ln2_q24", ctypes.c_int32),
         ("log_bias_q24", ctypes.c_int32),
+        ("magnitude", ctypes.c_uint16),
+        ("log_clamp", ctypes.c_uint16),
         ("log_offset", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name, _ in _TABLES),
     ]
@@ -43,8 +45,8 @@ class HostFrontend:
         """Compile the C (once for each version of it). Raises ToolMissing where there is no gcc."""
         self.config = config
         self.tables = tables or build_tables(config)
-        headers = ("mbx_fixed_point.h", "mbx_runtime.h", "mbx_frontend.h")
-        names = (*headers, "mbx_frontend.c", "mbx_host_frontend.c")
+        headers = ("mbx_fixed_point.h", "mbx_runtime.h", "mbx_frontend.h", "mbx_frontend_options.h")
+        names = (*headers, "mbx_frontend.c", "mbx_frontend_options.c", "mbx_host_frontend.c")
         sources = {name: runtime_file(name).read_text() for name in names}
         self._run = ctypes.CDLL(str(compile_shared_library(sources))).mbx_host_coefficients
         self._run.argtypes = [
@@ -70,6 +72,8 @@ class HostFrontend:
             self.tables.preemphasis_q30,
             self.tables.ln2_q24,
             self.tables.log_bias_q24,
+            config.spectrum == "magnitude",
+            config.log_guard == "clamp",
             self.tables.log_offset,
             *[array.ctypes.data for array in self._arrays],
         )

@@ -3,6 +3,17 @@
 
 #include "mbx_fixed_point.h"
 
+/* Beside this file where a front end asks for it; a compiler that can't say so has none. */
+#if defined(__has_include)
+#if __has_include("mbx_frontend_options.h")
+#include "mbx_frontend_options.h"
+#endif
+#endif
+
+#ifdef MBX_HAS_FRONTEND_OPTIONS
+const uint8_t mbx_frontend_options = 1;
+#endif
+
 /* Twin: preemphasize(), of the sample at a position of the frame: beyond an end of the recording that of its image. */
 static int32_t mbx_emphasized_sample(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, int32_t position)
 {
@@ -312,11 +323,22 @@ static inline int mbx_leading_zeros(uint64_t value) /* value != 0 */
 #endif
 }
 
+/* What the logarithm is taken of. */
+static inline uint64_t mbx_guarded(const mbx_frontend *f, uint64_t energy)
+{
+#ifdef MBX_HAS_FRONTEND_OPTIONS
+    if (f->log_clamp != 0u) {
+        return energy > f->log_offset ? energy : f->log_offset;
+    }
+#endif
+    return energy + f->log_offset;
+}
+
 /* Twin: log_mel_energies(). In place. */
 static void mbx_log_mel_energies(const mbx_frontend *f, mbx_mel *mels)
 {
     for (uint32_t m = 0; m < f->n_mels; m++) {
-        const uint64_t value = mels[m].energy + f->log_offset;
+        const uint64_t value = mbx_guarded(f, mels[m].energy);
         const int zeros = mbx_leading_zeros(value);
         const uint64_t mantissa = value << zeros;
         const uint32_t index = (uint32_t)(mantissa >> 55) & 0xFFu;
@@ -442,6 +464,11 @@ void mbx_frame_coefficients(const mbx_frontend *f, const int16_t *samples, mbx_e
         mbx_fft(f, bins);
         mbx_split_powers(f, bins);
     }
+#ifdef MBX_HAS_FRONTEND_OPTIONS
+    if (f->magnitude != 0u) {
+        mbx_magnitude_spectrum(f, bins);
+    }
+#endif
     mbx_mel_rows(bins, f->mel_first, f->mel_count, f->mel_weights_q32, mels, f->n_mels);
     if (observe) {
         observe(context, MBX_STAGE_MEL, mels, mels_bytes);
