@@ -291,7 +291,9 @@ def _check_hearing(hearing: Hearing, network: ir.Model, program: Program, name: 
     if features not in shapes and not flat:
         need = " or ".join(f"{frames} of {coefficients}" for frames, coefficients in reversed(shapes))
         raise InputError(
-            f"the front end does not fit the network ({name}): got {features[0]} frames of {features[1]}, need {need}"
+            f"the front end does not fit the network ({name}): got {features[0]} frames of {features[1]}, need {need}",
+            "n_mfcc, or n_mels where it is 0, says how many a frame has; clip_samples, window_length, hop_length and "
+            "center say how many frames there are",
         )
     if target.size_bytes != len(labels):
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
