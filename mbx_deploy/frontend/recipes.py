@@ -53,7 +53,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def recipe_config(name: str, changes: dict[str, Any] | None = None) -> FrontendConfig:
-    """Return the front end of a recipe, some keys of it changed. Raises InputError for an unknown name, key or value."""
+    """Return the front end of a recipe, some keys of it changed. Raises InputError for an unknown name or key."""
     if name not in RECIPES:
         raise InputError(f"no front end of that name: got {name!r:.40}, need one of {', '.join(RECIPES)}")
     return FrontendConfig.from_dict(RECIPES[name] | (changes or {}))

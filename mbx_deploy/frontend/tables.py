@@ -16,8 +16,8 @@ one frame:
     coefficients   int32           Q16, MFCCs (or log-mels) divided by unit
     features       int8            round(coefficient * unit / scale) + zero_point
 
-unit is 1 of most front ends, 10 / ln(10) where the logarithm is in decibels of a power, and twice as much, or four times,
-where a sum of the DCT would leave int64 otherwise. The multiplier of the features has it, so that the C does not.
+unit is 1 of most front ends, 10 / ln(10) where the logarithm is in decibels of a power, and twice as much, or four
+times, where a sum of the DCT would leave int64 otherwise. The multiplier of the features has it, so that the C does not.
 
 There is no block exponent: 28 fractional bits on 16-bit samples put the rounding noise of the transform some 70 dB
 below log_offset (1e-6), so that quiet audio keeps its precision without one. Measured in tests/reference.
@@ -259,7 +259,7 @@ def _logs_fit(tables: FrontendTables) -> bool:
     return largest < _LARGEST_VALUE and row_sum * largest < (1 << 63) - (1 << 40)
 
 
-def feature_multiplier(scale: float, unit: float) -> tuple[int, int]:
+def feature_multiplier(scale: float, unit: float = 1.0) -> tuple[int, int]:
     """Return (multiplier, shift) so that coefficient_q16 * multiplier / 2^shift = coefficient * unit / scale.
 
     scale: float32 of the network's input. unit: the tables'. multiplier: [2^30, 2^31); shift: 33 to 62, as the C

@@ -78,9 +78,7 @@ class _Sums:
     count: int = 0
 
 
-def measure_layers(
-    model: ir.Model, reference: FloatNetwork, coefficients_q16: np.ndarray, unit: float = 1.0
-) -> Report:
+def measure_layers(model: ir.Model, reference: FloatNetwork, coefficients_q16: np.ndarray, unit: float = 1.0) -> Report:
     """Return the error of each layer of a quantized network.
 
     reference: the same ops with the weights that are taken for right. coefficients_q16: int32 (N, num_frames,

@@ -199,14 +199,15 @@ def magnitude_spectrum(power: np.ndarray) -> np.ndarray:
         halved += np.where(is_small, np.uint64(step // 2), np.uint64(0))
     # A double holds 48 bits, and its root of them is off by less than what parts two integers' squares.
     root = np.floor(np.sqrt((value >> np.uint64(16)).astype(np.float64))).astype(np.uint64)
-    return root << (np.uint64(MAGNITUDE_FRACTION_BITS + 8) - halved)
+    magnitude: np.ndarray = root << (np.uint64(MAGNITUDE_FRACTION_BITS + 8) - halved)
+    return magnitude
 
 
 def mel_energies(power: np.ndarray, tables: FrontendTables) -> np.ndarray:
     """Return the mel filters' outputs, uint64 (n, n_mels), at the power's scale, or at the magnitude's.
 
-    power: uint64 (n, n_fft / 2 + 1), or magnitudes. Each product with a Q32 weight is truncated to an integer before it is added:
-    high word * weight + (low word * weight >> 32) is exactly floor(power * weight / 2^32).
+    power: uint64 (n, n_fft / 2 + 1), or magnitudes. Each product with a Q32 weight is truncated to an integer before
+    it is added: high word * weight + (low word * weight >> 32) is exactly floor(power * weight / 2^32).
     Twin: mbx_mel_energies().
     """
     high, low = power >> np.uint64(32), power & np.uint64(0xFFFFFFFF)
@@ -241,7 +242,8 @@ def log_mel_energies(mel: np.ndarray, tables: FrontendTables) -> np.ndarray:
     fraction = ((mantissa >> np.uint64(39)) & np.uint64(0xFFFF)).astype(np.int64)
     table = tables.log_q24.astype(np.int64)
     line = table[index] + (((table[index + 1] - table[index]) * fraction) >> 16)
-    return line + exponent * tables.ln2_q24 - tables.log_bias_q24
+    log_mel: np.ndarray = line + exponent * tables.ln2_q24 - tables.log_bias_q24
+    return log_mel
 
 
 def dct(log_mel: np.ndarray, tables: FrontendTables) -> np.ndarray:

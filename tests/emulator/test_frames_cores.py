@@ -40,7 +40,7 @@ pytestmark = [
 
 
 # Each front end on one core, some on all.
-ON_EACH = ("ordinary", "a pair more", "emphasized")
+ON_EACH = ("ordinary", "a pair more", "emphasized", "magnitudes")
 CASES = [
     *((name, core) for core in CORES for name in ON_EACH),
     *((name, CORES[number % len(CORES)]) for number, name in enumerate([*WINDOWS, *CONFIGS]) if name not in ON_EACH),

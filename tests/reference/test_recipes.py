@@ -1,6 +1,6 @@
 """Front ends by name: the float64 reference is what their sources compute, and the integers stay near it.
 
-The sound is generated: noises and voiced stretches at a microphone's levels. Bounds are set just above what was measured.
+The sound is generated: noises and voiced stretches at a microphone's levels. Bounds lie just above what was measured.
 """
 
 from dataclasses import asdict
@@ -114,7 +114,7 @@ def test_silence_is_the_floor_of_the_source() -> None:
 
 # By recipe, of three levels: the largest error of a coefficient, in its own unit, its root of the mean square, and the
 # share of int8 features that are equal; no other differs by more than 1. The transform's own rounding, 2^-22 of a full
-# scale, shows where filters are quieter than that: in a power it hides below the offset, in a magnitude's logarithm not.
+# scale, shows where filters are quieter than that: in a power it hides below the offset, in a magnitude it does not.
 BOUNDS = {
     "nemo": ((0.001, 0.0002, 0.9998), (0.001, 0.0002, 0.9998), (0.001, 0.0002, 0.9998)),
     "mlperf-tiny": ((0.001, 0.0001, 0.9999), (0.02, 0.001, 0.9998), (0.05, 0.002, 0.9993)),
@@ -155,7 +155,7 @@ def test_the_integers_stay_near_the_reference(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_recordings(speech_commands: Path, name: str) -> None:
-    """At the level that people recorded them: at least 99.9 % of the int8 features are equal, none differs by more than 1."""
+    """At the level that people recorded: at least 99.9 % of the int8 features are equal, none differs by more than 1."""
     names = (speech_commands / "testing_list.txt").read_text().split()[::20]
     clips = np.stack([fit_clip(read_recording(speech_commands / path).samples, 16000) for path in names])
     config = recipe_config(name)

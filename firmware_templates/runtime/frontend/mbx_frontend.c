@@ -307,22 +307,6 @@ static void mbx_mel_rows(const mbx_bin *bins, const uint16_t *first, const uint1
 }
 #endif
 
-static inline int mbx_leading_zeros(uint64_t value) /* value != 0 */
-{
-#if defined(__GNUC__)
-    return __builtin_clzll(value);
-#else
-    int zeros = 0;
-    for (int step = 32; step != 0; step /= 2) {
-        if ((value >> (64 - step)) == 0u) {
-            value <<= step;
-            zeros += step;
-        }
-    }
-    return zeros;
-#endif
-}
-
 /* What the logarithm is taken of. */
 static inline uint64_t mbx_guarded(const mbx_frontend *f, uint64_t energy)
 {

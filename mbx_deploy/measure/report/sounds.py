@@ -56,7 +56,9 @@ def float_log_mel(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spectrograms:
-    """One clip's, float and fixed. log_mels: float64 (audio_frames, n_mels), in the logarithm of config. coefficient errors: absolute."""
+    """One clip's, float and fixed. log_mels: float64 (audio_frames, n_mels), in the front end's logarithm. coefficient
+    errors: absolute.
+    """
 
     float_log_mel: np.ndarray
     fixed_log_mel: np.ndarray

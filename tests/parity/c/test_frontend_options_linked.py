@@ -1,4 +1,4 @@
-"""Two models in one program, of which one front end asks for options: either order of libraries links right, or fails."""
+"""Two models in one program, of which one front end asks for options: the libraries link right, or not at all."""
 
 import subprocess
 from pathlib import Path

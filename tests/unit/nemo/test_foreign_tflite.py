@@ -14,8 +14,8 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.build import build
 from mbx_deploy.firmware.folder import load_build
 from mbx_deploy.frontend.config import FrontendConfig
-from mbx_deploy.frontend.recipes import recipe_config
 from mbx_deploy.frontend.native import HostFrontend
+from mbx_deploy.frontend.recipes import recipe_config
 from mbx_deploy.measure.verify import verify
 from mbx_deploy.nemo.clips import synthetic_calibration
 from mbx_deploy.nemo.conversion import ImportRequest, import_model
@@ -45,7 +45,8 @@ def ds_cnn(config: FrontendConfig) -> bytes:
     weights = random_weights(rng, (1, 3, 3, 8))
     inside = made.conv_2d(inside, weights, scales, bias, 0.2, -128, depthwise=True, activation="RELU")
     inside = made.conv_2d(inside, random_weights(rng, (8, 1, 1, 8)), scales, bias, 0.1, -128, activation="RELU")
-    inside = made.pool(inside, made.shape(inside)[1:3])
+    _, height, width, _ = made.shape(inside)
+    inside = made.pool(inside, (height, width))
     inside = made.reshape(inside, (1, 8))
     logits = made.fully_connected(inside, random_weights(rng, (2, 8)), [0.01], None, 0.1, 1)
     return made.build(made.brought(made.softmax(logits), "FLOAT32", 0, 0), source=source)
@@ -112,7 +113,7 @@ def test_a_front_end_is_a_recipe_and_what_changes_it(tmp_path: Path) -> None:
     path.write_text('recipe = "mine"\n')
     with pytest.raises(InputError, match="got 'mine', need one of nemo, mlperf-tiny, arm-kws, torchaudio"):
         read_frontend(path)
-    with pytest.raises(InputError, match="got 'mine', need one of nemo, .*, or a TOML file"):
+    with pytest.raises(InputError, match=r"got 'mine', need one of nemo, .*, or a TOML file"):
         read_frontend(Path("mine"))
     path.write_text('recipe = "torchaudio"\nlog_scale = "bel"\n')
     with pytest.raises(InputError, match=r"log_scale.*got 'bel', need natural or decibel.*f.toml"):
@@ -172,8 +173,14 @@ def test_recordings_calibrate_in_the_recipes_unit(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(made.build(output))
     for name, text in (("l.txt", LABELS), ("f.toml", 'recipe = "torchaudio"\nclip_samples = 1600\n')):
         (tmp_path / name).write_text(text)
-    paths = {"labels": tmp_path / "l.txt", "frontend": tmp_path / "f.toml", "data": tmp_path / "clips"}
-    import_model(ImportRequest(tmp_path / "m.tflite", tmp_path / "o.tflite", **paths), lambda text: None)
+    request = ImportRequest(
+        tmp_path / "m.tflite",
+        tmp_path / "o.tflite",
+        data=tmp_path / "clips",
+        labels=tmp_path / "l.txt",
+        frontend=tmp_path / "f.toml",
+    )
+    import_model(request, lambda text: None)
     entry = load_model(tmp_path / "o.tflite").input
     assert (-128 - entry.zero_point) * entry.scale == pytest.approx(-100 * 128**0.5, rel=0.02)
 
