@@ -17,7 +17,7 @@ one frame:
     features       int8            round(coefficient * unit / scale) + zero_point
 
 unit is 1 of most front ends, 10 / ln(10) where the logarithm is in decibels of a power, and twice as much, or four
-times, where a sum of the DCT would leave int64 otherwise. The multiplier of the features has it, so that the C does not.
+times, where a sum of the DCT would leave int64 otherwise. The multiplier of the features has it: the C pays nothing.
 
 There is no block exponent: 28 fractional bits on 16-bit samples put the rounding noise of the transform some 70 dB
 below log_offset (1e-6), so that quiet audio keeps its precision without one. Measured in tests/reference.

@@ -199,3 +199,21 @@ def test_a_front_end_without_options_has_none_of_them() -> None:
 def test_bad_values(values: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(values))):
         FrontendConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("gain", [1 / 64, 1.0, 64.0])
+def test_logarithms_that_would_leave_the_dct_are_halved(gain: float) -> None:
+    """The largest sum that there is: all of 128 filters at the floor, or as loud as can be."""
+    offset = 1e-12 if gain <= 1 else 1e-9
+    config = FrontendConfig(
+        clip_samples=2000, n_mels=128, n_mfcc=128, dct_norm="htk", spectrum="magnitude", log_offset=offset,
+        log_guard="clamp", sample_gain=gain,
+    )  # fmt: skip
+    tables = build_tables(config)
+    assert tables.unit == 2.0
+    clips = np.stack([np.zeros(2000, np.int16), samples(1, "extremes", 2000)])
+    computed = HostFrontend(config, tables).coefficients(clips)
+    for clip, coefficients in zip(clips, computed, strict=True):
+        np.testing.assert_array_equal(coefficients, sim.coefficients(clip, tables))
+    floor = np.log(offset) * np.sqrt(2 * 128)
+    assert computed[0, :, 0] * (tables.unit / 65536) == pytest.approx(floor, rel=0.001)

@@ -155,7 +155,7 @@ def test_the_integers_stay_near_the_reference(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_recordings(speech_commands: Path, name: str) -> None:
-    """At the level that people recorded: at least 99.9 % of the int8 features are equal, none differs by more than 1."""
+    """As people recorded them: at least 99.9 % of the int8 features are equal, none differs by more than 1."""
     names = (speech_commands / "testing_list.txt").read_text().split()[::20]
     clips = np.stack([fit_clip(read_recording(speech_commands / path).samples, 16000) for path in names])
     config = recipe_config(name)
