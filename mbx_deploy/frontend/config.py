@@ -19,6 +19,7 @@ PREEMPHASIS_FRACTION_BITS = 30
 EMPHASIZED_SHIFT = 14  # fraction bits of an emphasized sample behind those of a sample
 COEFFICIENT_FRACTION_BITS = 16
 MAGNITUDE_FRACTION_BITS = 26  # of a magnitude behind those of a spectrum line
+OPTIONS_DEFINED = "#define MBX_HAS_FRONTEND_OPTIONS 1\n"  # before mbx_frontend.c, which has them then
 LEAST_LOG_OFFSET = 16  # as an integer at the energies' scale, so that it is met within 3 %
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.config import OPTIONS_DEFINED, FrontendConfig
 from mbx_deploy.frontend.tables import FrontendTables, build_tables, fold_dct
 from mbx_deploy.system.resources import runtime_file
 from mbx_deploy.system.tools import compile_shared_library
@@ -48,6 +48,7 @@ class HostFrontend:
         headers = ("mbx_fixed_point.h", "mbx_runtime.h", "mbx_frontend.h", "mbx_frontend_options.h")
         names = (*headers, "mbx_frontend.c", "mbx_frontend_options.c", "mbx_host_frontend.c")
         sources = {name: runtime_file(name).read_text() for name in names}
+        sources["mbx_frontend.c"] = OPTIONS_DEFINED + sources["mbx_frontend.c"]
         self._run = ctypes.CDLL(str(compile_shared_library(sources))).mbx_host_coefficients
         self._run.argtypes = [
             ctypes.POINTER(_Frontend),

@@ -3,14 +3,9 @@
 
 #include "mbx_fixed_point.h"
 
-/* Beside this file where a front end asks for it; a compiler that can't say so has none. */
-#if defined(__has_include)
-#if __has_include("mbx_frontend_options.h")
-#include "mbx_frontend_options.h"
-#endif
-#endif
-
+/* Defined in a first line of this file in a project whose front end asks for them. */
 #ifdef MBX_HAS_FRONTEND_OPTIONS
+#include "mbx_frontend_options.h"
 const uint8_t mbx_frontend_options = 1;
 #endif
 

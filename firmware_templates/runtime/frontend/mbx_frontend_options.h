@@ -4,8 +4,6 @@
 
 #include "mbx_frontend.h"
 
-#define MBX_HAS_FRONTEND_OPTIONS 1
-
 #ifdef __cplusplus
 extern "C" {
 #endif
