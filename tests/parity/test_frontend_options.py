@@ -18,6 +18,7 @@ from mbx_deploy.frontend.native import HostFrontend
 from mbx_deploy.frontend.recipes import recipe_config
 from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.sim import frontend as sim
+from mbx_deploy.system.resources import runtime_file
 from tests.made.tflite import small_artifact
 
 
@@ -167,6 +168,11 @@ def test_a_front_end_without_options_has_none_of_them() -> None:
     assert not [path for path in files if "frontend_options" in path]
     tables = files["generated/kws_frontend.c"]
     assert isinstance(tables, str) and "magnitude" not in tables and "options" not in tables
+    source = runtime_file("mbx_frontend.c").read_text()
+    assert files["src/mbx_frontend.c"] == source
+    # The text of the source itself says that there are options: a compiler's cache looks at nothing else.
+    asking = generate_project(parse_model(small_artifact(recipe_config("arm-kws")), "x"), find_target("host"))
+    assert asking["src/mbx_frontend.c"] != source and "__has_include" not in source
 
 
 @pytest.mark.parametrize(
