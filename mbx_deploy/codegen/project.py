@@ -212,7 +212,7 @@ def _context(model: CompiledModel, target: Target, prefix: str, stride_frames: i
 
 def _hearing_context(model: CompiledModel, hearing: Hearing, stride_frames: int) -> dict[str, Any]:
     program, tables, labels = model.program, hearing.tables, hearing.labels
-    multiplier, shift = feature_multiplier(program.input_scale)
+    multiplier, shift = feature_multiplier(program.input_scale, tables.unit)
     return {
         "model_sha256": _byte_rows(bytes.fromhex(model.digest)),
         "labels": labels,

@@ -9,6 +9,7 @@ from mbx_deploy.codegen.languages import Verbatim, c_string, json_string, plain_
 from mbx_deploy.codegen.target import BARE_METAL, SESSION_PART, Target
 from mbx_deploy.compiler.kernels.choice import NEEDED_SETS
 from mbx_deploy.compiler.model import CompiledModel
+from mbx_deploy.frontend.config import OPTIONS_DEFINED
 from mbx_deploy.system.resources import firmware_templates_folder, part_folders, runtime_file
 from mbx_deploy.system.version import __version__
 
@@ -23,6 +24,7 @@ FRONTEND_ASSEMBLY = {
 # What every recogniser has of the runtime, and every network alone.
 HEARING_SOURCES = ("mbx_frontend.c", "mbx_kernels.c", "mbx_decision.c", "mbx_recognizer.c")
 HEARING_HEADERS = ("mbx_decision.h", "mbx_frontend.h", "mbx_recognizer.h")
+FRONTEND_OPTIONS = "mbx_frontend_options"  # of which most front ends need none
 NETWORK_SOURCES = ("mbx_kernels.c", "mbx_network.c")
 NETWORK_HEADERS = ("mbx_network.h",)
 COMMON_HEADERS = ("mbx_fixed_point.h", "mbx_kernels.h", "mbx_runtime.h", "mbx_taps.h")
@@ -39,8 +41,12 @@ def runtime_files(model: CompiledModel, target: Target, runtime: str = "c") -> t
     sources = HEARING_SOURCES if model.hearing else NETWORK_SOURCES
     headers = (*COMMON_HEADERS, *(HEARING_HEADERS if model.hearing else NETWORK_HEADERS))
     modules = operation_modules(model) if runtime == "c" else []
+    has_options = model.hearing is not None and model.config.has_options
+    modules = sorted((*modules, FRONTEND_OPTIONS)) if has_options else modules
     names = [*sources, *headers, *(f"{name}{end}" for name in modules for end in (".c", ".h"))]
     files: dict[str, str | bytes] = {f"src/{name}": runtime_file(name).read_text() for name in names}
+    if has_options:
+        files["src/mbx_frontend.c"] = OPTIONS_DEFINED + runtime_file("mbx_frontend.c").read_text()
     of_frontend = [file for files in FRONTEND_ASSEMBLY.values() for file in files]
     for file in kernel_sources(target):
         if file not in of_frontend or model.hearing:

@@ -18,7 +18,9 @@ from mbx_deploy.commands.console import DATA_SET, FORWARD_OPTION, JSON_OPTION, n
 )
 @click.option("--clip-ms", type=click.IntRange(30, 60000), help="The clips' length. Default: a second, or NeMo's crop.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Of an .onnx or .tflite: the words, one a line.")
-@click.option("--frontend", type=click.Path(path_type=Path), help="Of an .onnx: NeMo's YAML. Of a .tflite: a TOML.")
+@click.option(
+    "--frontend", type=click.Path(path_type=Path), help="Of an .onnx: NeMo's YAML. Of a .tflite: a TOML, or a name."
+)
 @JSON_OPTION
 def import_command(
     nemo: Path | None,

@@ -259,7 +259,7 @@ def _read_streaming(
         )
     config = hearing.config
     silent = frontend.frame_coefficients(np.zeros((1, config.window_length), np.int32), hearing.tables)
-    row = frontend.quantize_features(silent, program.input_scale, program.input_zero_point)
+    row = frontend.quantize_features(silent, program.input_scale, program.input_zero_point, hearing.tables.unit)
     return Streaming(step, values["tail_frames"], row.ravel(), time)
 
 
@@ -291,11 +291,13 @@ def _check_hearing(hearing: Hearing, network: ir.Model, program: Program, name: 
     if features not in shapes and not flat:
         need = " or ".join(f"{frames} of {coefficients}" for frames, coefficients in reversed(shapes))
         raise InputError(
-            f"the front end does not fit the network ({name}): got {features[0]} frames of {features[1]}, need {need}"
+            f"the front end does not fit the network ({name}): got {features[0]} frames of {features[1]}, need {need}",
+            "n_mfcc, or n_mels where it is 0, says how many a frame has; clip_samples, window_length, hop_length and "
+            "center say how many frames there are",
         )
     if target.size_bytes != len(labels):
         raise InputError(f"the labels do not fit the network ({name}): got {len(labels)}, need {target.size_bytes}")
-    feature_multiplier(program.input_scale)
+    feature_multiplier(program.input_scale, hearing.tables.unit)
     if isinstance(network.ops[-1], ir.Softmax):
         raise InputError(
             f"the network ends in SOFTMAX ({name}): need one that ends in logits, whose softmax the scores are",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -17,6 +18,9 @@ DCT_FRACTION_BITS = 31
 PREEMPHASIS_FRACTION_BITS = 30
 EMPHASIZED_SHIFT = 14  # fraction bits of an emphasized sample behind those of a sample
 COEFFICIENT_FRACTION_BITS = 16
+MAGNITUDE_FRACTION_BITS = 26  # of a magnitude behind those of a spectrum line
+OPTIONS_DEFINED = "#define MBX_HAS_FRONTEND_OPTIONS 1\n"  # before mbx_frontend.c, which has them then
+LEAST_LOG_OFFSET = 16  # as an integer at the energies' scale, so that it is met within 3 %
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,11 @@ class FrontendConfig:
     drop_frames_after: frames at a clip's end that are not computed. window: hann_periodic or hann_symmetric.
     mel_scale: htk or slaney. mel_norm: none, or slaney (triangles of equal area). preemphasis: x[n] - preemphasis *
     x[n - 1] before everything else; 0 is none. edge: what centred frames see beyond a clip's ends, its reflection or
-    zeros.
+    zeros. sample_gain: what samples are multiplied by. spectrum: power or magnitude, which the filters add up.
+    mel_slopes: the triangles' sides are straight over hz or over mel. mel_first_line: lines of the spectrum below it
+    count for nothing. log_guard: the logarithm is of mel + log_offset (add), or of the larger of the two (clamp).
+    log_scale: natural, or decibel: 10 log10 of a power, 20 log10 of a magnitude. dct_norm: ortho, or htk, where
+    coefficient 0 is larger by sqrt(2).
 
     Each of them is checked when the configuration is made: an InputError names the key, the value and the need.
     """
@@ -50,6 +58,13 @@ class FrontendConfig:
     mel_norm: str = "none"
     preemphasis: float = 0.0
     edge: str = "reflect"
+    sample_gain: float = 1.0
+    spectrum: str = "power"
+    mel_slopes: str = "hz"
+    mel_first_line: int = 0
+    log_guard: str = "add"
+    log_scale: str = "natural"
+    dct_norm: str = "ortho"
 
     def __post_init__(self) -> None:
         """Raise InputError for a value of the wrong type or out of its range."""
@@ -76,7 +91,6 @@ class FrontendConfig:
             (self.low_hz, self.high_hz),
             "0 <= low_hz < high_hz <= half the sample rate",
         )
-        _need(1e-9 <= self.log_offset <= 1.0, "log_offset", self.log_offset, "1e-9 to 1")
         for name in ("pad_frames_before", "pad_frames_after"):
             _need(0 <= getattr(self, name) <= 1024, name, getattr(self, name), "0 to 1024")
         need = f"0 to {self.audio_frames + self.drop_frames_after - 1}, fewer than there are frames"
@@ -84,6 +98,17 @@ class FrontendConfig:
         _need(0 <= self.preemphasis < 1, "preemphasis", self.preemphasis, "0 to below 1")
         for name, choices in _CHOICES.items():
             _need(getattr(self, name) in choices, name, getattr(self, name), " or ".join(choices))
+        self._check_energies()
+
+    def _check_energies(self) -> None:
+        """Raise InputError for what a logarithm of integers does not hold."""
+        _need(1 / 64 <= self.sample_gain <= 64, "sample_gain", self.sample_gain, "1/64 to 64")
+        least = max(1e-12, LEAST_LOG_OFFSET * math.exp(-self.log_bias))
+        _need(least <= self.log_offset <= 1.0, "log_offset", self.log_offset, f"{least:.1g} to 1")
+        lines = self.n_fft // 2
+        _need(0 <= self.mel_first_line <= lines, "mel_first_line", self.mel_first_line, f"0 to {lines}")
+        is_wide = self.dct_norm == "ortho" or self.n_mfcc == 0 or self.n_mels >= 3
+        _need(is_wide, "dct_norm", self.dct_norm, f"ortho of {self.n_mels} mels, htk of 3 or more")
 
     @property
     def lead(self) -> int:
@@ -111,6 +136,28 @@ class FrontendConfig:
         """log2 of the factor between the integer spectrum and X of samples in [-1, 1)."""
         stages = (self.n_fft // 2).bit_length() - 1
         return WINDOWED_FRACTION_BITS - self.headroom_bits - (stages - 2)
+
+    @property
+    def has_options(self) -> bool:
+        """Whether the C needs mbx_frontend_options for it, which most front ends do without."""
+        return self.spectrum == "magnitude" or self.log_guard == "clamp"
+
+    @property
+    def energy_bits(self) -> int:
+        """log2 of the factor between integer energies, which the filters add up, and those of samples in [-1, 1)."""
+        if self.spectrum == "magnitude":
+            return self.spectrum_bits + MAGNITUDE_FRACTION_BITS
+        return 2 * self.spectrum_bits
+
+    @property
+    def log_bias(self) -> float:
+        """The natural logarithm of the factor between integer energies and those of samples times sample_gain."""
+        return self.energy_bits * math.log(2.0) - self.exponent * math.log(self.sample_gain)
+
+    @property
+    def exponent(self) -> int:
+        """Of amplitudes, in what the filters add up."""
+        return 1 if self.spectrum == "magnitude" else 2
 
     @property
     def headroom_bits(self) -> int:
@@ -145,9 +192,14 @@ _CHOICES = {
     "mel_scale": ("htk", "slaney"),
     "mel_norm": ("none", "slaney"),
     "edge": ("reflect", "zero"),
+    "spectrum": ("power", "magnitude"),
+    "mel_slopes": ("hz", "mel"),
+    "log_guard": ("add", "clamp"),
+    "log_scale": ("natural", "decibel"),
+    "dct_norm": ("ortho", "htk"),
 }
 # Models from before these existed keep their digest.
-_LATER_FIELDS = ("drop_frames_after", "preemphasis", *_CHOICES)
+_LATER_FIELDS = ("drop_frames_after", "preemphasis", "sample_gain", "mel_first_line", *_CHOICES)
 
 
 def _check_type(name: str, value: object, annotation: object) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.config import OPTIONS_DEFINED, FrontendConfig
 from mbx_deploy.frontend.tables import FrontendTables, build_tables, fold_dct
 from mbx_deploy.system.resources import runtime_file
 from mbx_deploy.system.tools import compile_shared_library
@@ -31,6 +31,8 @@ class _Frontend(ctypes.Structure):
         ("preemphasis_q30", ctypes.c_int32),
         ("ln2_q24", ctypes.c_int32),
         ("log_bias_q24", ctypes.c_int32),
+        ("magnitude", ctypes.c_uint16),
+        ("log_clamp", ctypes.c_uint16),
         ("log_offset", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name, _ in _TABLES),
     ]
@@ -43,9 +45,10 @@ class HostFrontend:
         """Compile the C (once for each version of it). Raises ToolMissing where there is no gcc."""
         self.config = config
         self.tables = tables or build_tables(config)
-        headers = ("mbx_fixed_point.h", "mbx_runtime.h", "mbx_frontend.h")
-        names = (*headers, "mbx_frontend.c", "mbx_host_frontend.c")
+        headers = ("mbx_fixed_point.h", "mbx_runtime.h", "mbx_frontend.h", "mbx_frontend_options.h")
+        names = (*headers, "mbx_frontend.c", "mbx_frontend_options.c", "mbx_host_frontend.c")
         sources = {name: runtime_file(name).read_text() for name in names}
+        sources["mbx_frontend.c"] = OPTIONS_DEFINED + sources["mbx_frontend.c"]
         self._run = ctypes.CDLL(str(compile_shared_library(sources))).mbx_host_coefficients
         self._run.argtypes = [
             ctypes.POINTER(_Frontend),
@@ -70,6 +73,8 @@ class HostFrontend:
             self.tables.preemphasis_q30,
             self.tables.ln2_q24,
             self.tables.log_bias_q24,
+            config.spectrum == "magnitude",
+            config.log_guard == "clamp",
             self.tables.log_offset,
             *[array.ctypes.data for array in self._arrays],
         )

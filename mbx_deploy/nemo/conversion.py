@@ -262,7 +262,9 @@ def _features_of(folder: Path, frontend: "FrontendConfig") -> np.ndarray:
     from mbx_deploy.frontend.native import HostFrontend
 
     clips = real_calibration(folder, frontend.clip_samples, frontend.sample_rate_hz, ()).clips
-    features: np.ndarray = HostFrontend(frontend).coefficients(clips).astype(np.float32) * np.float32(1.0 / 65536.0)
+    front_end = HostFrontend(frontend)
+    unit = np.float32(front_end.tables.unit / 65536.0)
+    features: np.ndarray = front_end.coefficients(clips).astype(np.float32) * unit
     return features
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.errors import InputError, ToolMissing
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.recipes import RECIPES, recipe_config
 from mbx_deploy.network import ir
 from mbx_deploy.network.metadata import METADATA_FORMAT, pack_model, unpack_model, write_metadata
 from mbx_deploy.network.reader import parse_tflite
@@ -17,7 +18,6 @@ from mbx_deploy.system.arrays import read_npy
 from mbx_deploy.system.documents import DocumentError, parse_toml, read_document
 
 MAX_SAMPLES_BYTES = 1 << 30
-RECIPES: dict[str, dict[str, Any]] = {"nemo": {}}  # of front ends by name: what differs from the defaults
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,16 @@ def _between(operators: list[Any], source: int, target: int) -> set[int]:
 
 
 def read_frontend(path: Path) -> FrontendConfig:
-    """Return the front end that a TOML describes: the keys of FrontendConfig, by themselves or below [frontend].
+    """Return the front end of a recipe's name, or that a TOML describes: the keys of FrontendConfig, by themselves or
+    below [frontend].
 
-    recipe = "nemo" gives the values of a recipe, which further keys change. Raises InputError.
+    recipe = "arm-kws" gives the values of a recipe, nemo's without it, which further keys change. Raises InputError.
     """
+    if str(path) in RECIPES:
+        return recipe_config(str(path))
+    if not path.suffix and not path.exists():
+        names = ", ".join(RECIPES)
+        raise InputError(f"no front end of that name: got {str(path)!r:.80}, need one of {names}, or a TOML file")
     try:
         values = parse_toml(read_document(path))
     except DocumentError as error:
@@ -103,10 +109,8 @@ def read_frontend(path: Path) -> FrontendConfig:
     if isinstance(values.get("frontend"), dict):
         values = values["frontend"]
     recipe = values.pop("recipe", "nemo")
-    if recipe not in RECIPES:
-        raise InputError(f"no front end of that name ({path}): got {recipe!r:.40}, need one of {', '.join(RECIPES)}")
     try:
-        return FrontendConfig.from_dict(RECIPES[recipe] | values)
+        return recipe_config(str(recipe), values)
     except InputError as error:
         raise InputError(f"{error.what} [{path}]", error.hint) from None
 

@@ -78,11 +78,11 @@ class _Sums:
     count: int = 0
 
 
-def measure_layers(model: ir.Model, reference: FloatNetwork, coefficients_q16: np.ndarray) -> Report:
+def measure_layers(model: ir.Model, reference: FloatNetwork, coefficients_q16: np.ndarray, unit: float = 1.0) -> Report:
     """Return the error of each layer of a quantized network.
 
     reference: the same ops with the weights that are taken for right. coefficients_q16: int32 (N, num_frames,
-    num_coefficients), the front end's.
+    num_coefficients), the front end's. unit: its tables'.
     """
     program = lower(model)
     quantized = dequantize_network(model)
@@ -96,9 +96,9 @@ def measure_layers(model: ir.Model, reference: FloatNetwork, coefficients_q16: n
         batch = coefficients_q16[start : start + BATCH_CLIPS]
         simulated = [
             _simulate(features, program)
-            for features in quantize_features(batch, program.input_scale, program.input_zero_point)
+            for features in quantize_features(batch, program.input_scale, program.input_zero_point, unit)
         ]
-        values = {model.input: as_input(model, batch / 2.0**COEFFICIENT_FRACTION_BITS)}
+        values = {model.input: as_input(model, batch * (unit / 2.0**COEFFICIENT_FRACTION_BITS))}
         alone = values[model.input]
         for number, name in enumerate(names):
             index = activation_tensors(model)[number]
@@ -173,7 +173,7 @@ def measure_model(model_path: Path, data_root: Path, checkpoint_path: Path | Non
     reference = dequantize_network(recognizer.network)
     if checkpoint_path is not None:
         reference = _checkpoint_network(recognizer, checkpoint_path, natural_units(coefficients[:1]))
-    return measure_layers(recognizer.network, reference, coefficients)
+    return measure_layers(recognizer.network, reference, coefficients, recognizer.tables.unit)
 
 
 def _checkpoint_network(recognizer: CompiledModel, path: Path, features: np.ndarray) -> FloatNetwork:

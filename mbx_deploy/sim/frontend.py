@@ -15,6 +15,7 @@ from mbx_deploy.frontend.config import (
     DCT_FRACTION_BITS,
     EMPHASIZED_SHIFT,
     LOG_MEL_FRACTION_BITS,
+    MAGNITUDE_FRACTION_BITS,
     PREEMPHASIS_FRACTION_BITS,
     SAMPLE_TO_WINDOWED_SHIFT,
     FrontendConfig,
@@ -184,11 +185,29 @@ def power_spectrum(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
     return power
 
 
-def mel_energies(power: np.ndarray, tables: FrontendTables) -> np.ndarray:
-    """Return the mel filters' outputs, uint64 (n, n_mels), at the power's scale.
+def magnitude_spectrum(power: np.ndarray) -> np.ndarray:
+    """Return |X[k]| with 26 fraction bits more than X, uint64 like power, of which it is the root: below 2^58.
 
-    power: uint64 (n, n_fft / 2 + 1). Each product with a Q32 weight is truncated to an integer before it is added:
-    high word * weight + (low word * weight >> 32) is exactly floor(power * weight / 2^32).
+    power: uint64 (n, lines), below 2^62. Of its leading 48 bits, an even number of zeros before them left out, the root
+    of 24 bits is taken and rounded down: at most 2^-23 of it is lost. Twin: mbx_magnitude_spectrum().
+    """
+    value = power.copy()
+    halved = np.zeros(power.shape, np.uint64)  # half of the bits that value is shifted by
+    for step in (32, 16, 8, 4, 2):
+        is_small = value < np.uint64(1) << np.uint64(64 - step)
+        value = np.where(is_small, value << np.uint64(step), value)
+        halved += np.where(is_small, np.uint64(step // 2), np.uint64(0))
+    # A double holds 48 bits, and its root of them is off by less than what parts two integers' squares.
+    root = np.floor(np.sqrt((value >> np.uint64(16)).astype(np.float64))).astype(np.uint64)
+    magnitude: np.ndarray = root << (np.uint64(MAGNITUDE_FRACTION_BITS + 8) - halved)
+    return magnitude
+
+
+def mel_energies(power: np.ndarray, tables: FrontendTables) -> np.ndarray:
+    """Return the mel filters' outputs, uint64 (n, n_mels), at the power's scale, or at the magnitude's.
+
+    power: uint64 (n, n_fft / 2 + 1), or magnitudes. Each product with a Q32 weight is truncated to an integer before
+    it is added: high word * weight + (low word * weight >> 32) is exactly floor(power * weight / 2^32).
     Twin: mbx_mel_energies().
     """
     high, low = power >> np.uint64(32), power & np.uint64(0xFFFFFFFF)
@@ -204,13 +223,14 @@ def mel_energies(power: np.ndarray, tables: FrontendTables) -> np.ndarray:
 
 
 def log_mel_energies(mel: np.ndarray, tables: FrontendTables) -> np.ndarray:
-    """Return ln(mel + log_offset), int32 values in Q24: (n, n_mels).
+    """Return ln(mel + log_offset), or that of the larger of the two, int32 values in Q24: (n, n_mels).
 
     mel: uint64 (n, n_mels), below 2^63. The mantissa's 8 leading bits choose an interval of the table, the next 16
     interpolate in it, truncating; the line lies at most 2e-6 below the curve.
     Twin: mbx_log_mel_energies().
     """
-    value = mel + np.uint64(tables.log_offset)
+    offset = np.uint64(tables.log_offset)
+    value = np.maximum(mel, offset) if tables.config.log_guard == "clamp" else mel + offset
     exponent = np.zeros(value.shape, np.int64)
     rest = value.copy()
     for step in (32, 16, 8, 4, 2, 1):
@@ -222,7 +242,8 @@ def log_mel_energies(mel: np.ndarray, tables: FrontendTables) -> np.ndarray:
     fraction = ((mantissa >> np.uint64(39)) & np.uint64(0xFFFF)).astype(np.int64)
     table = tables.log_q24.astype(np.int64)
     line = table[index] + (((table[index + 1] - table[index]) * fraction) >> 16)
-    return line + exponent * tables.ln2_q24 - tables.log_bias_q24
+    log_mel: np.ndarray = line + exponent * tables.ln2_q24 - tables.log_bias_q24
+    return log_mel
 
 
 def dct(log_mel: np.ndarray, tables: FrontendTables) -> np.ndarray:
@@ -250,13 +271,13 @@ def dct(log_mel: np.ndarray, tables: FrontendTables) -> np.ndarray:
     return shift_right_rounded(accumulator, shift)
 
 
-def quantize_features(coefficients_q16: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    """Return round(coefficient / scale) + zero_point, limited to int8; ties go up.
+def quantize_features(coefficients_q16: np.ndarray, scale: float, zero_point: int, unit: float = 1.0) -> np.ndarray:
+    """Return round(coefficient * unit / scale) + zero_point, limited to int8; ties go up.
 
-    coefficients_q16: int32 values (..., num_coefficients). scale, zero_point: the network input's.
+    coefficients_q16: int32 values (..., num_coefficients). scale, zero_point: the network input's. unit: the tables'.
     Twin: mbx_quantize_features().
     """
-    multiplier, shift = feature_multiplier(scale)
+    multiplier, shift = feature_multiplier(scale, unit)
     scaled = shift_right_rounded(coefficients_q16.astype(np.int64) * multiplier, shift)
     return clamp(scaled + zero_point, -128, 127).astype(np.int8)
 
@@ -271,7 +292,8 @@ def frame_coefficients(frames: np.ndarray, tables: FrontendTables, observe: Obse
     real, imag = fft(windowed, tables)
     spectrum = split_spectrum(real, imag, tables)
     power = power_spectrum(*spectrum)
-    mel = mel_energies(power, tables)
+    filtered = magnitude_spectrum(power) if tables.config.spectrum == "magnitude" else power
+    mel = mel_energies(filtered, tables)
     log_mel = log_mel_energies(mel, tables)
     coefficients = dct(log_mel, tables).astype(np.int32)
     if observe:

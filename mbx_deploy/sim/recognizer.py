@@ -44,7 +44,7 @@ def features(
     samples: int16 (clip_samples,).
     """
     coefficients = frontend.coefficients(samples, tables, observe)
-    return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point)
+    return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point, tables.unit)
 
 
 def stream_features(samples: np.ndarray, tables: FrontendTables, program: Program, stride_frames: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def stream_features(samples: np.ndarray, tables: FrontendTables, program: Progra
     windows = [frontend.pad_frames(frames[start : start + config.audio_frames], config) for start in starts]
     shape = (len(windows), config.num_frames, config.num_coefficients)
     coefficients = np.array(windows, np.int32).reshape(shape)
-    return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point)
+    return frontend.quantize_features(coefficients, program.input_scale, program.input_zero_point, tables.unit)
 
 
 def rows_from_silence(samples: np.ndarray, tables: FrontendTables, program: Program) -> np.ndarray:
@@ -74,7 +74,7 @@ def rows_from_silence(samples: np.ndarray, tables: FrontendTables, program: Prog
     quiet = before + 2 * (-(-length // hop) + 1)
     heard = np.concatenate([np.zeros(quiet * hop, np.int16), samples])
     frames = frontend.frame_coefficients(frontend.stream_frames(heard, tables)[quiet - before :], tables)
-    return frontend.quantize_features(frames, program.input_scale, program.input_zero_point)
+    return frontend.quantize_features(frames, program.input_scale, program.input_zero_point, tables.unit)
 
 
 def logits(features_s8: np.ndarray, program: Program, observe: Observer | None = None) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 from mbx_deploy.data.dataset import CLIP_SAMPLES, LABELS, SAMPLE_RATE_HZ, check_labels
 from mbx_deploy.errors import InputError
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.system.documents import DocumentError, parse_toml, read_document, show
 from mbx_deploy.system.yaml_documents import parse_yaml
 from mbx_deploy.train.augment import AugmentConfig
@@ -84,6 +85,11 @@ class TrainConfig:
             raise InputError(
                 f"bad training (frontend.sample_rate_hz): got {self.frontend.sample_rate_hz}, "
                 f"need {SAMPLE_RATE_HZ}, the data set's rate"
+            )
+        if build_tables(self.frontend).unit != 1.0:
+            raise InputError(
+                "bad training (frontend): got logarithms in a unit of their own, need natural ones",
+                "take log_scale natural: what decibels differ by is a factor, which the first layer learns",
             )
         for name, need, found in (
             ("num_classes", len(self.labels), self.model.num_classes),

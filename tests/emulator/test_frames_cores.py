@@ -11,6 +11,7 @@ from mbx_deploy.codegen.project import generate_project
 from mbx_deploy.codegen.target import find_target
 from mbx_deploy.compiler.model import parse_model
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.recipes import recipe_config
 from mbx_deploy.frontend.tables import build_tables
 from mbx_deploy.sim import frontend as sim
 from mbx_deploy.system.emulator import qemu_answer
@@ -29,6 +30,7 @@ WINDOWS = {
     "three quarters": dataclasses.replace(ORDINARY, window_length=384),
     "whole": dataclasses.replace(ORDINARY, window_length=512, n_mels=40, n_mfcc=0),
     "emphasized": dataclasses.replace(ORDINARY, preemphasis=0.97, n_mels=40, n_mfcc=13),
+    "magnitudes": recipe_config("arm-kws", {"clip_samples": 1600}),
 }
 
 pytestmark = [
@@ -38,7 +40,7 @@ pytestmark = [
 
 
 # Each front end on one core, some on all.
-ON_EACH = ("ordinary", "a pair more", "emphasized")
+ON_EACH = ("ordinary", "a pair more", "emphasized", "magnitudes")
 CASES = [
     *((name, core) for core in CORES for name in ON_EACH),
     *((name, CORES[number % len(CORES)]) for number, name in enumerate([*WINDOWS, *CONFIGS]) if name not in ON_EACH),

@@ -28,6 +28,7 @@ from mbx_deploy.errors import InputError
 from mbx_deploy.firmware.folder import read_manifest as read_build_manifest
 from mbx_deploy.firmware.image import read_flash_image
 from mbx_deploy.frontend.config import FrontendConfig
+from mbx_deploy.frontend.recipes import RECIPES
 from mbx_deploy.measure.baseline import read_baseline
 from mbx_deploy.measure.inputs import read_inputs
 from mbx_deploy.network.metadata import read_metadata
@@ -379,6 +380,20 @@ def _words(path: Path) -> None:
         read_labels(path)
 
 
+def _frontend(path: Path) -> None:
+    from mbx_deploy.frontend.tables import build_tables
+    from mbx_deploy.nemo.foreign_tflite import read_frontend
+
+    build_tables(read_frontend(path))
+
+
+_FRONTENDS = (
+    *(f'recipe = "{name}"\nn_mfcc = 9\nlow_hz = 20.0\nlog_offset = 1e-9\nsample_gain = 3.0\n' for name in RECIPES),
+    '[frontend]\nspectrum = "magnitude"\nlog_scale = "decibel"\nlog_guard = "clamp"\nn_fft = 1024\nn_mels = 128\n'
+    'dct_norm = "htk"\nmel_slopes = "mel"\nmel_first_line = 2\nmel_norm = "slaney"\npreemphasis = 0.97\n',
+)
+
+
 def _text(*texts: str | bytes) -> Callable[[], list[bytes]]:
     return lambda: [text.encode() if isinstance(text, str) else text for text in texts]
 
@@ -406,6 +421,7 @@ READERS = (
         lambda rng, s: _zipped(mutate(rng, s), _checkpoint()),
     ),
     Reader("target-toml", "target.toml", read_target, _targets),
+    Reader("frontend-toml", "frontend.toml", _frontend, _text(*_FRONTENDS)),
     Reader("config-toml", "config.toml", _config, _configs),
     Reader("config-yaml", "config.yaml", _config, _text(_CONFIG_YAML)),
     Reader("build-manifest", "manifest.json", _build_manifest, _text(json.dumps(_BUILD_MANIFEST, indent=1))),

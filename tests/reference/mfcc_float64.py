@@ -31,6 +31,13 @@ def mfcc(
     mel_norm: str = "none",
     preemphasis: float = 0.0,
     edge: str = "reflect",
+    sample_gain: float = 1.0,
+    spectrum: str = "power",
+    mel_slopes: str = "hz",
+    mel_first_line: int = 0,
+    log_guard: str = "add",
+    log_scale: str = "natural",
+    dct_norm: str = "ortho",
 ) -> np.ndarray:
     """Return the features of a clip: float64 (frames, coefficients).
 
@@ -43,19 +50,26 @@ def mfcc(
     drop_frames_after are left out.
     preemphasis: x[n] - preemphasis * x[n - 1], x[0] as it is. edge: reflect, or zero: centred frames
     see zeros beyond the ends. mel_scale: htk or slaney (librosa's default). mel_norm: none or slaney.
+    spectrum: power, or magnitude. mel_slopes: sides straight over hz, or over mel. Lines below mel_first_line are not
+    counted. log_guard: add log_offset, or clamp at it. log_scale: natural, or decibel. dct_norm: ortho, or htk.
     """
     assert samples.dtype == np.int16
-    signal = samples.astype(np.float64) / 32768.0
+    signal = samples.astype(np.float64) / 32768.0 * sample_gain
     if preemphasis:
         signal = np.append(signal[:1], signal[1:] - preemphasis * signal[:-1])
     framed = _frames(signal, window_length, hop_length, n_fft, center, edge)
     framed = framed[: len(framed) - drop_frames_after]
     taper = _periodic_hann(window_length) if window == "hann_periodic" else np.hanning(window_length)
-    power = np.abs(np.fft.rfft(framed * taper, n_fft)) ** 2
-    mel = power @ _mel_filterbank(sample_rate_hz, n_fft, n_mels, low_hz, high_hz, mel_scale, mel_norm)
-    features = np.log(mel + log_offset)
+    lines = np.abs(np.fft.rfft(framed * taper, n_fft))
+    lines = lines**2 if spectrum == "power" else lines
+    filters = _mel_filterbank(sample_rate_hz, n_fft, n_mels, low_hz, high_hz, mel_scale, mel_norm, mel_slopes)
+    mel = lines[:, mel_first_line:] @ filters[mel_first_line:]
+    features = np.log(mel + log_offset if log_guard == "add" else mel.clip(min=log_offset))
+    if log_scale == "decibel":
+        features = features / np.log(10.0) * (10.0 if spectrum == "power" else 20.0)
     if n_mfcc:
         features = features @ _dct_matrix(n_mels)[:n_mfcc].T
+        features[:, 0] *= np.sqrt(2.0) if dct_norm == "htk" else 1.0
     return np.pad(features, ((pad_frames_before, pad_frames_after), (0, 0)))
 
 
@@ -110,12 +124,14 @@ def _mel_filterbank(
     high_hz: float,
     scale: str = "htk",
     norm: str = "none",
+    slopes: str = "hz",
 ) -> np.ndarray:
     """Return the weights: (n_fft // 2 + 1, n_mels).
 
     Triangles over frequency in Hz, each with its peak of 1 where its neighbours end, corners
     equally spaced on the HTK mel scale, 2595 * log10(1 + f / 700), or on Slaney's: 3 / 200 mel a Hz up
-    to 1000 Hz, from there 27 mel for each factor of 6.4. Slaney's norm makes each area 1.
+    to 1000 Hz, from there 27 mel for each factor of 6.4. Slaney's norm makes each area 1. slopes: the triangles' sides
+    are straight over hz, or over mel (HTK's).
     """
     if scale == "htk":
         low_mel, high_mel = 2595.0 * np.log10(1.0 + np.array([low_hz, high_hz]) / 700.0)
@@ -130,6 +146,10 @@ def _mel_filterbank(
     weights = np.empty((bins_hz.size, n_mels))
     for m in range(n_mels):
         triangle = np.interp(bins_hz, corners_hz[m : m + 3], [0.0, 1.0, 0.0])
+        if slopes == "mel":
+            bin_mels = 1127.0 * np.log1p(bins_hz / 700.0)
+            corners = 1127.0 * np.log1p(corners_hz[m : m + 3] / 700.0)
+            triangle = np.interp(bin_mels, corners, [0.0, 1.0, 0.0])
         weights[:, m] = triangle * (2 / (corners_hz[m + 2] - corners_hz[m]) if norm == "slaney" else 1)
     return weights
 

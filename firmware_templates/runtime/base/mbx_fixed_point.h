@@ -195,4 +195,20 @@ static inline int32_t mbx_clamp(int32_t a, int32_t low, int32_t high)
     return a < low ? low : (a > high ? high : a);
 }
 
+static inline int mbx_leading_zeros(uint64_t value) /* value != 0 */
+{
+#if defined(__GNUC__)
+    return __builtin_clzll(value);
+#else
+    int zeros = 0;
+    for (int step = 32; step != 0; step /= 2) {
+        if ((value >> (64 - step)) == 0u) {
+            value <<= step;
+            zeros += step;
+        }
+    }
+    return zeros;
+#endif
+}
+
 #endif

@@ -3,6 +3,12 @@
 
 #include "mbx_fixed_point.h"
 
+/* Defined in a first line of this file in a project whose front end asks for them. */
+#ifdef MBX_HAS_FRONTEND_OPTIONS
+#include "mbx_frontend_options.h"
+const uint8_t mbx_frontend_options = 1;
+#endif
+
 /* Twin: preemphasize(), of the sample at a position of the frame: beyond an end of the recording that of its image. */
 static int32_t mbx_emphasized_sample(const mbx_frontend *f, const int16_t *samples, mbx_extent extent, int32_t position)
 {
@@ -296,27 +302,22 @@ static void mbx_mel_rows(const mbx_bin *bins, const uint16_t *first, const uint1
 }
 #endif
 
-static inline int mbx_leading_zeros(uint64_t value) /* value != 0 */
+/* What the logarithm is taken of. */
+static inline uint64_t mbx_guarded(const mbx_frontend *f, uint64_t energy)
 {
-#if defined(__GNUC__)
-    return __builtin_clzll(value);
-#else
-    int zeros = 0;
-    for (int step = 32; step != 0; step /= 2) {
-        if ((value >> (64 - step)) == 0u) {
-            value <<= step;
-            zeros += step;
-        }
+#ifdef MBX_HAS_FRONTEND_OPTIONS
+    if (f->log_clamp != 0u) {
+        return energy > f->log_offset ? energy : f->log_offset;
     }
-    return zeros;
 #endif
+    return energy + f->log_offset;
 }
 
 /* Twin: log_mel_energies(). In place. */
 static void mbx_log_mel_energies(const mbx_frontend *f, mbx_mel *mels)
 {
     for (uint32_t m = 0; m < f->n_mels; m++) {
-        const uint64_t value = mels[m].energy + f->log_offset;
+        const uint64_t value = mbx_guarded(f, mels[m].energy);
         const int zeros = mbx_leading_zeros(value);
         const uint64_t mantissa = value << zeros;
         const uint32_t index = (uint32_t)(mantissa >> 55) & 0xFFu;
@@ -442,6 +443,11 @@ void mbx_frame_coefficients(const mbx_frontend *f, const int16_t *samples, mbx_e
         mbx_fft(f, bins);
         mbx_split_powers(f, bins);
     }
+#ifdef MBX_HAS_FRONTEND_OPTIONS
+    if (f->magnitude != 0u) {
+        mbx_magnitude_spectrum(f, bins);
+    }
+#endif
     mbx_mel_rows(bins, f->mel_first, f->mel_count, f->mel_weights_q32, mels, f->n_mels);
     if (observe) {
         observe(context, MBX_STAGE_MEL, mels, mels_bytes);

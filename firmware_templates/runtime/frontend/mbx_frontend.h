@@ -16,6 +16,7 @@
 #define MBX_COEFFICIENT_FRACTION_BITS 16
 #define MBX_PREEMPHASIS_FRACTION_BITS 30
 #define MBX_EMPHASIZED_SHIFT 14
+#define MBX_MAGNITUDE_FRACTION_BITS 26
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,8 +34,10 @@ typedef struct {
     uint16_t dct_folds;              /* how often even rows of the DCT are folded again */
     int32_t preemphasis_q30;         /* 0: none */
     int32_t ln2_q24;
-    int32_t log_bias_q24;            /* ln of the power's scale */
-    uint64_t log_offset;             /* at the power's scale */
+    int32_t log_bias_q24;            /* ln of the energies' scale */
+    uint16_t magnitude;              /* 1: filters add up magnitudes, 0: powers. With mbx_frontend_options.h only */
+    uint16_t log_clamp;              /* 1: log_offset stands for what is smaller, 0: it is added. With it only, too */
+    uint64_t log_offset;             /* at the energies' scale */
     const int32_t *window_q29;       /* [window_length] */
     const int32_t *twiddle_q31;      /* [n_fft / 2][2] cos, sin of 2 pi k / n_fft */
     const uint16_t *mel_first;       /* [n_mels] first bin of a filter */
@@ -49,7 +52,7 @@ typedef struct {
     int32_t im;
 } mbx_line;
 
-/* A spectrum line, then its power in the same place. */
+/* A spectrum line, then its power in the same place, then perhaps its magnitude. */
 typedef union {
     mbx_line line;
     uint64_t power;

@@ -148,7 +148,8 @@ def gather(
         profile, missing["instructions"] = None, _sentence(error).replace(str(build.folder), build.folder.name)
     note("measuring the error of each layer")
     coefficients = integer_coefficients(sounds, recognizer.tables)
-    sqnr = measure_layers(recognizer.network, dequantize_network(recognizer.network), coefficients)
+    network, unit = recognizer.network, recognizer.tables.unit
+    sqnr = measure_layers(network, dequantize_network(network), coefficients, unit)
     note("comparing the engines")
     comparison = verify(build, heard, progress=progress)
     return Findings(

@@ -36,25 +36,29 @@ def synthetic_sounds(config: FrontendConfig) -> np.ndarray:
 
 
 def float_log_mel(samples: np.ndarray, config: FrontendConfig) -> np.ndarray:
-    """Return ln(mel energy + log_offset) of a clip in float64: (audio_frames, n_mels).
+    """Return ln(mel energy + log_offset) of a clip in float64, or what config asks for: (audio_frames, n_mels).
 
     samples: int16 (clip_samples,). numpy's transform and logarithm; of the integer front end
     nothing but its parameters.
     """
-    real = samples / 32768.0
+    real = samples * (config.sample_gain / 32768.0)
     if config.preemphasis:
         real = np.concatenate([real[:1], real[1:] - config.preemphasis * real[:-1]])
     if config.lead:
         real = np.pad(real, config.lead, mode="reflect" if config.edge == "reflect" else "constant")
     frames = np.lib.stride_tricks.sliding_window_view(real, config.window_length)[:: config.hop_length]
     windowed = frames[: config.audio_frames] * hann_window(config.window_length, config.window == "hann_periodic")
-    power = np.abs(np.fft.rfft(windowed, config.n_fft)) ** 2
-    return np.asarray(np.log(power @ mel_filterbank(config).T + config.log_offset))
+    mel = np.abs(np.fft.rfft(windowed, config.n_fft)) ** config.exponent @ mel_filterbank(config).T
+    guarded = np.maximum(mel, config.log_offset) if config.log_guard == "clamp" else mel + config.log_offset
+    decibels = 20.0 / (config.exponent * np.log(10.0)) if config.log_scale == "decibel" else 1.0
+    return np.asarray(decibels * np.log(guarded))
 
 
 @dataclass(frozen=True)
 class Spectrograms:
-    """One clip's, float and fixed. log_mels: float64 (audio_frames, n_mels), ln. coefficient errors: absolute."""
+    """One clip's, float and fixed. log_mels: float64 (audio_frames, n_mels), in the front end's logarithm. coefficient
+    errors: absolute.
+    """
 
     float_log_mel: np.ndarray
     fixed_log_mel: np.ndarray
@@ -79,11 +83,11 @@ def spectrograms(samples: np.ndarray, tables: FrontendTables) -> Spectrograms:
     stages: dict[str, np.ndarray] = {}
     sim_frontend.coefficients(samples, tables, stages.__setitem__)
     log_mel = float_log_mel(samples, config)
-    wanted = log_mel @ dct_matrix(config.n_mfcc, config.n_mels).T if config.n_mfcc else log_mel
-    error = stages["coefficients"] / 2.0**COEFFICIENT_FRACTION_BITS - wanted
+    wanted = log_mel @ dct_matrix(config.n_mfcc, config.n_mels, config.dct_norm).T if config.n_mfcc else log_mel
+    error = stages["coefficients"] * (tables.unit / 2.0**COEFFICIENT_FRACTION_BITS) - wanted
     return Spectrograms(
         float_log_mel=log_mel,
-        fixed_log_mel=stages["log_mel"] / 2.0**LOG_MEL_FRACTION_BITS,
+        fixed_log_mel=stages["log_mel"] * (tables.unit / 2.0**LOG_MEL_FRACTION_BITS),
         largest_coefficient_error=float(np.abs(error).max()),
         rms_coefficient_error=float(np.sqrt(np.mean(error**2))),
     )

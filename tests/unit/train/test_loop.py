@@ -496,6 +496,7 @@ gain_db = [-6.0, 0.0]
         ({"model": {"layers": 3}}, "layers"),
         ({"frontend": {"n_mel": 3}}, "n_mel"),
         ({"frontend": {"sample_rate_hz": 8000, "high_hz": 4000.0}}, "sample_rate_hz"),
+        ({"frontend": {"log_scale": "decibel"}}, "unit of their own"),
         ({"augment": {"noise": 3}}, "noise"),
         ({"optimizer": "sgd"}, "optimizer"),
         ({"schedule": []}, "schedule"),
