@@ -81,6 +81,7 @@ def same(left: list[list[Result]], right: list[list[Result]]) -> None:
             np.testing.assert_array_equal(want.logits, have.logits)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(seeds)
 def test_the_simulator_is_as_tflite_micro(seed: int) -> None:

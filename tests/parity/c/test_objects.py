@@ -13,7 +13,10 @@ from mbx_deploy.frontend.config import FrontendConfig
 from mbx_deploy.system.tools import find_tool
 from tests.made.tflite import small_artifact
 
-pytestmark = pytest.mark.skipif(find_tool("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_tool("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed"),
+]
 
 ALLOWED = re.compile(r"memcpy|memmove|memset|__aeabi_u?ldivmod|__aeabi_(ll|la|lm|lc|ul)\w*|__aeabi_mem\w+")
 CONFIG = FrontendConfig(clip_samples=1000, window_length=64, hop_length=32, n_fft=64, n_mels=5, n_mfcc=4)

@@ -151,6 +151,7 @@ def test_strict_warnings_for_the_m4(tmp_path: Path) -> None:
     assert check_c(project(target="cortex-m4"), tmp_path, "arm-none-eabi-gcc", (*STRICT, *flags)) == ""
 
 
+@pytest.mark.slow
 @needs_gcc
 @pytest.mark.parametrize("standard", ["c11", "c17", "gnu99", "gnu2x"])
 def test_other_standards(standard: str, tmp_path: Path) -> None:
@@ -201,6 +202,7 @@ def library(made: CompiledModel, prefix: str = "kws") -> ctypes.CDLL:
     return ctypes.CDLL(str(compile_shared_library(sources, ("-O1",))))
 
 
+@pytest.mark.slow
 @needs_gcc
 @pytest.mark.parametrize("label", HOSTILE)
 def test_hostile_labels_are_valid_c(label: str, tmp_path: Path) -> None:
@@ -240,6 +242,7 @@ def test_prefixes_that_are_refused(prefix: str) -> None:
         project(prefix=prefix)
 
 
+@pytest.mark.slow
 @needs_gcc
 @pytest.mark.parametrize(
     "prefix",

@@ -160,6 +160,7 @@ def test_working_memory_over_what_is_carried_is_found(shipped: CompiledModel) ->
                     check_plan(shipped.program, dataclasses.replace(plan, scratch_offsets=tuple(offsets)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel_set", KERNEL_SETS)
 def test_the_shipped_model_needs_a_third_less(shipped: CompiledModel, kernel_set: str) -> None:
     plan, whole = (

@@ -70,6 +70,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("frames", [None, 101, 128])
 @pytest.mark.parametrize("name", CONFIGS)

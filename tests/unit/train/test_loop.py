@@ -290,6 +290,7 @@ def test_mixed_precision_trains(config: TrainConfig, data_root: Path, tmp_path: 
     assert summary.epochs == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_and_can_be_gone_on_from(
     config: TrainConfig, data_root: Path, whole_run: Path, tmp_path: Path
 ) -> None:
