@@ -57,12 +57,15 @@ def _short(value: "hashlib._Hash") -> str:
 
 
 def constants(recognizer: CompiledModel) -> dict[str, str]:
-    """Return the digest of each table of the front end, "table NAME", and of each layer's constants, "layer NAME"."""
+    """Return the digest of each table of the front end, "table NAME", and of each layer's constants, "layer NAME".
+
+    A unit of 1 has none: baselines from before there were others hold.
+    """
     program, tables = recognizer.program, recognizer.tables
     found = {
         f"table {field.name}": _digest(getattr(tables, field.name))
         for field in fields(tables)
-        if field.name != "config"
+        if field.name != "config" and not (field.name == "unit" and tables.unit == 1.0)
     }
     found["quantization of input and output"] = _digest(
         [program.input_scale, program.input_zero_point, program.output_scale, program.output_zero_point]

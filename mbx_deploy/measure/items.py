@@ -86,7 +86,12 @@ def random_features(model: CompiledModel, count: int) -> list[NamedItem]:
 
 
 def read_clips(clips: Sequence[Utterance], model: CompiledModel) -> list[NamedItem]:
-    """Return recordings at the model's rate and of its length, named by path and offset. Raises InputError."""
+    """Return recordings at the model's rate and of its length, named by path and offset. Raises InputError.
+
+    No recordings are none also of a network alone, which hears nothing.
+    """
+    if not clips:
+        return []
 
     def item(number: int, recording: Recording, samples: np.ndarray) -> NamedItem:
         at = f"@{clips[number].offset_s:g}" if clips[number].offset_s else ""

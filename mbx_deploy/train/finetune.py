@@ -369,6 +369,8 @@ class _Examples:
                 samples=np.concatenate([split.samples, others.samples]),
                 classes=np.concatenate([split.classes, others.classes]),
                 names=(*split.names, *others.names),
+                speakers=(*split.speakers, *others.speakers),
+                spoken=(*split.spoken, *others.spoken),
                 noise=task.split.noise,
             )
             streaming = isinstance(task.front_end, ContinuousFrontend)
