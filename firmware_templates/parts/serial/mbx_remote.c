@@ -182,11 +182,11 @@ static void finish_clip(mbx_remote *self)
     const mbx_status status = mbx_finish_clip(self->recognizer);
     if (status == MBX_WINDOW_READY) {
         run(self);
+        if (!has_one_window(self)) {
+            return; /* there may be more in the silence behind it: the host finishes again */
+        }
     } else if (status != MBX_OK) {
         fail(self, MBX_REMOTE_BAD_STATUS);
-    }
-    if (self->state == MBX_REMOTE_RESULT && !has_one_window(self) && status == MBX_WINDOW_READY) {
-        return; /* there may be more in the silence behind it: the host finishes again */
     }
     if (self->state != MBX_REMOTE_FAILED) {
         self->state = MBX_REMOTE_DONE;
